@@ -1,0 +1,54 @@
+# `make figures` and `make test` each work alone on a machine with Python >= 3.11 and a network.
+# The first call makes .venv and installs requirements.lock; later calls go straight to the job.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# No window, no hub (the models and images of laptop and study ship with the package), one hash seed, and a fixed
+# number of threads, since it changes float32 sums. `make figures FVIT_THREADS=8` where speed matters more.
+export MPLBACKEND := agg
+export HF_HUB_OFFLINE ?= 1
+export PYTHONHASHSEED := 0
+export FVIT_THREADS ?= 2
+export OMP_NUM_THREADS := $(FVIT_THREADS)
+
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg -x -q
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help figures test lab refresh
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+figures: $(INSTALLED)  ## run every notebook at laptop size; figures/ and results/ are written
+	$(BIN)/fvit run all
+
+test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored outputs
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q tests
+	@for notebook in notebooks/*.ipynb notebooks/solutions/*.ipynb; do \
+	  if [ -e "$$notebook" ]; then \
+	    echo "$$notebook"; $(BIN)/python -m pytest $(NBVAL) "$$notebook" || exit 1; \
+	  fi; \
+	done
+
+lab: $(INSTALLED)  ## open JupyterLab on the index notebook
+	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.news_url=None \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/00_*.ipynb
+
+refresh: $(INSTALLED)  ## run every notebook and store it, executed, in place
+	$(BIN)/fvit refresh all
+
+# uv, because a plain pip may be set up to prefer other wheels than the lock's; setuptools is in the lock.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fvit needs Python 3.11 or newer, not " \
+	  + sys.version.split()[0] + "; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,7 @@
+"""`python -m fvit` is `fvit`."""
+
+import sys
+
+from fvit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,163 @@
+"""PGD on a loss passed in as a callable, and the losses that move a prediction or an explanation."""
+
+import math
+
+import torch
+from torch.nn.functional import cross_entropy, one_hot, relu
+
+from fvit import rng
+from fvit.checks import check_choice, check_ids, check_images, check_k
+from fvit.explanations import METHODS, explain_with_logits
+
+
+def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="random", seed=0, ids=None):
+    """Images within `eps` of `x` and in [0, 1] that increase `loss`, by projected gradient ascent, each on its own.
+
+    loss        callable (x, step) -> (B,), increased; `step` counts from 0 and picks fresh draws where there are any
+    x           (B, 3, H, W) in [0, 1]
+    eps, norm   radius in [0, 1] pixel units, per image, of "linf" or "l2"
+    step_size   length of a step in that norm; default 2 * eps / steps, the published eps / 5 for 10 steps
+    start       "random": uniform in the ball, one stream for each (seed, image id); "clean"; or a tensor in the ball
+    returns     x_adv, detached, dtype of x: the last iterate
+
+    Raises ValueError for arguments out of range, a start outside the ball, or a gradient that is not finite.
+    Source: Madry et al. 2018; numbers as in the reference code (BASELINES 3.3). Taught in notebook 01.
+    """
+    ids = check_ids(ids, len(check_images(x)))
+    check_choice(norm, ("linf", "l2"), "norm")
+    step_size = 2 * eps / max(steps, 1) if step_size is None else step_size
+    for name, value in {"eps": eps, "steps": steps, "step_size": step_size}.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}={value}, wanted a finite number >= 0; radii are for images in [0, 1]")
+    x = x.detach()
+    x_adv = _project(_start(x, start, eps, norm, seed, ids), x, eps, norm)
+    for step in range(int(steps) if eps > 0 else 0):
+        with torch.enable_grad():
+            x_adv.requires_grad_(True)
+            values = loss(x_adv, step)
+            if values.shape != x.shape[:1] or not values.requires_grad:
+                raise ValueError(f"loss gave {tuple(values.shape)}, wanted ({len(x)},) differentiable in x")
+            (grad,) = torch.autograd.grad(values.sum(), x_adv)  # of a sum: each image has its own gradient
+        bad = [i for i, ok in zip(ids, grad.isfinite().flatten(1).all(1).tolist(), strict=True) if not ok]
+        if bad:
+            raise ValueError(f"gradient at step {step} is not finite for images {bad}; look at their loss")
+        x_adv = _project(x_adv.detach() + step_size * _direction(grad, norm), x, eps, norm)
+    return x_adv.detach()
+
+
+def prediction_loss(model, y, n_samples=None, ids=None):
+    """Loss for `pgd` that grows as the class `y` is lost: cross-entropy of a ViT, or minus the log of the smoothed
+    probability of a DDS over fresh draws at each step (expectation over transformation).
+
+    y           (B,) class indices
+    n_samples   draws a step for a DDS, default 4; they come from the streams "eot", which no evaluation uses
+
+    Source: Athalye et al. 2018 for the expectation; Salman et al. 2019 for the log outside the mean.
+    """
+    if not _is_dds(model):
+        return lambda x, step: cross_entropy(model(x), y.to(x.device), reduction="none")
+
+    def loss(x, step):
+        _, probs = _draw(model, x, step, None, n_samples, ids)
+        return -_log_probs(probs).gather(1, y.to(x.device)[:, None])[:, 0]
+
+    return loss
+
+
+def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention", n_samples=None, ids=None):
+    """Loss for `pgd` that grows as the mean map loses its mass on the clean top-k: minus that mass, in [-1, 0].
+
+    explainer    a ViT, a DDS (fresh draws at each step, streams "eot"), or a callable (x, step) -> (B, h, w)
+    heat         (B, h, w) clean maps, whose top-k (ties to the lowest index) is attacked
+    keep_class   (B,) class to hold: subtracts relu(1 - margin), margin = log p_y - max of the other log p. A penalty
+                 and no guarantee: count the images whose class has changed all the same
+    n_samples    draws a step for a DDS, default 4
+
+    Raises ValueError for a method without derivatives: it is attacked by transfer.
+    Source: ours, in the manner of Ghorbani et al. 2019 (top-k attack). Taught in notebooks 01 and 05.
+    """
+    if not METHODS[check_choice(method, METHODS, "method")].differentiable:
+        able = ", ".join(name for name, entry in METHODS.items() if entry.differentiable)
+        raise ValueError(f"method {method!r} would need second derivatives; attack it by transfer: make x_adv with "
+                         f"{able}, then explain x_adv with {method!r}")
+    order = heat.flatten(1).argsort(dim=1, descending=True, stable=True)[:, : check_k(k, heat[0].numel())]
+
+    has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
+    if keep_class is not None and not has_prediction:
+        raise ValueError("keep_class needs a ViT or a DDS; a callable has no prediction: add a penalty to its loss")
+
+    def loss(x, step):
+        if _is_dds(explainer):
+            maps, probs = _draw(explainer, x, step, method, n_samples, ids)
+            log_probs = _log_probs(probs)
+        elif has_prediction:
+            maps, logits = explain_with_logits(explainer, x, method)
+            log_probs = logits.log_softmax(1)
+        else:
+            maps = explainer(x, step)
+        mass = maps.flatten(1).gather(1, order.to(x.device)).sum(1)
+        return -mass if keep_class is None else -mass - relu(1 - _margin(log_probs, keep_class.to(x.device)))
+
+    return loss
+
+
+def _is_dds(model):
+    return hasattr(model, "maps")
+
+
+def _draw(dds, x, step, method, n_samples, ids):
+    """Mean map (B, h, w) and smoothed probabilities (B, C) over the draws of this step."""
+    n = 4 if n_samples is None else n_samples
+    maps, probs = dds.maps(x, ids=ids, method=method, purpose="eot", draws=range(step * n, (step + 1) * n))
+    return None if maps is None else maps.mean(1), probs.mean(1)
+
+
+def _log_probs(probs):
+    return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()  # an underflow has no gradient, rather than NaN
+
+
+def _margin(log_probs, y):
+    other = log_probs.masked_fill(one_hot(y, log_probs.shape[1]).bool(), -math.inf).amax(1)
+    return log_probs.gather(1, y[:, None])[:, 0] - other
+
+
+def _start(x, start, eps, norm, seed, ids):
+    if isinstance(start, torch.Tensor):
+        if start.shape != x.shape:
+            raise ValueError(f"start has shape {tuple(start.shape)}, wanted that of x, {tuple(x.shape)}")
+        far = _norm(start.to(x) - x, norm).max().item()
+        if not far <= eps * (1 + 1e-4) + 1e-6:
+            raise ValueError(f"start is {far:.4g} away from x in {norm}, wanted at most eps={eps:.4g}")
+        return start.detach().to(x)
+    if check_choice(start, ("random", "clean"), "start") == "clean":
+        return x
+    draws = [_uniform(x.shape[1:], norm, rng.numpy_generator(seed, "pgd", i)) for i in ids]
+    return x + eps * torch.stack(draws).to(x)
+
+
+def _uniform(shape, norm, g):
+    """A point uniform in the unit ball of `norm`."""
+    if norm == "linf":
+        return torch.from_numpy(g.uniform(-1, 1, tuple(shape)))
+    z = torch.from_numpy(g.standard_normal(tuple(shape)))
+    return z / z.norm() * g.uniform() ** (1 / z.numel())  # radius u^(1/d) makes the ball uniform
+
+
+def _norm(delta, norm):
+    return torch.linalg.vector_norm(delta.flatten(1), math.inf if norm == "linf" else 2, dim=1).view(-1, 1, 1, 1)
+
+
+def _direction(grad, norm):
+    if norm == "linf":
+        return grad.sign()
+    grad = grad / _norm(grad, "linf").clamp_min(torch.finfo(grad.dtype).tiny)  # squares of small gradients underflow
+    return grad / _norm(grad, "l2").clamp_min(1)  # after scaling, the norm is >= 1 unless the gradient is zero
+
+
+def _project(x_adv, x, eps, norm):
+    delta = x_adv - x
+    if norm == "linf":
+        delta = delta.clamp(-eps, eps)
+    else:
+        delta = delta * (eps / _norm(delta, "l2").clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
+    return (x + delta).clamp(0, 1)

@@ -1,0 +1,73 @@
+"""Capture the attention of every block during a forward pass, and leave the model as it was."""
+
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+class AttentionMaps(list):
+    """The maps (B, heads, N, N) of each block in the last forward pass, first block first; rows sum to 1."""
+
+    def __init__(self, depth: int):
+        super().__init__()
+        self.depth = depth
+
+    def stack(self) -> torch.Tensor:
+        """All maps as (B, L, heads, N, N), differentiable; RuntimeError unless there is one for each block."""
+        return torch.stack(self.check(), dim=1)
+
+    def check(self) -> "AttentionMaps":
+        """Return itself if every block gave its map; RuntimeError otherwise."""
+        if len(self) != self.depth:
+            raise RuntimeError(
+                f"captured {len(self)} attention maps of {self.depth} blocks; run vit(x) inside capture_attention(vit)"
+            )
+        return self
+
+
+@contextmanager
+def capture_attention(vit: nn.Module):
+    """Context in which each forward pass of `vit` leaves the attention of its blocks in the list that is yielded.
+
+    vit      a ViT of `load_vit`, or a timm vision transformer
+    yields   AttentionMaps: attn[l] is (B, heads, N, N), attn.stack() is (B, L, heads, N, N)
+
+    Each forward pass replaces the maps of the one before. Inside, blocks run unfused, since the fused kernel never
+    forms the map (logits differ by some 1e-7). On exit, also by an exception, only our own hooks are removed and the
+    flags are as they were.
+    Raises ValueError if the model has no such blocks, RuntimeError if what was captured is not attention.
+    """
+    layers = _attention_layers(vit)
+    maps = AttentionMaps(len(layers))
+    flags = [layer.fused_attn for layer in layers]
+    handles = [layers[0].register_forward_pre_hook(lambda *_: maps.clear())]
+    try:
+        for layer in layers:
+            layer.fused_attn = False  # per block: timm's global switch has no effect on models already built
+            handles.append(layer.attn_drop.register_forward_hook(lambda module, args, out: maps.append(_checked(out))))
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer, flag in zip(layers, flags, strict=True):
+            layer.fused_attn = flag
+
+
+def _attention_layers(vit: nn.Module) -> list[nn.Module]:
+    backbone = getattr(vit, "backbone", vit)
+    layers = [getattr(block, "attn", None) for block in getattr(backbone, "blocks", [])]
+    if not layers or not all(hasattr(layer, "fused_attn") and hasattr(layer, "attn_drop") for layer in layers):
+        name = type(backbone).__name__
+        raise ValueError(f"{name} has no blocks whose attention we can capture; choose a timm ViT or DeiT")
+    return layers
+
+
+def _checked(weights: torch.Tensor) -> torch.Tensor:
+    """The map, if its first rows sum to 1: scores before the softmax or dropped-out weights would not."""
+    total = weights[..., 0, :].detach().sum(-1)
+    tolerance = 1e-3 if weights.dtype in (torch.float32, torch.float64) else 2e-2
+    if not torch.allclose(total, torch.ones_like(total), rtol=0, atol=tolerance):
+        low, high = total.min().item(), total.max().item()
+        raise RuntimeError(f"attention rows sum to {low:.3g}..{high:.3g}, wanted 1; is the model in eval() mode?")
+    return weights

@@ -1,0 +1,131 @@
+"""The command `fvit`: run, refresh, train, info. Exit codes: 0 done, 1 stopped by an error, 2 wrong arguments."""
+
+import argparse
+import signal
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from fvit import __version__, paths, profiles
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code; `argv` defaults to the arguments of the process."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser(training=argv[:1] == ["train"]).parse_args(argv)
+    before = signal.signal(signal.SIGTERM, _interrupt)  # a batch system's stop then tidies up as Ctrl-C does
+    try:
+        return args.command(args)
+    except ValueError as error:
+        return _stopped(error, 2)
+    except OSError as error:
+        return _stopped(error, 1)
+    except KeyboardInterrupt:
+        return _stopped("interrupted; no file is left half written", 1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stopped(reason: object, code: int) -> int:
+    print(f"fvit: {reason}", file=sys.stderr)
+    return code
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser(training: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fvit", description="Faithful vision transformers: notebooks and models.")
+    parser.add_argument("--version", action="version", version=f"fvit {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="{run,refresh,train,info}")
+
+    run = commands.add_parser("run", help="run notebooks; write figures, tables and the executed notebooks")
+    _add_names(run)
+    run.add_argument("--profile", default="laptop", help=f"sizes: {', '.join(profiles.PROFILES)} (default laptop)")
+    run.add_argument("-p", dest="given", action="append", default=[], metavar="name=value",
+                     help="a parameter of the notebooks, as a Python literal; may be repeated")
+    run.add_argument("--out", metavar="DIR", help="where figures and results go ($FVIT_OUT or the repository)")
+    run.add_argument("--shard", metavar="i/n", help="part of the work, told to the notebooks; each wants its own --out")
+    run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="0 for none (default 900 at laptop, else 0)")
+    run.set_defaults(command=_run)
+
+    refresh = commands.add_parser("refresh", help="run notebooks with their defaults and store them executed, in place")
+    _add_names(refresh)
+    refresh.set_defaults(command=_refresh)
+
+    train = commands.add_parser("train", help="train a model that ships with the package")
+    models = train.add_subparsers(required=True, metavar="{vit,denoiser}")
+    for what in ("vit", "denoiser"):
+        model = models.add_parser(what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        if training:  # the other commands need not wait for torch
+            from fvit import train as training_module
+
+            training_module.add_arguments(model, what)
+            model.set_defaults(command=training_module.main)
+
+    info = commands.add_parser("info", help="print versions, device, and where things are")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", default=["all"], metavar="NN", help="notebook numbers, or all (default)")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from fvit import runner  # late, since papermill takes seconds to import
+
+    given = {}
+    for item in args.given:
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not name:
+            raise ValueError(f"-p {item}: wanted name=value, like -p n_samples=8")
+        if name in given:
+            raise ValueError(f"-p {name} is given twice")
+        given[name] = value
+    if args.cell_timeout is not None and args.cell_timeout < 0:
+        raise ValueError(f"--cell-timeout {args.cell_timeout}: wanted seconds, or 0 for no limit")
+    todo = runner.plan(args.names, args.profile, given)
+    try:
+        runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout)
+    except runner.NotebookError as error:
+        return _stopped(error, 1)
+    return 0
+
+
+def _refresh(args: argparse.Namespace) -> int:
+    from fvit import runner
+
+    try:
+        runner.refresh(args.names)
+    except runner.NotebookError as error:
+        return _stopped(error, 1)
+    return 0
+
+
+def _info(_: argparse.Namespace) -> int:
+    import torch  # late: only this command needs it
+
+    print(f"fvit        {__version__}")
+    print(f"python      {sys.version.split()[0]}")
+    for name in ("torch", "timm", "diffusers", "papermill"):
+        print(f"{name:<11} {_version(name)}")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
+    print(f"device      {device}")
+    for what in ("vit", "denoiser"):
+        found = any((paths.WEIGHTS / what).rglob("*.safetensors"))
+        print(f"weights     {paths.WEIGHTS / what}{'' if found else f'  (none: make them by `fvit train {what}`)'}")
+    there = paths.NOTEBOOKS.is_dir()
+    print(f"notebooks   {paths.NOTEBOOKS}{'' if there else '  (none: they come with a clone of the repository)'}")
+    for name in ("figures", "results"):
+        folder = paths.output_root() / name
+        made = sorted(path.name for path in folder.glob("*/") if path.is_dir())
+        print(f"{name:<11} {folder}  ({', '.join(made) or 'none yet: make them by `fvit run`'})")
+    return 0
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,215 @@
+"""Notebooks run by papermill, with the guards it lacks.
+
+papermill only warns about an unknown parameter, notes clock times in the notebook, and writes its output as it goes.
+Here a wrong parameter stops the run before it starts, and a notebook is moved to its place when it is whole.
+"""
+
+import ast
+import fcntl
+import math
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from fvit import notebooks, paths, profiles
+
+CELL_TIMEOUT = {"laptop": 900}  # seconds; other profiles have cells that run for hours
+Plan = list[tuple[Path, dict]]
+
+
+class NotebookError(RuntimeError):
+    """A notebook that stopped, or that may not be stored as it is; the message says which cell and why."""
+
+
+# What to run ------------------------------------------------------------------------------------------------------
+
+def select(names: Iterable[str] = ("all",)) -> list[Path]:
+    """Notebooks by number ("1" or "01"), or "all" (the numbered ones; solutions are apart), in order.
+
+    Raises ValueError listing the numbers there are.
+    """
+    known = sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not known:
+        raise ValueError(f"no notebooks in {paths.NOTEBOOKS}; run from a clone of the repository (pip install -e .)")
+    chosen = set()
+    for name in names:
+        found = [path for path in known if name == "all" or path.name.startswith(f"{name:0>2}_")]
+        if not found:
+            raise ValueError(f"no notebook {name!r}; known: all, {', '.join(path.name[:2] for path in known)}")
+        chosen.update(found)
+    return sorted(chosen)
+
+
+def plan(names: Iterable[str] = ("all",), profile: str = "laptop", given: dict[str, str] | None = None) -> Plan:
+    """The selected notebooks, each with the parameters it is given, as values of the right type.
+
+    given     name -> text of a Python literal; a name must be known to each notebook, or with "all" to at least one
+    returns   [(notebook, {name: value})]; with "all", a notebook gets those of the parameters that it knows
+
+    Raises ValueError, before anything runs, for an unknown notebook, profile or parameter, or a value of another type.
+    """
+    names, given = list(names), dict(given or {})
+    if "profile" in given:
+        raise ValueError("the profile is chosen by --profile NAME, not by -p profile=NAME")
+    profiles.profile(profile)  # a ValueError listing the profiles that are known
+    if profile != "laptop":  # the default that every notebook carries
+        given["profile"] = profile
+    known = {path: notebooks.known_parameters(path) for path in select(names)}
+    enough = any if "all" in names else all
+    for name in given:
+        if not enough(name in parameters for parameters in known.values()):
+            raise ValueError(_unknown(name, known))
+    return [(path, {name: _value(name, given[name], *known[path][name]) for name in given if name in known[path]})
+            for path in known]
+
+
+def _unknown(name: str, known: dict[Path, dict]) -> str:
+    lacking = [path for path, parameters in known.items() if name not in parameters]
+    names = sorted({n for path in lacking for n in known[path]})
+    close = get_close_matches(name, names, n=1)
+    return (f"parameter {name!r} is unknown to {', '.join(path.name for path in lacking)}"
+            f"{f'; did you mean {close[0]!r}?' if close else ''}; known: {', '.join(names) or 'none'}")
+
+
+def _value(name: str, given: str, kind: str, default: str) -> object:
+    try:
+        value = ast.literal_eval(given)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = given
+    if kind == "str":
+        return value if isinstance(value, str) else given  # -p method=rollout needs no quotes
+    if kind == "float" and type(value) is int:
+        value = float(value)
+    if type(value).__name__ != kind.partition("[")[0] or (kind == "float" and not math.isfinite(value)):
+        raise ValueError(f"-p {name}={given}: wanted a value of type {kind}, written like {name}={default}")
+    return value
+
+
+# Running ----------------------------------------------------------------------------------------------------------
+
+def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None,
+        cell_timeout: int | None = None) -> None:
+    """Execute a plan, one notebook after another (parallel kernels race for ports), and keep the executed notebooks.
+
+    out            folder for figures and results; None takes FVIT_OUT, else the repository root
+    shard          "i/n", handed to the kernels as FVIT_SHARD
+    cell_timeout   seconds a cell may take; None takes that of the profile, 0 sets no limit
+
+    Writes <out>/results/<profile>/notebooks/NN_name.ipynb, or NN_name.failed.ipynb with what ran before the error.
+    Raises NotebookError at the first notebook that fails; OSError if out cannot be written to or another run uses it.
+    """
+    timeout = CELL_TIMEOUT.get(profile) if cell_timeout is None else cell_timeout
+    with kernel_environment(profile, out, shard), lock(paths.output_root()):
+        paths.check_writable(paths.figures_dir(profile))
+        kept = paths.check_writable(paths.results_dir(profile) / "notebooks")
+        for source, parameters in todo:
+            _move(_execute(source, parameters, timeout, kept), kept / source.name)
+
+
+def refresh(names: Iterable[str] = ("all",)) -> None:
+    """Execute notebooks with their defaults and put each over its source, once it is whole and has no problems.
+
+    Figures and results are written too. Done again, it changes no byte. "all" includes the solutions.
+    Raises NotebookError at the first notebook that fails; its source is left as it was.
+    """
+    names = list(names)
+    selected = select(names) + (sorted(paths.NOTEBOOKS.glob("solutions/*.ipynb")) if "all" in names else [])
+    with kernel_environment("laptop"), lock(paths.output_root()):
+        kept = paths.check_writable(paths.results_dir("laptop") / "notebooks")
+        for source in selected:
+            executed = _execute(source, None, CELL_TIMEOUT["laptop"], kept)
+            if found := notebooks.problems(executed):
+                raise NotebookError(f"{source.name} is left as it was:\n  " + "\n  ".join(found))
+            _move(executed, source)
+
+
+def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: Path) -> nbformat.NotebookNode:
+    """The executed notebook, stripped; if a cell fails, what ran so far is left in folder `kept`."""
+    failed = kept / f"{source.stem}.failed.ipynb"
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="fvit-run-") as folder:
+        temporary = Path(folder) / source.name
+        try:
+            papermill.execute_notebook(
+                notebooks.escape(source), notebooks.escape(temporary), parameters, kernel_name="python3",
+                cwd=source.parent,  # as under JupyterLab and nbval
+                progress_bar=False, execution_timeout=timeout, coalesce_streams=True,
+                extra_arguments=["--IPKernelApp.log_level=ERROR"])  # else each start warns of TCP without encryption
+        except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
+            message = f"{source.name} failed{_reason(error)}"
+            if temporary.is_file():
+                _move(notebooks.strip(nbformat.read(temporary, 4)), failed)
+                message += f"\n  what ran so far: {failed}"
+            raise NotebookError(message) from error
+        executed = notebooks.strip(nbformat.read(temporary, 4))
+    failed.unlink(missing_ok=True)
+    print(f"{source.name}  {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+    return executed
+
+
+def _move(notebook: nbformat.NotebookNode, target: Path) -> None:
+    paths.write_atomic(target, notebooks.text(notebook))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PapermillExecutionError):
+        line = next((s for s in error.source.splitlines() if s.strip() and not s.lstrip().startswith("#")), "")
+        return f" in cell [{error.exec_count}], which begins `{line.strip()}`:\n  {error.ename}: {error.evalue}"
+    if isinstance(error, DeadKernelError):
+        return ": its kernel died, most often for want of memory; close other programs or take smaller sizes"
+    return f": {str(error).strip().splitlines()[0]}\n  allow more by --cell-timeout SECONDS, or 0 for no limit"
+
+
+@contextmanager
+def kernel_environment(profile: str = "laptop", out: Path | str | None = None, shard: str | None = None) -> Iterator:
+    """The environment that kernels inherit; put back on leaving. ValueError if shard is not "i/n", 1 <= i <= n."""
+    match = re.fullmatch(r"(\d+)/(\d+)", "1/1" if shard is None else shard)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError(f"shard {shard!r} is not i/n with 1 <= i <= n, like 1/4")
+    before = dict(os.environ)
+    if out is not None:
+        os.environ["FVIT_OUT"] = str(out)
+    os.environ["FVIT_OUT"] = str(paths.output_root())  # absolute: a kernel starts in another folder
+    os.environ.update(MPLBACKEND="agg", PYTHONHASHSEED="0", JUPYTER_PREFER_ENV_PATH="1")  # python3 is this Python
+    os.environ["OMP_NUM_THREADS"] = os.environ.get("FVIT_THREADS") or "2"  # a fixed number: it changes float32 sums
+    if profile != "paper":  # whose models come from the hub
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if shard is not None:
+        os.environ["FVIT_SHARD"] = shard
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator:
+    """One run at a time on an output folder: BlockingIOError names the process that is at work there.
+
+    The system frees the lock of a process that has ended, however it ended, so a file left behind stops nobody.
+    """
+    with open(paths.check_writable(folder) / ".fvit-run.lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise BlockingIOError(f"another run (process {file.read().strip() or 'unknown'}) writes to {folder}; "
+                                  "wait for it to end, or choose another folder by --out") from None
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
+        try:
+            yield
+        finally:
+            file.truncate(0)

@@ -1,0 +1,245 @@
+"""DDS: add Gaussian noise once, denoise, explain, average over draws."""
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from fvit import rng
+from fvit.checks import check_choice, check_ids, check_images, check_k, check_shape
+from fvit.explanations import METHODS, explain_pass, forward_pass
+
+COLUMNS = ("run_id profile dataset image_id model method smoothing sigma n_samples attack eps norm metric value"
+           " ci_low ci_high").split()  # of every results table (STYLE 7)
+
+
+def add_noise(x, sigma, seed, purpose, ids, draws):
+    """`x + sigma * z`, one stream for each (seed, purpose, image id, draw): the only place where images get noise.
+
+    x         (B, 3, H, W) in [0, 1]; the result is not clamped
+    sigma     noise std for images in [0, 1]; at 0 the answer is x itself
+    purpose   name of the streams: "dds" in evaluations, "eot" in attacks, so that the two never share a draw
+    ids       (B,) image ids, None for positions; an id may occur again with another draw
+    draws     (B,) draw indices, or one for all rows
+
+    Drawn on the CPU, then moved. Raises ValueError for a bad sigma, or ids or draws that do not fit the rows.
+    """
+    check_shape(x)
+    if _check_sigma(sigma) == 0:
+        return x
+    ids = [str(i) for i in (range(len(x)) if ids is None else ids)]
+    draws = [draws] * len(x) if isinstance(draws, int) else list(draws)
+    if not len(ids) == len(draws) == len(x):
+        raise ValueError(f"got {len(ids)} ids and {len(draws)} draws for {len(x)} images, wanted one of each per image")
+    z = [rng.normal(x.shape[1:], seed, purpose, i, d, dtype=x.dtype) for i, d in zip(ids, draws, strict=True)]
+    return x + sigma * torch.stack(z).to(x.device)
+
+
+@dataclass
+class DDSOutput:
+    """What a DDS says about B images; standard errors are sample std / sqrt(n): NaN at n = 1, 0 at sigma = 0."""
+
+    heatmap: torch.Tensor  # (B, h, w) mean over draws; sums to 1, or to k for votes
+    heatmap_se: torch.Tensor  # (B, h, w)
+    probs: torch.Tensor  # (B, C) smoothed prediction
+    probs_se: torch.Tensor  # (B, C)
+    target: torch.Tensor  # (B,) the one class of all draws
+    ids: list[str]
+    samples: torch.Tensor | None = None  # (B, n, h, w) what was averaged, if kept
+    labels: dict = field(default_factory=dict)  # columns of `rows` that all images share
+
+    def rows(self):
+        """Tidy DataFrame, for each image `target`, `target_prob` (95 % normal interval) and `heatmap_se`, the root mean
+        square over tokens of the map's standard error. Columns of the run and of the attack stay empty."""
+        import pandas as pd  # late: only tables need it
+
+        base = pd.DataFrame({"image_id": self.ids, **self.labels})
+        at = (torch.arange(len(self.ids), device=self.target.device), self.target)
+        p, half = self.probs[at].cpu().double().numpy(), 1.96 * self.probs_se[at].cpu().double().numpy()
+        rms = self.heatmap_se.double().square().mean((1, 2)).sqrt().cpu().numpy()
+        rows = [base.assign(metric="target", value=self.target.cpu().double().numpy()),
+                base.assign(metric="target_prob", value=p, ci_low=p - half, ci_high=p + half),
+                base.assign(metric="heatmap_se", value=rms)]
+        return pd.concat(rows, ignore_index=True).reindex(columns=COLUMNS)
+
+
+class DDS:
+    """Denoised diffusion smoothing: `w(x) = E[Z(T(x + z))]`, z ~ N(0, sigma^2 I), and the prediction likewise.
+
+    vit, den     classifier and denoiser; den(x_noisy, sigma) -> images in [0, 1]; None: noise only
+    sigma        noise std for images in [0, 1]; at 0 the denoiser is used only where den.has_level(0)
+                 (a callable without has_level always is), and one draw is computed, since all are equal
+    n_samples    draws an image; seed: root of the streams (seed, purpose, image id, draw)
+    batch_size   noisy images per network call (default 64), over images and draws together
+    aggregate    "mean" of the normalised maps, or "votes": share of draws with the token in their top k
+    precision    "float32" or "bfloat16" for the denoiser, None leaves it as it is; averages are float64 inside
+
+    Raises ValueError for arguments out of range, or a sigma > 0 for which the denoiser has no level.
+    Source: Hu et al. 2024; noise once, level by cumulative alphas: Carlini et al. 2023. Taught in notebook 05.
+    Note: normalised per draw and one class for all draws, unlike the reference code (BASELINES 4).
+    """
+
+    def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
+        self.vit, self.den, self.sigma, self.seed = vit, den, _check_sigma(sigma), seed
+        self.n_samples = _check_count(n_samples, "n_samples")
+        self.batch_size = _check_count(64 if batch_size is None else batch_size, "batch_size")
+        self.aggregate = check_choice(aggregate, ("mean", "votes"), "aggregate")
+        check_choice(precision, (None, "float32", "bfloat16"), "precision")
+        if precision is not None and hasattr(den, "precision"):
+            self.den = copy.copy(den)  # same weights; the caller's denoiser keeps its own precision
+            self.den.precision = precision
+        elif den is not None and precision == "bfloat16":
+            raise ValueError("this denoiser has no attribute `precision`; use precision=None or a fvit Denoiser")
+        self.denoises = den is not None and (not hasattr(den, "has_level") or bool(den.has_level(self.sigma)))
+        if den is not None and self.sigma > 0 and not self.denoises:
+            raise ValueError(f"sigma={sigma:g} lies outside the denoiser's schedule; is it meant for x in [0, 1]?")
+
+    @torch.no_grad()
+    def __call__(self, x, ids=None, method="raw_attention", target=None, keep_samples=False, k=None):
+        """Smoothed map and prediction of each image, from the streams "dds" and without gradients.
+
+        x             (B, 3, H, W) in [0, 1]
+        method        a name of METHODS, or a list of names: they share draws and denoised images
+        target        (B,) class explained; None takes the argmax of the smoothed prediction, for all draws
+        keep_samples  keep each draw's map; memory then grows with n_samples, otherwise it does not
+        k             size of the top set, for aggregate="votes"; ties go to the lowest index
+        returns       DDSOutput, or a dict name -> DDSOutput for a list
+
+        Raises ValueError for bad images, ids, target or k and for an unknown method, before any network runs.
+        Note: a clean and an attacked image with one id meet the same noise; another seed gives them fresh draws.
+        """
+        names = [method] if isinstance(method, str) else list(method)
+        ids, target = self._check(x, ids, names, target)
+        if self.aggregate == "votes" and k is None:
+            raise ValueError('aggregate="votes" needs k, the size of the top set')
+        k = None if k is None else check_k(k, math.prod(self.vit.grid))
+        first = [m for m in names if target is not None or not METHODS[m].class_specific]
+        probs, found = self._average(x, ids, first, target, keep_samples, k)
+        target = probs[0].argmax(1) if target is None else target
+        later = [m for m in names if m not in first]  # the class is known now: the same draws again
+        found |= self._average(x, ids, later, target, keep_samples, k)[1] if later else {}
+        kind = ("none", "noise", "denoise", "dds")[2 * self.denoises + (self.sigma > 0)]
+        shared = {"model": str(getattr(self.vit, "name", "")), "smoothing": kind, "sigma": self.sigma,
+                  "n_samples": self.n_samples}
+        out = {m: DDSOutput(*found[m][:2], *probs, target, ids, found[m][2], shared | {"method": m}) for m in names}
+        return out[method] if isinstance(method, str) else out
+
+    def maps(self, x, *, ids=None, method="raw_attention", target=None, purpose="dds", draws=None):
+        """Maps (B, n, h, w) and class probabilities (B, n, C) of each draw, differentiable in x: the path of attacks.
+
+        draws defaults to range(n_samples); method=None leaves out the maps; a class-specific method needs a target.
+        Activations are kept for one batch_size at most: beyond it they are computed again in the backward pass.
+        """
+        names = [] if method is None else [method]
+        ids, target = self._check(x, ids, names, target)
+        if names and METHODS[method].class_specific and target is None:
+            raise ValueError(f"method {method!r} explains a class: give target (B,), one class for all draws")
+        draws = list(range(self.n_samples) if draws is None else draws)
+        _check_count(len(draws), "number of draws")
+        shown = draws[:1] if self.sigma == 0 else draws
+        recompute = len(x) * len(shown) > self.batch_size and x.requires_grad
+        steps = [self._step(x, chunk, names, target, purpose, recompute) for chunk in self._chunks(ids, shown)]
+        each = [torch.cat(parts).unflatten(0, (len(x), len(shown))) for parts in zip(*steps, strict=True)]
+        probs, *maps = [v.expand(-1, len(draws), *v.shape[2:]) for v in each]
+        return (maps[0] if maps else None), probs
+
+    def _average(self, x, ids, names, target, keep, k):
+        """(mean, se) of the prediction, then for each name (mean, se, samples) of its maps."""
+        draws = range(1 if self.sigma == 0 else self.n_samples)
+        moments = [_Moments(len(x)) for _ in [None, *names]]
+        kept = [torch.empty(len(x), len(draws), *self.vit.grid).to(x) if keep else None for _ in names]
+        for chunk in self._chunks(ids, draws):
+            probs, *maps = self._step(x, chunk, names, target, "dds")
+            maps = [_in_top(heat, k) for heat in maps] if self.aggregate == "votes" else maps
+            for moment, values in zip(moments, [probs, *maps], strict=True):
+                moment.add(chunk[0], values)
+            for samples, heat in zip(kept, maps, strict=True):
+                if keep:
+                    samples[chunk[0], chunk[2]] = heat
+        results = [[v.to(x) for v in moment.result(exact=self.sigma == 0)] for moment in moments]
+        kept = [s.expand(-1, self.n_samples, -1, -1) if keep else None for s in kept]
+        return results[0], {m: (*r, s) for m, r, s in zip(names, results[1:], kept, strict=True)}
+
+    def _chunks(self, ids, draws):
+        """Pairs (image, draw) in batches, as lists of positions, ids and draws; an image meets its draws in order."""
+        n = len(draws)
+        for start in range(0, len(ids) * n, self.batch_size):
+            pairs = [divmod(p, n) for p in range(start, min(start + self.batch_size, len(ids) * n))]
+            yield [i for i, _ in pairs], [ids[i] for i, _ in pairs], [draws[j] for _, j in pairs]
+
+    def _step(self, x, chunk, names, target, purpose, recompute=False):
+        """Class probabilities (P, C), then one map (P, h, w) for each name, of the P pairs in `chunk`."""
+        rows, ids, draws = chunk
+
+        def run(x_rows):
+            x_hat = add_noise(x_rows, self.sigma, self.seed, purpose, ids, draws)
+            if self.denoises:
+                x_hat = self.den(x_hat, self.sigma).to(x.dtype)
+            if not names:
+                return (self.vit(x_hat).softmax(1),)
+            classes = None if target is None else target[rows]
+            own_gradients = any(METHODS[name].class_specific for name in names)
+            with torch.set_grad_enabled(torch.is_grad_enabled() or own_gradients):
+                record = forward_pass(self.vit, x_hat)  # one pass for all methods
+                return record.logits.softmax(1), *(explain_pass(record, name, classes) for name in names)
+
+        if not recompute:
+            return run(x[rows])
+        return checkpoint(run, x[rows], use_reentrant=False, preserve_rng_state=False, early_stop=False)
+
+    def _check(self, x, ids, names, target):
+        ids = check_ids(ids, len(check_images(x)))
+        size = tuple(getattr(self.vit, "image_size", x.shape[-2:]))
+        if tuple(x.shape[-2:]) != size:
+            raise ValueError(f"x has images of {tuple(x.shape[-2:])} pixels, the ViT wants {size}; resize them first")
+        for name in names:
+            check_choice(name, METHODS, "method")
+        if target is not None:
+            target = torch.as_tensor(target, device=x.device)
+            if target.is_floating_point() or target.shape not in ((), x.shape[:1]):
+                raise ValueError(f"target is {target.dtype} {tuple(target.shape)}, wanted class indices ({len(x)},)")
+            if not ((target >= 0) & (target < self.vit.num_classes)).all():
+                raise ValueError(f"target is {target.tolist()}, wanted classes 0..{self.vit.num_classes - 1}")
+            target = target.long().expand(len(x))
+        return ids, target
+
+
+class _Moments:
+    """Running mean and squares (Welford 1962), float64 on the CPU, draw by draw: batches cannot change a bit."""
+
+    def __init__(self, n_images):
+        self.counts, self.mean, self.squares = [0] * n_images, None, None
+
+    def add(self, owners, values):
+        values = values.detach().double().cpu()
+        if self.mean is None:
+            self.mean, self.squares = values.new_zeros(2, len(self.counts), *values.shape[1:])
+        for i, value in zip(owners, values, strict=True):
+            self.counts[i] += 1
+            off = value - self.mean[i]
+            self.mean[i] += off / self.counts[i]
+            self.squares[i] += off * (value - self.mean[i])
+
+    def result(self, exact):
+        n = self.counts[0]
+        spread = self.squares / (n * (n - 1)) if n > 1 else torch.full_like(self.mean, 0 if exact else math.nan)
+        return self.mean, spread.sqrt()
+
+
+def _in_top(heat, k):
+    order = heat.flatten(1).argsort(dim=1, descending=True, stable=True)[:, :k]  # stable: ties to the lowest index
+    return torch.zeros_like(heat).flatten(1).scatter_(1, order, 1).view_as(heat)
+
+
+def _check_sigma(sigma):
+    if not 0 <= float(sigma) < math.inf:
+        raise ValueError(f"sigma={sigma} is no noise std, wanted a finite number >= 0 for images in [0, 1]")
+    return float(sigma)
+
+
+def _check_count(n, name):
+    if int(n) != n or n < 1:
+        raise ValueError(f"{name}={n}, wanted an integer >= 1")
+    return int(n)

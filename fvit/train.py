@@ -1,0 +1,345 @@
+"""Training of the two shipped models, on scenes made as they are needed.
+
+A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. The learning rate is
+held and then falls over the last quarter, so a run can also be lengthened: resume it with more `--steps`.
+Our own recipe; FEASIBILITY of the project's notes says what mattered on two CPU cores.
+"""
+
+import argparse
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from . import paths, plots, rng, scenes, schedule
+
+VIT_CONFIG = {  # timm's own "local-dir:" format
+    "architecture": "vit_tiny_patch16_224",
+    "num_classes": 10,
+    "model_args": {"img_size": 64, "patch_size": 4, "embed_dim": 128, "depth": 5, "num_heads": 4},
+    "pretrained_cfg": {
+        "num_classes": 10, "input_size": [3, 64, 64], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+        "interpolation": "bicubic", "crop_pct": 1.0, "first_conv": "patch_embed.proj", "classifier": "head",
+    },
+}  # fmt: skip
+UNET_CONFIG = {  # diffusers' UNet2DModel on 2x2 blocks of pixels taken as channels
+    "sample_size": 32, "in_channels": 12, "out_channels": 12, "layers_per_block": 1, "norm_num_groups": 16,
+    "block_out_channels": [48, 96, 128], "attention_head_dim": 32,
+    "down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3,
+}  # fmt: skip
+SCHEDULER_CONFIG = {
+    "_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
+    "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon", "clip_sample": False,
+}  # fmt: skip
+SIGMA_RANGE = (0.008, 0.55)  # noise the denoiser is trained on, [0, 1] units
+VAL_SIGMAS = (8 / 255, 0.1, 0.25, 0.5)
+CHAPTER, REUSE = 4096, 6  # scenes drawn at once, and how often each is seen, every time recoloured
+PAIR_SHARE = 0.25
+
+
+def new_vit() -> nn.Module:
+    """The scenes ViT, untrained: plain 4x4 patch embedding, 256 patches and a class token, 1.0 M parameters."""
+    return timm.create_model(VIT_CONFIG["architecture"], num_classes=10, **VIT_CONFIG["model_args"])
+
+
+def new_unet() -> nn.Module:
+    """The scenes denoiser's network, untrained: a diffusers UNet2DModel of 3.3 M parameters."""
+    from diffusers import UNet2DModel
+
+    return UNet2DModel(**UNET_CONFIG)
+
+
+class Scenes:
+    """Batches of training scenes; batch `step` depends on (seed, step) only, whatever was asked before."""
+
+    def __init__(self, seed: int, batch: int, chapter: int = CHAPTER, pairs: bool = True):
+        self.seed, self.batch, self.chapter, self.pairs = seed, batch, max(chapter, batch), pairs
+        self._held: tuple | None = None
+
+    def _chapter(self, number: int) -> tuple:
+        """x (n, 3, 64, 64) uint8, label distribution (n, 10), masks (n, 64, 64), one digit's box (n, 4) and class (n,)."""
+        if self._held is None or self._held[0] != number:
+            parts = []
+            n_pairs = round(PAIR_SHARE * self.chapter)
+            for split, n in (("train", self.chapter - n_pairs), ("train_pairs", n_pairs)):
+                x, y, masks, _ = scenes.scene_batch(split, self.seed, range(number * n, (number + 1) * n))
+                parts.append((x, F.one_hot(y, 10).float().mean(1), masks.any(1), boxes(masks[:, 0]), y[:, 0]))
+            self._held = (number, *(torch.cat(p) for p in zip(*parts, strict=True)))
+        return self._held[1:]
+
+    def __call__(self, step: int) -> tuple[Tensor, ...]:
+        steps = self.chapter * REUSE // self.batch  # a chapter's steps
+        g = rng.generator(self.seed, "batch", step)
+        x, y, mask, box, first = self._chapter(step // steps)
+        pick = torch.randperm(len(x), generator=g)[: self.batch]
+        x = x[pick].float() / 255
+        channels = torch.stack([torch.randperm(3, generator=g) for _ in pick])  # colour carries no class
+        x = torch.gather(x, 1, channels[:, :, None, None].expand_as(x))
+        negative = torch.rand(len(x), 1, 1, 1, generator=g) < 0.3
+        return torch.where(negative, 1 - x, x), y[pick], mask[pick], box[pick], first[pick]
+
+
+def boxes(masks: Tensor) -> Tensor:
+    """Bounding boxes (B, 4) = top, bottom, left, right (ends exclusive) of masks (B, H, W)."""
+    rows, columns = masks.any(2).int(), masks.any(1).int()
+    size = masks.shape[1]
+    return torch.stack([rows.argmax(1), size - rows.flip(1).argmax(1), columns.argmax(1), size - columns.flip(1).argmax(1)], 1)
+
+
+# the ViT ------------------------------------------------------------------------------------------------------------
+def vit_stage(progress: float) -> int:
+    """Side in patches of the window seen at this share of the run: close-ups first, an easy-to-hard curriculum."""
+    return 8 if progress < 0.34 else 12 if progress < 0.64 else 16
+
+
+def vit_fade(progress: float) -> float:
+    """Share of the scene in what the ViT sees, the rest being its mask: from white-on-black digits to photographs.
+
+    Without it the loss stayed on its plateau for 25,000 images: tints and polarity hide the strokes from a new ViT.
+    """
+    return min(1.0, 0.1 + max(0.0, progress - 0.04) / 0.2)
+
+
+def close_up(x: Tensor, box: Tensor, window: int, g: torch.Generator) -> Tensor:
+    """Square windows of `window` pixels around the boxed digits, resized where the digit would not fit."""
+    top, bottom, left, right = box.float().unbind(1)
+    side = torch.clamp(torch.maximum(bottom - top, right - left) + 4 + 6 * torch.rand(len(x), generator=g), min=window)
+    side = side if window > 32 else torch.maximum(bottom - top, right - left) + 2 + 8 * torch.rand(len(x), generator=g)
+    slack = side[:, None] - torch.stack([right - left, bottom - top], 1)
+    centre = torch.stack([left + right, top + bottom], 1) / 2 + slack * (torch.rand(len(x), 2, generator=g) - 0.5)
+    size = x.shape[-1]
+    theta = torch.zeros(len(x), 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = side / size
+    theta[:, :, 2] = 2 * centre / size - 1
+    grid = F.affine_grid(theta, [len(x), 3, window, window], align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def vit_tokens(vit: nn.Module, x: Tensor, corner: tuple[int, int]) -> Tensor:
+    """Final tokens (B, 1 + n, dim) of images that fill a window of the patch grid whose corner is given."""
+    tokens = vit.patch_embed.proj(2 * x - 1)  # (B, dim, g, g)
+    g, grid = tokens.shape[-1], vit.patch_embed.grid_size[0]
+    position = vit.pos_embed[:, 1:].unflatten(1, (grid, grid))
+    position = position[:, corner[0] : corner[0] + g, corner[1] : corner[1] + g].flatten(1, 2)
+    tokens = tokens.flatten(2).transpose(1, 2) + position
+    tokens = torch.cat([(vit.cls_token + vit.pos_embed[:, :1]).expand(len(x), -1, -1), tokens], 1)
+    return vit.norm(vit.blocks(tokens))
+
+
+class ViTTask:
+    """What the loop needs to train the ViT: cross-entropy of the class token, and of the mean token to help it start."""
+
+    name, metric = "vit", "accuracy"
+
+    def __init__(self, seed: int):
+        vit = new_vit()
+        for block in vit.blocks:
+            block.attn.fused_attn = False  # half the time of the fused kernel's backward in bfloat16 on a CPU
+        self.model = nn.ModuleDict({"vit": vit, "mean_head": nn.Linear(vit.embed_dim, 10)})
+        self.lr, self.weight_decay, self.seed = 1e-3, 0.05, seed
+
+    def loss(self, model: nn.Module, batch: tuple, step: int, progress: float, device: torch.device) -> Tensor:
+        x, y, mask, box, first = batch
+        g = rng.generator(self.seed, "window", step)
+        side, fade = vit_stage(progress), vit_fade(progress)
+        x = fade * x + (1 - fade) * mask[:, None].float()
+        if side < 16:
+            x, y = close_up(x, box, 4 * side, g), F.one_hot(first, 10).float()
+        corner = torch.randint(0, 17 - side, (2,), generator=g).tolist()
+        tokens = vit_tokens(model["vit"], x.to(device), corner)
+        y = y.to(device)
+        return F.cross_entropy(model["vit"].head(tokens[:, 0]).float(), y) + 0.3 * F.cross_entropy(
+            model["mean_head"](tokens[:, 1:].mean(1)).float(), y
+        )
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
+        logits, classes = {}, {}
+        for split in ("val", "val_pairs"):
+            data = scenes.load_images("scenes", split, n)
+            batches = [vit_tokens(model["vit"], x.to(device), (0, 0))[:, 0] for x in data.x.split(64)]
+            logits[split], classes[split] = model["vit"].head(torch.cat(batches)).float().cpu(), data.y
+        top2 = logits["val_pairs"].topk(2).indices.sort(1).values
+        return {
+            "accuracy": (logits["val"].argmax(1) == classes["val"]).double().mean().item(),
+            "pairs_both_in_top2": (top2 == classes["val_pairs"].sort(1).values).all(1).double().mean().item(),
+        }
+
+    def save(self, weights: dict[str, Tensor], out: Path) -> None:
+        vit = {k.removeprefix("vit."): v.float().contiguous() for k, v in weights.items() if k.startswith("vit.")}
+        paths.write_atomic(out / "model.safetensors", save(vit, metadata={"format": "pt"}))
+        paths.write_atomic(out / "config.json", json.dumps(VIT_CONFIG, indent=2) + "\n")
+
+
+# the denoiser -------------------------------------------------------------------------------------------------------
+class DenoiserTask:
+    """What the loop needs to train the denoiser: noise prediction, noise levels log-uniform over the range in use."""
+
+    name, metric = "denoiser", "psnr_0.25"
+
+    def __init__(self, seed: int):
+        self.model = new_unet().to(memory_format=torch.channels_last)
+        self.lr, self.weight_decay, self.seed = 1e-3, 0.0, seed
+        self.alphas_cumprod = schedule.linear_alphas_cumprod()
+
+    def _noised(self, x: Tensor, sigma: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x_t in [-1, 1] as 2x2 blocks, t, the noise drawn and the cumulative alpha, all (B, ...)."""
+        t = torch.tensor([schedule.sigma_to_timestep(float(s), self.alphas_cumprod) for s in sigma])
+        ac = torch.tensor(self.alphas_cumprod, dtype=torch.float32)[t][:, None, None, None]
+        noise = torch.randn(x.shape, generator=g)
+        x_t = ac.sqrt() * (2 * x - 1) + (1 - ac).sqrt() * noise
+        return *(F.pixel_unshuffle(v, 2).contiguous(memory_format=torch.channels_last) for v in (x_t, noise)), t, ac
+
+    def loss(self, model: nn.Module, batch: tuple, step: int, progress: float, device: torch.device) -> Tensor:
+        x, g = batch[0], rng.generator(self.seed, "noise", step)
+        low, high = torch.tensor(SIGMA_RANGE).log()
+        sigma = (low + (high - low) * torch.rand(len(x), generator=g)).exp()
+        x_t, noise, t, _ = self._noised(x, sigma, g)
+        error = model(x_t.to(device), t.to(device)).sample.float() - noise.to(device)
+        weight = (sigma / 0.1).sqrt().to(device)  # equal shares of decibels rather than of noise energy
+        return (weight * error.square().mean((1, 2, 3))).mean()
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
+        x = scenes.load_images("scenes", "val", min(n, 64)).x
+        psnr = {}
+        for sigma in VAL_SIGMAS:
+            x_t, _, t, ac = self._noised(x, torch.full((len(x),), sigma), rng.generator(0, "psnr", f"{sigma:.4f}"))
+            eps = model(x_t.to(device), t.to(device)).sample.float().cpu()
+            x_hat = ((x_t - (1 - ac).sqrt() * eps) / ac.sqrt()).clamp(-1, 1)
+            mse = (F.pixel_shuffle(x_hat, 2) / 2 + 0.5 - x).square().mean((1, 2, 3))
+            psnr[f"psnr_{sigma:.3g}"] = (-10 * mse.log10()).mean().item()
+        return psnr
+
+    def save(self, weights: dict[str, Tensor], out: Path) -> None:
+        half = {k: v.half().contiguous() for k, v in weights.items()}
+        unet = {"_class_name": "UNet2DModel", **UNET_CONFIG}
+        paths.write_atomic(out / "unet" / "diffusion_pytorch_model.safetensors", save(half, metadata={"format": "pt"}))
+        for name, config in (
+            ("unet/config.json", unet), ("scheduler/scheduler_config.json", SCHEDULER_CONFIG), ("fvit.json", {"pixel_unshuffle": 2})
+        ):  # fmt: skip
+            paths.write_atomic(out / name, json.dumps(config, indent=2) + "\n")
+
+
+# the loop -----------------------------------------------------------------------------------------------------------
+def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> float:
+    """Linear warm-up, a plateau, and a linear fall over the last quarter of the run."""
+    return peak * min(1, (step + 1) / warm_up, (steps - step) / (0.25 * steps))
+
+
+def _state(model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer, step: int) -> dict[str, Tensor]:
+    """Everything a resumed run needs, as plain tensors."""
+    state = {"step": torch.tensor(step)}
+    state |= {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
+    for name, p in model.named_parameters():
+        for key, value in optimiser.state[p].items():
+            state[f"adam.{key}.{name}"] = value
+    return {k: v.detach().cpu().contiguous() for k, v in state.items()}
+
+
+def _restore(state: dict[str, Tensor], model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer) -> int:
+    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+    for k in ema:
+        ema[k].copy_(state[f"ema.{k}"])
+    for name, p in model.named_parameters():
+        keys = ("step", "exp_avg", "exp_avg_sq")
+        optimiser.state[p] = {k: state[f"adam.{k}.{name}"].to("cpu" if k == "step" else p.device) for k in keys}
+    return int(state["step"])
+
+
+def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0, chapter: int = CHAPTER, every: int = 200,
+          n_val: int = 512, device: str = "cpu", precision: str = "bfloat16", stop_at: int | None = None) -> pd.DataFrame:  # fmt: skip
+    """Train one of the shipped models into folder `out`; resumes from its checkpoint.
+
+    every    steps between validation, log row, checkpoint and export of the averaged weights
+    stop_at  stop after this step as if interrupted (tests)
+    returns  the log, one row per validation: step, loss, the task's metrics
+
+    Writes the weights, `training_log.csv` and `training.png` into `out`. Raises ValueError where a checkpoint cannot be read.
+    """
+    with torch.random.fork_rng(devices=[]):  # initial weights can only be drawn from the global stream
+        torch.manual_seed(rng.stream_seed(seed, "init", task_class.name) % 2**63)
+        task, where = task_class(seed), torch.device(device)
+    model = task.model.to(where).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=task.lr, weight_decay=task.weight_decay, betas=(0.9, 0.99))
+    ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    data, log, step = Scenes(seed, batch, chapter), [], 0
+    checkpoint, log_file = out / "checkpoint.safetensors", out / "training_log.csv"
+    if checkpoint.exists():
+        try:
+            step = _restore(load_file(checkpoint), model, ema, optimiser)
+        except (SafetensorError, KeyError, RuntimeError) as err:
+            raise ValueError(f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew") from err
+        log = [r for r in pd.read_csv(log_file).to_dict("records") if r["step"] <= step] if log_file.exists() else []
+    autocast = partial(torch.autocast, where.type, torch.bfloat16, enabled=precision == "bfloat16")
+    begun, begun_step, running = time.monotonic(), step, []
+    while step < min(steps, stop_at or steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, steps, task.lr)
+        with autocast():
+            loss = task.loss(model, data(step), step, step / steps, where)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        decay = min(0.998, 1 - 1 / (step / 10 + 1))
+        torch._foreach_lerp_(list(ema.values()), [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)], 1 - decay)
+        running.append(loss.item())
+        if step % every == 0 or step == steps:
+            averaged = {k: v.clone() for k, v in ema.items()}
+            current = {k: v.clone() for k, v in model.state_dict().items()}
+            model.load_state_dict(averaged)
+            row = {"step": step, "loss": sum(running) / len(running), **task.validate(model.eval(), n_val, where)}
+            model.load_state_dict(current)
+            model.train()
+            log.append(row)
+            running = []
+            paths.write_atomic(log_file, pd.DataFrame(log).to_csv(index=False, float_format="%.5g"))
+            task.save({k: v.cpu() for k, v in averaged.items()}, out)
+            paths.write_atomic(checkpoint, save(_state(model, ema, optimiser, step)))
+            left = (time.monotonic() - begun) / (step - begun_step) * (steps - step)
+            shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
+            print(f"{task.name} {step}/{steps}  {shown}  {left / 60:.0f} min left", file=sys.stderr, flush=True)
+    frame = pd.DataFrame(log)
+    if step == steps:
+        paths.write_atomic(out / "training.png", plots.png_bytes(plots.plot_training(frame, title=f"Training the {task.name}")))
+    return frame
+
+
+TASKS = {"vit": ViTTask, "denoiser": DenoiserTask}
+BUDGET = {"vit": (5000, 64), "denoiser": (4200, 32)}  # steps and batch of the shipped weights
+
+
+def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Options of `fvit train WHAT`; the defaults are those of the shipped weights."""
+    steps, batch = BUDGET[what]
+    parser.add_argument("--out", type=Path, default=paths.WEIGHTS / what, help="folder for weights, log and figure")
+    parser.add_argument("--steps", type=int, default=steps, help="optimiser steps in all; more than before lengthens a run")
+    parser.add_argument("--batch", type=int, default=batch, help="scenes a step")
+    parser.add_argument("--seed", type=int, default=0, help="root of the initial weights, the scenes and the noise")
+    parser.add_argument("--every", type=int, default=200, help="steps between validations and checkpoints")
+    parser.add_argument("--chapter", type=int, default=CHAPTER, help="scenes drawn at once")
+    parser.add_argument("--n-val", type=int, default=512, help="validation scenes")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.set_defaults(what=what)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `fvit train` with parsed arguments; 0 on success."""
+    names = ("steps", "batch", "seed", "chapter", "every", "n_val")
+    wrong = [f"--{n.replace('_', '-')} {getattr(args, n)}" for n in names if getattr(args, n) < (n != "seed")]
+    if wrong:
+        raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
+    train(TASKS[args.what], args.out, device=args.device, precision=args.precision, **{n: getattr(args, n) for n in names})
+    return 0

@@ -1,0 +1,155 @@
+"""Load a vision transformer that takes images in [0, 1]: its normalisation is its first layer."""
+
+import difflib
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from fvit.checks import check_choice, check_shape, check_weights, weights_mend
+from fvit.paths import WEIGHTS
+
+
+class ViT(nn.Module):
+    """A timm vision transformer behind its normalisation: images (B, 3, H, W) in [0, 1] -> logits (B, num_classes).
+
+    .backbone  the timm module      .grid  (h, w) patches      .num_prefix_tokens  tokens before the patches (CLS, ...)
+
+    In evaluation mode with frozen parameters; gradients reach the image only. `vit.double()` computes in float64.
+    Note: attacks and noise live in [0, 1] because the normalisation sits inside (PITFALLS T5).
+    """
+
+    def __init__(self, backbone: nn.Module, mean, std, name: str = ""):
+        super().__init__()
+        _check_layout(backbone)
+        weight = next(backbone.parameters())
+        self.backbone = backbone
+        self.register_buffer("mean", _channels(mean, "mean").to(weight), persistent=False)  # (1, 3, 1, 1)
+        self.register_buffer("std", _channels(std, "std").to(weight), persistent=False)
+        self.name = name or type(backbone).__name__
+        self.grid = tuple(backbone.patch_embed.grid_size)
+        self.image_size = tuple(backbone.patch_embed.img_size)
+        self.num_classes = backbone.num_classes
+        self.num_prefix_tokens = backbone.num_prefix_tokens
+        self.eval().requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (B, num_classes) in the model's own precision."""
+        check_shape(x)
+        if tuple(x.shape[-2:]) != self.image_size:
+            raise ValueError(
+                f"x has images of {tuple(x.shape[-2:])} pixels, {self.name} wants {self.image_size}; "
+                f"resize them: torch.nn.functional.interpolate(x, {self.image_size}, mode='bilinear', antialias=True)"
+            )
+        return self.backbone((x.to(self.mean.dtype) - self.mean) / self.std)
+
+
+def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=None) -> ViT:
+    """Load a ViT as a module from images in [0, 1] to logits, in evaluation mode with frozen parameters.
+
+    source      "scenes" (shipped) | a folder in timm's form (config.json, model.safetensors) | a .safetensors file with
+                config.json beside it | a timm name or "hf-hub:..." | a timm module you have (wrapped, not copied)
+    pretrained  weights from the file or the hub (default), or False for random ones
+    mean, std   per channel, for images in [0, 1]; default: those stated with the model
+
+    Raises ValueError for an unknown name, a model without class token, weights that do not fit or a missing mean and
+    std; FileNotFoundError or OSError where weights are absent, truncated or cannot be downloaded.
+    """
+    pretrained = True if pretrained is None else pretrained
+    if isinstance(source, nn.Module):
+        backbone, name = source, type(source).__name__
+    elif source == "scenes":
+        backbone, name = _from_folder(WEIGHTS / "vit", None, pretrained), "scenes"
+    elif Path(source).is_dir():
+        backbone, name = _from_folder(Path(source), None, pretrained), Path(source).name
+    elif Path(source).suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
+        backbone, name = _from_file(Path(source), pretrained), Path(source).stem
+    else:
+        backbone, name = _from_timm(str(source), pretrained), str(source)
+    stated = getattr(backbone, "pretrained_cfg", None) or {}
+    mean, std = stated.get("mean") if mean is None else mean, stated.get("std") if std is None else std
+    if mean is None or std is None:
+        raise ValueError(
+            f"{name} states no mean and std; give both: load_vit(..., mean=(.5, .5, .5), std=(.5, .5, .5))"
+        )
+    return ViT(backbone, mean, std, name=name)
+
+
+def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Module:
+    mend = weights_mend(folder, WEIGHTS, "fvit train vit")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"no config.json in {folder} (the form timm.models.save_for_hf writes); {mend}")
+    if pretrained:
+        weights = check_weights(weights or folder / "model.safetensors", mend)
+    try:
+        backbone = timm.create_model(f"local-dir:{folder}", pretrained=False)
+    except Exception as err:  # JSON errors, missing keys, unknown architectures: each its own class inside timm
+        raise ValueError(f"{config} does not describe a timm model ({type(err).__name__}: {err}); {mend}") from err
+    if pretrained:
+        try:
+            backbone.load_state_dict(load_file(weights))
+        except RuntimeError as err:
+            raise ValueError(f"{weights} does not fit the model in {config} ({_short(err)}); {mend}") from err
+    return backbone
+
+
+def _from_file(path: Path, pretrained: bool) -> nn.Module:
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} is not a safetensors file; save its state dict with safetensors.torch.save_file")
+    if not (path.parent / "config.json").is_file():
+        raise ValueError(
+            f"{path} holds weights but not the architecture; put timm's config.json beside it, "
+            "or build the module with timm, load the weights, and give load_vit(module)"
+        )
+    return _from_folder(path.parent, path, pretrained)
+
+
+def _from_timm(name: str, pretrained: bool) -> nn.Module:
+    if ":" not in name:
+        if "/" in name or "\\" in name:
+            raise FileNotFoundError(f"no folder {name}; for a model on the hub write 'hf-hub:{name}'")
+        _check_name(name)
+    try:
+        return timm.create_model(name, pretrained=pretrained)
+    except Exception as err:  # download errors come in many classes
+        raise OSError(
+            f"cannot get the weights of {name} ({type(err).__name__}: {_short(err)}); load it once with a "
+            "network, give a local folder, or ask for random weights with pretrained=False"
+        ) from err
+
+
+def _check_name(name: str) -> None:
+    arch, _, tag = name.partition(".")
+    if not timm.is_model(arch):
+        close = difflib.get_close_matches(arch, ["scenes", *timm.list_models()], n=3)
+        raise ValueError(
+            f"unknown model {name!r}{'; did you mean ' + ' or '.join(map(repr, close)) + '?' if close else ''}; "
+            "known: 'scenes', a folder, 'hf-hub:owner/name', and the names of timm.list_models('*vit*')"
+        )
+    if tag:
+        check_choice(name, timm.list_models(f"{arch}.*", pretrained=True), "weights")
+
+
+def _check_layout(backbone: nn.Module) -> None:
+    """ValueError unless `backbone` has blocks with attention over a class token and one grid of patches."""
+    name = type(backbone).__name__
+    if not hasattr(backbone, "blocks") or getattr(getattr(backbone, "patch_embed", None), "grid_size", None) is None:
+        raise ValueError(
+            f"{name} is no plain vision transformer (blocks over one patch grid); choose a timm ViT or DeiT"
+        )
+    if getattr(backbone, "cls_token", None) is None:
+        raise ValueError(f"{name} has no class token, whose attention we explain; build it with class_token=True")
+
+
+def _channels(values, what: str) -> torch.Tensor:
+    values = torch.as_tensor(values, dtype=torch.float64)
+    if values.shape != (3,):
+        raise ValueError(f"{what} has shape {tuple(values.shape)}, wanted three numbers, one per channel")
+    return values[None, :, None, None]  # (1, 3, 1, 1)
+
+
+def _short(err: Exception) -> str:
+    return " ".join(str(err).split())[:300]

@@ -1,0 +1,71 @@
+"""The three files that name dependencies agree, and the lock is complete in itself."""
+
+import re
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import fvit
+from fvit.paths import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LOCK_LINES = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)(\s*;.*)?")
+
+
+def direct() -> dict[str, Requirement]:
+    """The direct dependencies, with those of the tests."""
+    every = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    return {canonicalize_name(r.name): r for r in map(Requirement, every)}
+
+
+def locked() -> dict[str, str]:
+    pins = [match for line in LOCK_LINES if (match := PIN.fullmatch(line.strip()))]
+    return {canonicalize_name(match[1]): match[2] for match in pins}
+
+
+def conda() -> tuple[list[str], list[str]]:
+    """What conda installs, and what pip installs inside it."""
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    [pip] = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
+    return [entry for entry in dependencies if isinstance(entry, str)], pip
+
+
+def pinned_by_conda() -> dict[str, str]:
+    matches = [PIN.fullmatch(line) for line in conda()[1] if not line.startswith("-")]
+    assert all(matches), "each line of the pip part is name==version"
+    return {canonicalize_name(match[1]): match[2] for match in matches}
+
+
+def test_the_lock_holds_exact_versions_and_no_address():
+    lines = [line.strip() for line in LOCK_LINES if line.strip() and not line.lstrip().startswith("#")]
+    assert [line for line in lines if not PIN.fullmatch(line)] == []
+    assert [line for line in LOCK_LINES if re.search(r"://|@|^\s*-|file:|\.whl|\+local", line)] == []
+    assert len(locked()) == len(lines), "a name is locked twice"
+
+
+@pytest.mark.parametrize("name", sorted(direct()))
+def test_the_lock_satisfies_pyproject(name):
+    assert name in locked()
+    assert direct()[name].specifier.contains(Version(locked()[name]), prereleases=True)
+
+
+def test_environment_yml_pins_the_direct_dependencies_as_the_lock_does():
+    assert pinned_by_conda() == {name: locked()[name] for name in direct()}
+
+
+def test_environment_yml_takes_the_rest_from_the_lock_and_the_package_from_here():
+    plain, pip = conda()
+    assert [line for line in pip if line.startswith("-")] == ["-c requirements.lock", "-e ."]
+    [python] = [line for line in plain if line.startswith("python=")]
+    assert Requirement(f"x{PROJECT['requires-python']}").specifier.contains(python.removeprefix("python="))
+    assert "pip" in plain
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert fvit.__version__ == PROJECT["version"] == citation["version"]

@@ -1,0 +1,85 @@
+"""Every committed notebook is in the form that papermill, nbval and git can work with."""
+
+import copy
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+
+from fvit import notebooks, paths
+
+COMMITTED = sorted(path for path in paths.NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_notebooks_have_no_problems(path):
+    assert notebooks.problems(nbformat.read(path, as_version=nbformat.NO_CONVERT)) == []
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_notebooks_default_to_laptop(path):
+    assert notebooks.known_parameters(path).get("profile") == ("str", '"laptop"')
+
+
+@pytest.fixture
+def good():
+    notebook = nbformat.read(Path(__file__).parent / "fixtures" / "succeeds.ipynb", 4)
+    for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
+        cell.execution_count = number
+    notebook.cells[2].outputs = [new_output("stream", text="laptop\n")]
+    return notebook
+
+
+def parameters(notebook, line):
+    notebook.cells[1].source += "\n" + line
+
+
+def set_source(notebook, text):
+    notebook.cells[2].source = text
+
+
+SPOILED = {
+    "format is 4.4": lambda nb: nb.update(nbformat_minor=4),
+    "kernelspec is not python3": lambda nb: nb.metadata.kernelspec.update(name="conda-env-py"),
+    "execution counts are not 1, 2, 3": lambda nb: nb.cells[3].update(execution_count=7),
+    "no outputs are stored": lambda nb: nb.cells[2].update(outputs=[]),
+    "metadata that change with each run": lambda nb: nb.cells[0].metadata.update(papermill={"duration": 1.5}),
+    "unknown tag 'raises-exception'": lambda nb: nb.cells[0].metadata.update(tags=["raises-exception"]),
+    "code cell 2: its stored output is an error":
+        lambda nb: nb.cells[2].update(outputs=[new_output("error", ename="E", evalue="", traceback=[])]),
+    "code cell 2: is not plain Python": lambda nb: set_source(nb, "%matplotlib inline"),
+    "code cell 2: holds ';'": lambda nb: set_source(nb, "ax.plot(x);  # drawn"),
+    "0 cells tagged 'parameters'": lambda nb: nb.cells[1].metadata.update(tags=["claim"]),
+    "2 cells tagged 'parameters'": lambda nb: nb.cells[2].metadata.update(tags=["parameters"]),
+    "parameters: a second '=' in 'n: int = 8  # n=8 in CI'": lambda nb: parameters(nb, "n: int = 8  # n=8 in CI"),
+    "parameters: `limit: int | None = None`": lambda nb: parameters(nb, "limit: int | None = None"),
+    "parameters: `twice: int = seed * 2`": lambda nb: parameters(nb, "twice: int = seed * 2"),
+    "parameters: `print(seed)`": lambda nb: parameters(nb, "print(seed)"),
+    "parameters: `sizes: list = [1, 2]`": lambda nb: parameters(nb, "sizes: list = [1,\n 2]"),
+    "parameters: `name: str = 'a#b'`": lambda nb: parameters(nb, "name: str = 'a#b'"),
+}
+
+
+def test_a_good_notebook_has_no_problems(good):
+    assert notebooks.problems(good) == []
+
+
+@pytest.mark.parametrize("problem", SPOILED)
+def test_each_problem_is_found_and_named(good, problem):
+    SPOILED[problem](good)
+    assert any(problem in found for found in notebooks.problems(good)), notebooks.problems(good)
+
+
+def test_what_is_allowed_is_not_a_problem(good):
+    parameters(good, "# a line of its own, then an unannotated value\nn_samples = 0  # 0 takes the profile's")
+    set_source(good, "print('a; b')  # one; two")
+    good.cells += [new_markdown_cell("`x = 1; y = 2`", id="m"), new_code_cell("r'%d' % 1", id="c", execution_count=4)]
+    good.cells[-1].metadata.tags = sorted(notebooks.TAGS - {"parameters"})
+    assert notebooks.problems(good) == []
+
+
+def test_inspection_does_not_change_the_notebook(good):
+    before = copy.deepcopy(good)
+    notebooks.problems(good)
+    assert good == before

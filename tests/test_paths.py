@@ -1,0 +1,107 @@
+"""Output folders, and files written whole or not at all."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from fvit import paths
+
+
+def test_folders_are_found_from_the_package():
+    assert (paths.ROOT / "pyproject.toml").is_file()
+    assert paths.PACKAGE == paths.ROOT / "fvit"
+    assert paths.WEIGHTS.parent == paths.PACKAGE
+    assert paths.NOTEBOOKS.parent == paths.ROOT
+
+
+def test_output_root_is_the_repository_unless_fvit_out_is_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path))
+    assert paths.output_root() == tmp_path
+    assert paths.figures_dir("study") == tmp_path / "figures" / "study"
+    assert paths.results_dir("study") == tmp_path / "results" / "study"
+    assert not list(tmp_path.iterdir()), "asking for a folder must not make it"
+    monkeypatch.setenv("FVIT_OUT", "")
+    assert paths.output_root() == paths.ROOT
+    monkeypatch.delenv("FVIT_OUT")
+    assert paths.output_root() == paths.ROOT
+
+
+def test_a_relative_output_root_becomes_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FVIT_OUT", "out")
+    assert paths.output_root() == Path.cwd() / "out"
+
+
+def test_under_pytest_nothing_is_written_to_the_repository():
+    assert paths.ROOT not in paths.output_root().parents
+    assert paths.output_root() != paths.ROOT
+
+
+@pytest.mark.parametrize("data, stored", [("σ\r\nb\n", "σ\r\nb\n".encode()), (b"\x00\xff", b"\x00\xff"), ("", b"")])
+def test_write_atomic_makes_the_folder_and_stores_the_bytes(tmp_path, data, stored):
+    target = paths.write_atomic(tmp_path / "a" / "b" / "file.csv", data)
+    assert target.read_bytes() == stored
+    assert [p.name for p in target.parent.iterdir()] == ["file.csv"]
+
+
+def test_write_atomic_replaces_and_follows_the_umask(tmp_path):
+    target = tmp_path / "file.csv"
+    target.write_text("old, and longer than the new text")
+    before = os.umask(0o022)
+    try:
+        paths.write_atomic(target, "new")
+    finally:
+        os.umask(before)
+    assert target.read_text() == "new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("code, kind",
+                         [(errno.EACCES, PermissionError), (errno.EROFS, OSError), (errno.ENOSPC, OSError)])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_write_keeps_the_old_file_and_names_the_mend(tmp_path, monkeypatch, code, kind, step):
+    target = tmp_path / "file.csv"
+    target.write_text("old")
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(paths.os, step, refuse)
+    with pytest.raises(kind) as caught:
+        paths.write_atomic(target, "new")
+    assert caught.value.errno == code
+    for part in (str(tmp_path), os.strerror(code), "FVIT_OUT", "--out"):
+        assert part in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["file.csv"]
+    assert target.read_text() == "old"
+
+
+def test_an_error_without_a_number_is_raised_again_as_its_class(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise TimeoutError("the disk sleeps")
+
+    monkeypatch.setattr(paths.os, "replace", refuse)
+    with pytest.raises(TimeoutError, match="the disk sleeps; set FVIT_OUT"):
+        paths.write_atomic(tmp_path / "file.csv", "new")
+
+
+def test_an_interrupt_leaves_no_temporary_file(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(paths.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        paths.write_atomic(tmp_path / "file.csv", "new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_check_writable_leaves_nothing_and_refuses_a_file_as_folder(tmp_path):
+    folder = paths.check_writable(tmp_path / "new")
+    assert folder.is_dir() and not list(folder.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="set FVIT_OUT or pass --out") as caught:
+        paths.check_writable(tmp_path / "file" / "figures")
+    assert str(tmp_path / "file") in str(caught.value)

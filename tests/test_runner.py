@@ -1,0 +1,281 @@
+"""The guards around papermill. Fixtures are notebooks named by what comes of running them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from fvit import cli, notebooks, paths, runner
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """A repository of two notebooks, the second of which fails, and an empty output folder."""
+    folder = tmp_path / "notebooks {1}"  # braces, since papermill formats its paths
+    folder.mkdir()
+    shutil.copy(FIXTURES / "succeeds.ipynb", folder / "00_succeeds.ipynb")
+    shutil.copy(FIXTURES / "fails.ipynb", folder / "01_fails.ipynb")
+    monkeypatch.setattr(paths, "NOTEBOOKS", folder)
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path / "out"))
+    return tmp_path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
+
+
+# What to run ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("names, expected", [
+    (["all"], ["00", "01"]), (["1"], ["01"]), (["01", "0"], ["00", "01"]), (["00", "all"], ["00", "01"]),
+])
+def test_notebooks_are_selected_by_number(bench, names, expected):
+    assert [path.name[:2] for path in runner.select(names)] == expected
+
+
+def test_an_unknown_number_lists_those_there_are(bench):
+    with pytest.raises(ValueError, match="no notebook '7'; known: all, 00, 01"):
+        runner.select(["7"])
+
+
+def test_no_notebooks_at_all_says_where_they_are(bench, monkeypatch):
+    monkeypatch.setattr(paths, "NOTEBOOKS", bench / "nowhere")
+    with pytest.raises(ValueError, match="run from a clone"):
+        runner.select(["all"])
+
+
+@pytest.mark.parametrize("name, text, value", [
+    ("seed", "3", 3), ("seed", "-1", -1), ("sigma", "0.5", 0.5), ("sigma", "1", 1.0), ("exact", "True", True),
+    ("method", "lrp", "lrp"), ("method", "'a b'", "a b"), ("method", "1", "1"), ("method", "", ""),
+    ("orders", "[3]", [3]),
+])
+def test_values_take_the_type_of_the_default(bench, name, text, value):
+    [(_, parameters)] = runner.plan(["00"], given={name: text})
+    assert parameters == {name: value}
+    assert type(parameters[name]) is type(value)
+
+
+@pytest.mark.parametrize("name, text", [
+    ("seed", "abc"), ("seed", "1.0"), ("seed", "True"), ("seed", ""), ("seed", "1 +"), ("sigma", "big"),
+    ("sigma", "True"), ("sigma", "1e999"), ("exact", "1"), ("exact", "true"), ("orders", "1"),
+])
+def test_a_value_of_another_type_is_refused(bench, name, text):
+    with pytest.raises(ValueError, match=rf"-p {name}=.*: wanted a value of type \w+, written like {name}="):
+        runner.plan(["00"], given={name: text})
+
+
+def test_an_unknown_parameter_is_refused_with_those_known(bench):
+    with pytest.raises(ValueError, match=r"'sede' is unknown to 00_succeeds\.ipynb; did you mean 'seed'\?.*: exact"):
+        runner.plan(["00"], given={"sede": "1"})
+
+
+def test_a_parameter_must_be_known_to_every_selected_notebook(bench):
+    with pytest.raises(ValueError, match=r"'width' is unknown to 00_succeeds\.ipynb"):
+        runner.plan(["00", "01"], given={"width": "5"})
+
+
+def test_with_all_a_parameter_goes_to_the_notebooks_that_know_it(bench):
+    assert [parameters for _, parameters in runner.plan(["all"], given={"width": "5"})] == [{}, {"width": 5}]
+    with pytest.raises(ValueError, match=r"'depth' is unknown to 00_succeeds\.ipynb, 01_fails\.ipynb"):
+        runner.plan(["all"], given={"depth": "5"})
+
+
+def test_the_profile_is_a_parameter_of_every_notebook(bench):
+    assert [parameters for _, parameters in runner.plan(["all"], "study")] == [{"profile": "study"}] * 2
+    with pytest.raises(ValueError, match=r"'studi', known: laptop, study, paper; did you mean 'study'\?"):
+        runner.plan(["all"], "studi")
+    with pytest.raises(ValueError, match="--profile NAME"):
+        runner.plan(["all"], given={"profile": "study"})
+
+
+# Running ----------------------------------------------------------------------------------------------------------
+
+def test_a_run_keeps_the_executed_notebook_and_leaves_the_source(bench, capsys):
+    source = paths.NOTEBOOKS / "00_succeeds.ipynb"
+    before, out = source.read_bytes(), bench / "elsewhere"
+    assert cli.main(["run", "00", "-p", "seed=5", "--out", str(out), "--shard", "1/2"]) == 0
+    assert files(out) == ["results/laptop/notebooks/00_succeeds.ipynb", "seed.txt"]
+    assert (out / "seed.txt").read_text() == "5\n"
+    executed = nbformat.read(out / "results/laptop/notebooks/00_succeeds.ipynb", 4)
+    texts = [output.text for cell in executed.cells for output in cell.get("outputs", [])]
+    threads = os.environ["OMP_NUM_THREADS"]
+    assert texts == ["laptop 5 0.25 rollout False [1, 2]\n", f"notebooks {{1}} {threads} agg 1/2\n"]
+    assert notebooks.text(executed) == notebooks.text(notebooks.strip(executed))
+    assert source.read_bytes() == before
+    assert "00_succeeds.ipynb  " in capsys.readouterr().err
+    assert os.environ["FVIT_OUT"] == str(bench / "out"), "the caller's environment is put back"
+    assert "FVIT_SHARD" not in os.environ
+
+
+def test_a_failing_notebook_says_where_and_keeps_what_ran(bench, capsys):
+    kept = bench / "out/results/laptop/notebooks"
+    kept.mkdir(parents=True)
+    (kept / "01_fails.ipynb").write_text("of an earlier run")
+    assert cli.main(["run", "1", "-p", "width=7"]) == 1
+    said = capsys.readouterr().err
+    assert "01_fails.ipynb failed in cell [4], which begins `raise ValueError" in said
+    assert "ValueError: the third cell stops" in said
+    assert str(kept / "01_fails.failed.ipynb") in said
+    assert "Traceback" not in said
+    assert (kept / "01_fails.ipynb").read_text() == "of an earlier run"
+    outputs = [o for cell in nbformat.read(kept / "01_fails.failed.ipynb", 4).cells for o in cell.get("outputs", [])]
+    assert [o.get("text", o.get("ename")) for o in outputs] == ["7\n", "ValueError"]
+
+
+def test_a_cell_that_takes_too_long_is_stopped(bench, capsys):
+    shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
+    assert cli.main(["run", "2", "--cell-timeout", "1"]) == 1
+    assert "allow more by --cell-timeout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [
+    ["run", "7"], ["run", "00", "-p", "sede=1"], ["run", "00", "-p", "seed"], ["run", "00", "-p", "=1"],
+    ["run", "00", "-p", "seed=1", "-p", "seed=2"], ["run", "00", "--profile", "huge"], ["run", "00", "--shard", "3/2"],
+    ["run", "00", "--shard", "0/2"], ["run", "00", "--shard", "half"], ["run", "00", "--cell-timeout", "-1"],
+    ["run", "--nonsense"], ["walk"], [],
+])
+def test_wrong_arguments_exit_with_2_before_anything_runs(bench, monkeypatch, capsys, arguments):
+    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("ran"))
+    try:
+        code = cli.main(arguments)
+    except SystemExit as stop:  # argparse's own
+        code = stop.code
+    assert code == 2
+    assert capsys.readouterr().err.strip()
+    assert not (bench / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(bench, monkeypatch, capsys):
+    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("ran"))
+    (bench / "file").write_text("")
+    (bench / "out").mkdir()
+    (bench / "out" / "figures").write_text("a file where the folder of figures should be")
+    for arguments, folder in [(["--out", str(bench / "file")], "file"), ([], "out/figures/laptop")]:
+        assert cli.main(["run", "00", *arguments]) == 1
+        said = capsys.readouterr().err
+        assert str(bench / folder) in said
+        assert "set FVIT_OUT or pass --out to a folder you can write to" in said
+
+
+def test_two_runs_on_one_folder_are_refused(bench, capsys):
+    with runner.lock(bench / "out"):
+        assert cli.main(["run", "00"]) == 1
+    assert f"another run (process {os.getpid()}) writes to {bench / 'out'}" in capsys.readouterr().err
+
+
+def test_the_lock_of_a_killed_run_stops_nobody(bench):
+    code = ("import os, signal; from pathlib import Path; from fvit import runner\n"
+            f"with runner.lock(Path({str(bench)!r})): os.kill(os.getpid(), signal.SIGKILL)")
+    killed = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    left = bench / ".fvit-run.lock"
+    assert left.read_text().strip(), "the dead process has left its id"
+    with runner.lock(bench):
+        assert left.read_text() == f"{os.getpid()}\n"
+    assert left.read_text() == ""
+
+
+def test_an_interrupted_run_leaves_no_half_written_file(bench):
+    shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
+    code = ("import sys; from pathlib import Path; from fvit import cli, paths\n"
+            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); sys.exit(cli.main(['run', '2']))")
+    temporary = bench / "tmp"
+    temporary.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True,
+                               env=os.environ | {"TMPDIR": str(temporary)})
+    while not (bench / "out" / "begun").exists():  # the endless cell has started
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            pytest.fail(f"ended by itself: {process.stderr.read()}")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("fvit: interrupted")
+    assert files(bench / "out") == []
+    assert not list((bench / "out").rglob("*.tmp"))
+    assert not list(temporary.glob("fvit-run-*"))
+
+
+def test_a_batch_systems_stop_is_an_interrupt_too(bench, monkeypatch, capsys):
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(runner, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["run", "00"]) == 1
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+# Refreshing, and the form that is kept ----------------------------------------------------------------------------
+
+def test_refresh_changes_no_byte_the_second_time(bench, monkeypatch):
+    source = paths.NOTEBOOKS / "00_succeeds.ipynb"
+    monkeypatch.setenv("FVIT_THREADS", "1")
+    assert cli.main(["refresh", "00"]) == 0
+    once = source.read_bytes()
+    assert b"laptop 0 0.25 rollout False [1, 2]" in once and b"notebooks {1} 1 agg None" in once
+    assert notebooks.problems(nbformat.read(source, 4)) == []
+    assert cli.main(["refresh", "00"]) == 0
+    assert source.read_bytes() == once
+
+
+def test_refresh_leaves_a_notebook_that_fails_or_has_problems(bench, capsys):
+    failing, wrong = paths.NOTEBOOKS / "01_fails.ipynb", paths.NOTEBOOKS / "00_succeeds.ipynb"
+    wrong.write_text(wrong.read_text().replace('"parameters"', '"paramaters"'))
+    before = failing.read_bytes(), wrong.read_bytes()
+    assert cli.main(["refresh", "01"]) == 1
+    assert cli.main(["refresh", "00"]) == 1
+    assert "00_succeeds.ipynb is left as it was" in capsys.readouterr().err
+    assert (failing.read_bytes(), wrong.read_bytes()) == before
+
+
+def test_strip_drops_what_changes_and_keeps_the_rest():
+    notebook = nbformat.read(FIXTURES / "succeeds.ipynb", 4)
+    clean = notebooks.text(notebooks.strip(notebook))
+    notebook.metadata["papermill"] = {"start_time": "now"}
+    notebook.metadata["widgets"] = {}
+    notebook.metadata["language_info"]["version"] = "3.11.7"
+    notebook.metadata["kernelspec"]["display_name"] = "my env"
+    notebook.cells[0].metadata.update(papermill={"duration": 1}, execution={"iopub": "now"}, tags=[])
+    assert notebooks.text(notebooks.strip(notebook)) == clean
+    assert "papermill" in notebook.metadata, "the notebook passed in is not changed"
+    kept = nbformat.reads(clean, 4)
+    assert [(c.id, c.source) for c in kept.cells] == [(c.id, c.source) for c in notebook.cells]
+    assert kept.cells[1].metadata.tags == ["parameters"]
+
+
+# The command ------------------------------------------------------------------------------------------------------
+
+def test_info_names_versions_and_folders(bench, capsys):
+    assert cli.main(["info"]) == 0
+    said = capsys.readouterr().out
+    for word in ("fvit", "python", "torch", "timm", "diffusers", "device", str(paths.WEIGHTS), str(paths.NOTEBOOKS),
+                 str(bench / "out" / "figures")):
+        assert word in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["run"], ["refresh"], ["train"], ["train", "vit"], ["info"]])
+def test_help_everywhere(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments, "--help"])
+    assert stop.value.code == 0
+    assert "usage: fvit" in capsys.readouterr().out
+
+
+def test_train_hands_its_arguments_on(monkeypatch):
+    from fvit import train
+
+    monkeypatch.setattr(train, "main", lambda args: 1 if args.what == "denoiser" and args.seed == 3 else 0)
+    assert cli.main(["train", "denoiser", "--seed", "3"]) == 1
+    assert cli.main(["train", "vit", "--seed", "3"]) == 0
+
+
+def test_python_dash_m_is_the_same_command():
+    done = subprocess.run([sys.executable, "-m", "fvit", "--version"], cwd=paths.ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "fvit")

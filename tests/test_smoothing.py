@@ -1,0 +1,470 @@
+"""DDS against slow loops and closed forms; batches, order and memory that must not matter."""
+
+import gc
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from oracles import class_token_attention, dds_loop, images, tiny_denoiser, tiny_vit
+from torch.nn.functional import avg_pool2d
+
+from fvit import smoothing
+from fvit.explanations import METHODS, Method, explain
+from fvit.smoothing import DDS, add_noise
+
+IDS = ["a", "b", "c"]
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return tiny_vit()
+
+
+@pytest.fixture(scope="module")
+def den():
+    return tiny_denoiser()
+
+
+@pytest.fixture(scope="module")
+def x():
+    return images(3, torch.float32)
+
+
+def identity(x_noisy, sigma):
+    return x_noisy
+
+
+def patch_means(x):
+    return avg_pool2d(x.mean(1, keepdim=True), 8)[:, 0]  # (B, 4, 4), std sigma / sqrt(192) under noise
+
+
+def add_method(monkeypatch, function, class_specific=False):
+    monkeypatch.setitem(METHODS, "toy", Method(function, class_specific, False, "for a test"))
+
+
+# noise ---------------------------------------------------------------------------------------------------------------
+
+
+def test_noise_has_the_stated_moments_and_one_stream_per_image_and_draw():
+    x = torch.full((4, 3, 64, 64), 0.5)
+    noisy = add_noise(x, 0.25, 0, "dds", ["a", "a", "b", "b"], [0, 1, 0, 1])
+    z = (noisy - x).flatten(1) / 0.25
+    assert z.mean(1).abs().max() < 5 / math.sqrt(z.shape[1])
+    assert (z.std(1) - 1).abs().max() < 5 / math.sqrt(2 * z.shape[1])
+    correlation = z @ z.T / z.shape[1] - torch.eye(4)
+    assert correlation.fill_diagonal_(0).abs().max() < 5 / math.sqrt(z.shape[1])
+    assert noisy.min() < 0 and noisy.max() > 1  # not clamped
+    assert torch.equal(noisy[2:3], add_noise(x[:1], 0.25, 0, "dds", ["b"], 0))
+    assert not torch.equal(noisy[:1], add_noise(x[:1], 0.25, 1, "dds", ["a"], 0))
+    assert not torch.equal(noisy[:1], add_noise(x[:1], 0.25, 0, "eot", ["a"], 0))
+    assert add_noise(x, 0, 0, "dds", None, 0) is x
+
+
+def test_noise_in_float64_is_the_noise_in_float32(x):
+    low, high = add_noise(x, 0.25, 0, "dds", IDS, 0), add_noise(x.double(), 0.25, 0, "dds", IDS, 0)
+    assert high.dtype == torch.float64
+    torch.testing.assert_close(low.double(), high, rtol=0, atol=1e-6)
+
+
+def test_noise_is_added_once(monkeypatch, vit, x):
+    seen = []
+    monkeypatch.setattr(smoothing.rng, "normal", lambda shape, *stream, **_: seen.append(stream) or torch.zeros(shape))
+    DDS(vit, identity, n_samples=4)(x, IDS)
+    assert sorted(seen) == [(0, "dds", i, d) for i in IDS for d in range(4)]
+
+
+# against the loops ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("denoised", [True, False])
+def test_dds_is_the_loop_over_images_and_draws(denoised):
+    vit, den, x = tiny_vit(torch.float64), tiny_denoiser(torch.float64) if denoised else None, images(3)
+    maps, probs = dds_loop(vit, den, x, IDS, 0.25, range(5), seed=7)
+    out = DDS(vit, den, 0.25, n_samples=5, seed=7, batch_size=4)(x, IDS, keep_samples=True)
+    for got, want in ((out.samples, maps), (out.heatmap, maps.mean(1)), (out.heatmap_se, maps.std(1) / 5**0.5),
+                      (out.probs, probs.mean(1)), (out.probs_se, probs.std(1) / 5**0.5)):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+    assert torch.equal(out.target, probs.mean(1).argmax(1)) and out.ids == IDS
+    assert maps.std(1).max() > 1e-3  # the draws differ, or nothing was tested
+    torch.testing.assert_close(out.heatmap.sum((1, 2)), torch.ones(3, dtype=torch.float64))
+
+
+def test_maps_are_the_draws_of_the_loop():
+    vit, den, x = tiny_vit(torch.float64), tiny_denoiser(torch.float64), images(2)
+    maps, probs = dds_loop(vit, den, x, ["0", "1"], 0.25, [6, 9], purpose="eot")
+    got = DDS(vit, den, 0.25, batch_size=3).maps(x, purpose="eot", draws=[6, 9])
+    torch.testing.assert_close(got, (maps, probs), rtol=1e-9, atol=1e-12)
+    none, only = DDS(vit, den, 0.25).maps(x, method=None, purpose="eot", draws=[6, 9])
+    assert none is None
+    torch.testing.assert_close(only, probs, rtol=1e-9, atol=1e-12)
+
+
+def test_mean_of_a_map_whose_expectation_is_known(monkeypatch, vit):
+    """E Phi(s (m - 1/2)) over m = mean + sigma/sqrt(192) z is Phi(s (mean - 1/2) / sqrt(1 + s^2 sigma^2 / 192))."""
+    s, sigma, mean = 60.0, 0.5, 0.53
+
+    def probit(record, target):
+        share = torch.special.ndtr(s * (patch_means(record.x)[:, 0, 0] - 0.5))
+        return torch.stack([share, 1 - share] + [0 * share] * 14, 1).unflatten(1, (4, 4))
+
+    add_method(monkeypatch, probit)
+    out = DDS(vit, None, sigma, n_samples=600)(torch.full((1, 3, 32, 32), mean), method="toy")
+    clean = 0.5 * (1 + math.erf(s * (mean - 0.5) / 2**0.5))
+    want = 0.5 * (1 + math.erf(s * (mean - 0.5) / math.sqrt(1 + s**2 * sigma**2 / 192) / 2**0.5))
+    got, se = out.heatmap[0, 0, 0].item(), out.heatmap_se[0, 0, 0].item()
+    assert abs(got - want) < 4 * se and abs(got - clean) > 8 * se
+
+
+def test_votes_are_the_probability_of_the_top_set(monkeypatch, vit):
+    """Two patches contest the first place: p = Phi(gap / (sigma sqrt(2/192)))."""
+    x = torch.full((1, 3, 32, 32), 0.2)
+    x[..., :8, :8], x[..., 24:, 24:] = 0.52, 0.5
+    add_method(monkeypatch, lambda record, target: patch_means(record.x))
+    out = DDS(vit, None, 0.25, n_samples=400, aggregate="votes")(x, method="toy", k=1, keep_samples=True)
+    p = 0.5 * (1 + math.erf(0.02 / (0.25 * math.sqrt(2 / 192)) / 2**0.5))
+    assert 0.7 < p < 0.9
+    assert abs(out.heatmap[0, 0, 0].item() - p) < 4 * math.sqrt(p * (1 - p) / 400)
+    assert out.heatmap[0, 0, 0] + out.heatmap[0, 3, 3] == 1 and out.heatmap[0].count_nonzero() == 2
+    share = out.heatmap[0, 0, 0].item()
+    assert out.heatmap_se[0, 0, 0].item() == pytest.approx(math.sqrt(share * (1 - share) / 399), rel=1e-5)
+    torch.testing.assert_close(out.samples.mean(1), out.heatmap)
+
+
+def test_votes_break_ties_by_the_lowest_index(monkeypatch, vit, x):
+    flat = torch.tensor([1.0, 2, 3, 2, 2, 2, *[0.0] * 10])
+    add_method(monkeypatch, lambda record, target: flat.expand(len(record.x), 16).unflatten(1, (4, 4)))
+    out = DDS(vit, None, 0.1, n_samples=2, aggregate="votes")(x, method="toy", k=3)
+    assert out.heatmap[0].flatten().tolist() == [0, 1, 1, 1] + [0] * 12
+
+
+def test_votes_sum_to_k_and_are_votes_over_the_kept_maps(vit, den, x):
+    maps = DDS(vit, den, 0.25, n_samples=6)(x, IDS, keep_samples=True).samples
+    out = DDS(vit, den, 0.25, n_samples=6, aggregate="votes")(x, IDS, k=4)
+    tops = [[set(m.flatten().topk(4).indices.tolist()) for m in image] for image in maps]
+    want = [[sum(t in top for top in image) / 6 for t in range(16)] for image in tops]
+    torch.testing.assert_close(out.heatmap.flatten(1), torch.tensor(want))
+    torch.testing.assert_close(out.heatmap.sum((1, 2)), torch.full((3,), 4.0))
+
+
+# sigma = 0 and the denoiser's levels ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("denoiser", [identity, None])
+@pytest.mark.parametrize("aggregate", ["mean", "votes"])
+def test_sigma_zero_with_identity_is_the_plain_explanation_to_the_bit(vit, x, method, denoiser, aggregate):
+    plain = explain(vit, x, method)
+    out = DDS(vit, denoiser, 0.0, n_samples=4, aggregate=aggregate)(x, method=method, k=3, keep_samples=True)
+    if aggregate == "mean":
+        assert torch.equal(out.heatmap, plain) and torch.equal(out.samples, plain[:, None].expand(-1, 4, -1, -1))
+    else:
+        assert out.heatmap.unique().tolist() == [0, 1]
+        assert (out.heatmap.flatten(1) * plain.flatten(1)).sum(1).tolist() == pytest.approx(
+            plain.flatten(1).topk(3).values.sum(1).tolist())
+    assert not out.heatmap_se.any() and not out.probs_se.any()
+    assert torch.equal(out.target, vit(x).argmax(1))
+
+
+def test_at_sigma_zero_the_denoiser_is_used_only_where_it_has_a_level(vit, den, x):
+    assert not den.has_level(0)
+    assert torch.equal(DDS(vit, den, 0.0)(x).heatmap, explain(vit, x))
+
+    class WithLevel:
+        def has_level(self, sigma):
+            return True
+
+        def __call__(self, x_noisy, sigma):
+            assert sigma == 0
+            return 1 - x_noisy
+
+    assert torch.equal(DDS(vit, WithLevel(), 0.0)(x).heatmap, explain(vit, 1 - x))
+    assert torch.equal(DDS(vit, lambda x, sigma: 1 - x, 0.0)(x).heatmap, explain(vit, 1 - x))
+
+
+def test_a_sigma_outside_the_schedule_is_refused_at_once(vit, den):
+    with pytest.raises(ValueError, match=r"sigma=1e-05 lies outside the denoiser's schedule"):
+        DDS(vit, den, 1e-5)
+
+
+# standard errors -----------------------------------------------------------------------------------------------------
+
+
+def test_standard_error_falls_as_one_over_root_n(vit, x):
+    """A sample std from n draws is off by some 1/sqrt(2n), 9 % at 64; the mean over 48 tokens by less: 15 % allowed."""
+    se = {n: DDS(vit, None, 0.25, n_samples=n)(x, IDS).heatmap_se for n in (64, 256)}
+    assert se[64].mean().item() / se[256].mean().item() == pytest.approx(2, rel=0.15)
+    samples = DDS(vit, None, 0.25, n_samples=256)(x, IDS, keep_samples=True).samples
+    torch.testing.assert_close(se[256] * 16, samples.std(1), rtol=1e-4, atol=1e-7)
+
+
+def test_standard_error_is_the_scatter_over_seeds(vit, x):
+    """The std over 40 seeds is off by 1/sqrt(78) = 11 % a token, the root mean square over 48 by less: 20 % allowed."""
+    outs = [DDS(vit, None, 0.25, n_samples=8, seed=seed)(x, IDS) for seed in range(40)]
+    scatter = torch.stack([o.heatmap for o in outs]).var(0).mean().sqrt()
+    stated = torch.stack([o.heatmap_se for o in outs]).square().mean().sqrt()
+    assert scatter.item() == pytest.approx(stated.item(), rel=0.2)
+
+
+def test_one_draw_has_no_standard_error(vit, x):
+    out = DDS(vit, None, 0.25, n_samples=1)(x)
+    assert out.heatmap_se.isnan().all() and out.probs_se.isnan().all() and out.heatmap.isfinite().all()
+
+
+# batches, order, subsets ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 16, 64, None])
+@pytest.mark.parametrize("pick", [[0, 1, 2], [2, 0, 1], [1], [2, 1]])
+def test_batch_size_order_and_subset_change_nothing(vit, den, x, batch_size, pick):
+    want = DDS(vit, den, 0.25, n_samples=5, batch_size=7)(x, IDS, keep_samples=True)
+    got = DDS(vit, den, 0.25, n_samples=5, batch_size=batch_size)(x[pick], [IDS[i] for i in pick], keep_samples=True)
+    for name in ("heatmap", "heatmap_se", "probs", "probs_se", "samples"):
+        torch.testing.assert_close(getattr(got, name), getattr(want, name)[pick], rtol=0, atol=1e-5)
+    torch.testing.assert_close(got.heatmap, want.heatmap[pick], rtol=1e-4, atol=1e-7)
+    assert torch.equal(got.target, want.target[pick])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 16, 64])
+@pytest.mark.parametrize("pick", [[0, 1, 2], [2, 0, 1], [1]])
+def test_where_the_maps_are_equal_to_the_bit_so_are_the_averages(monkeypatch, vit, x, batch_size, pick):
+    add_method(monkeypatch, lambda record, target: record.x[:, 0, ::8, ::8].abs())  # no sums: no kernel to choose
+    want = DDS(vit, None, 0.25, n_samples=33, batch_size=7)(x, IDS, "toy")
+    got = DDS(vit, None, 0.25, n_samples=33, batch_size=batch_size)(x[pick], [IDS[i] for i in pick], "toy")
+    assert torch.equal(got.heatmap, want.heatmap[pick]) and torch.equal(got.heatmap_se, want.heatmap_se[pick])
+
+
+def test_without_ids_the_position_is_the_id(vit, x):
+    dds = DDS(vit, None, 0.25, n_samples=3)
+    assert torch.equal(dds(x).heatmap, dds(x, ["0", "1", "2"]).heatmap)
+    assert not torch.allclose(dds(x).heatmap, dds(x, IDS).heatmap, atol=1e-4)
+
+
+def test_a_run_repeats_to_the_bit_and_leaves_the_global_stream_alone(vit, den, x):
+    state = torch.get_rng_state()
+    first, second = (DDS(vit, den, 0.25, n_samples=3)(x, IDS) for _ in range(2))
+    assert torch.equal(first.heatmap, second.heatmap) and torch.equal(first.probs, second.probs)
+    assert torch.equal(state, torch.get_rng_state()) and not first.heatmap.requires_grad
+
+
+def test_network_batches_cross_images_and_draws(vit, x):
+    sizes = []
+    DDS(vit, lambda x, sigma: sizes.append(len(x)) or x, 0.25, n_samples=7, batch_size=8)(x)
+    assert sizes == [8, 8, 5]
+
+
+# methods and classes -------------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_methods_shares_the_denoised_draws(vit, den, x):
+    calls = []
+
+    def counting(x_noisy, sigma):
+        calls.append(len(x_noisy))
+        return den(x_noisy, sigma)
+
+    both = DDS(vit, counting, 0.25, n_samples=4)(x, IDS, method=["raw_attention", "rollout"], keep_samples=True)
+    assert sum(calls) == 12 and list(both) == ["raw_attention", "rollout"]
+    for name, out in both.items():
+        alone = DDS(vit, den, 0.25, n_samples=4)(x, IDS, method=name, keep_samples=True)
+        assert torch.equal(out.heatmap, alone.heatmap) and torch.equal(out.samples, alone.samples)
+        assert torch.equal(out.probs, alone.probs)
+    assert not torch.allclose(both["rollout"].heatmap, both["raw_attention"].heatmap, atol=1e-3)
+
+
+def test_one_class_for_all_draws_the_argmax_of_the_smoothed_prediction(monkeypatch, vit, x):
+    seen, grads = [], []
+
+    def toy(record, target):
+        seen.extend(target.tolist())
+        grads.append(torch.is_grad_enabled())
+        return patch_means(record.x) * (1 + target[:, None, None])
+
+    add_method(monkeypatch, toy, class_specific=True)
+    _, probs = DDS(vit, None, 0.5, n_samples=9).maps(x, ids=IDS, method=None)
+    smoothed = probs.mean(1).argmax(1)
+    assert (probs.argmax(2) != smoothed[:, None]).any()  # some draw on its own would explain another class
+    out = DDS(vit, None, 0.5, n_samples=9, batch_size=4)(x, IDS, method=["toy", "rollout"])
+    assert seen == smoothed.repeat_interleave(9).tolist() and all(grads)
+    assert torch.equal(out["toy"].target, smoothed) and torch.equal(out["toy"].probs, out["rollout"].probs)
+    assert not out["toy"].heatmap.requires_grad
+    seen.clear()
+    given = DDS(vit, None, 0.5, n_samples=2)(x, IDS, method="toy", target=torch.tensor([4, 0, 1]))
+    assert seen == [4, 4, 0, 0, 1, 1] and given.target.tolist() == [4, 0, 1]
+
+
+# precision -----------------------------------------------------------------------------------------------------------
+
+
+def test_precision_is_set_for_this_dds_only(vit, den, x):
+    low = DDS(vit, den, 0.25, n_samples=3, precision="bfloat16")
+    assert low.den.precision == "bfloat16" and den.precision == "float32"
+    out, full = low(x, IDS), DDS(vit, den, 0.25, n_samples=3)(x, IDS)
+    assert out.heatmap.dtype == torch.float32
+    assert 1e-6 < (out.heatmap - full.heatmap).abs().max() < 0.05
+    assert DDS(vit, identity, 0.25, precision="float32").den is identity
+
+
+def test_the_average_is_that_of_float64():
+    values = torch.full((4096, 1), 0.1) + torch.tensor([1e-6, -1e-6]).repeat(2048)[:, None]
+    moments = smoothing._Moments(1)
+    moments.add([0] * 4096, values)
+    mean, se = moments.result(exact=False)
+    assert mean.item() == pytest.approx(values.double().mean().item(), rel=1e-14)
+    assert se.item() == pytest.approx(values.double().std().item() / 64, rel=1e-9)
+
+
+# memory --------------------------------------------------------------------------------------------------------------
+
+
+def live_bytes():
+    return sum(t.untyped_storage().nbytes() for t in gc.get_objects() if type(t) is torch.Tensor)
+
+
+def test_live_tensors_do_not_grow_with_the_draws(vit, x):
+    def peak(n_samples):
+        seen = []
+        DDS(vit, lambda x, sigma: seen.append(live_bytes()) or x, 0.25, n_samples=n_samples, batch_size=16)(x)
+        return max(seen)
+
+    peak(16)  # what the first call leaves in caches
+    assert peak(128) <= 1.02 * peak(16)
+
+
+PEAK = """
+import sys, torch, timm
+from fvit.smoothing import DDS
+from fvit.vit import ViT
+torch.set_num_threads(1)
+net = timm.models.VisionTransformer(img_size=64, patch_size=32, embed_dim=8, depth=1, num_heads=1, num_classes=2)
+vit = ViT(net, (.5,) * 3, (.5,) * 3)
+x = torch.full((8, 3, 64, 64), .5)
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+for n in (16, 256):
+    DDS(vit, lambda x, sigma: x, .25, n_samples=n, batch_size=int(sys.argv[1]))(x)
+    print(peak())
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc (Linux)")
+def test_peak_memory_at_256_draws_is_within_a_tenth_of_that_at_16():
+    """VmHWM of a process of its own: ru_maxrss would inherit the peak of the test process through fork."""
+    root = Path(smoothing.__file__).parents[1]
+    env = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", PEAK, "64"], env=env, capture_output=True, text=True, check=True)
+    few, many = map(int, done.stdout.split())
+    assert many <= 1.1 * few
+
+
+# errors --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kwargs", "message"), [
+    ({"sigma": -0.1}, "sigma=-0.1 is no noise std"),
+    ({"sigma": math.nan}, "sigma=nan is no noise std"),
+    ({"sigma": math.inf}, "sigma=inf is no noise std"),
+    ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
+    ({"n_samples": 2.5}, r"n_samples=2\.5, wanted an integer"),
+    ({"batch_size": 0}, "batch_size=0, wanted"),
+    ({"aggregate": "vote"}, "unknown aggregate 'vote'.*did you mean 'votes'"),
+    ({"precision": "float16"}, "unknown precision 'float16'"),
+    ({"precision": "bfloat16"}, "no attribute `precision`"),
+])  # fmt: skip
+def test_bad_settings_are_refused(vit, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        DDS(vit, identity, **kwargs)
+
+
+@pytest.mark.parametrize(("change", "kwargs", "message"), [
+    (lambda x: x * 255, {}, "divide by 255"),
+    (lambda x: x * math.nan, {}, "NaN"),
+    (lambda x: x[:, :1], {}, "grey image"),
+    (lambda x: x[0], {}, "wanted .B, 3, H, W."),
+    (lambda x: x[..., :24], {}, "the ViT wants .32, 32."),
+    (lambda x: x, {"ids": ["a"]}, "got 1 ids for 3 images"),
+    (lambda x: x, {"ids": ["a", "a", "b"]}, "'a' occurs more than once"),
+    (lambda x: x, {"method": "raw_atention"}, "unknown method.*did you mean 'raw_attention'"),
+    (lambda x: x, {"method": ["rollout", "no"]}, "unknown method 'no'"),
+    (lambda x: x, {"k": 17}, "k=17 with maps of 16 tokens"),
+    (lambda x: x, {"k": 0}, "k=0"),
+    (lambda x: x, {"target": torch.tensor([0, 1])}, r"wanted class indices \(3,\)"),
+    (lambda x: x, {"target": torch.tensor([0.0, 1, 2])}, r"wanted class indices \(3,\)"),
+    (lambda x: x, {"target": torch.tensor([0, 1, 5])}, r"wanted classes 0\.\.4"),
+    (lambda x: x, {"target": torch.tensor([0, 1, -1])}, r"wanted classes 0\.\.4"),
+])  # fmt: skip
+def test_bad_calls_are_refused_before_any_network_runs(vit, x, change, kwargs, message):
+    def never(x_noisy, sigma):
+        raise AssertionError("the denoiser ran")
+
+    with pytest.raises(ValueError, match=message):
+        DDS(vit, never)(change(x), **kwargs)
+    if "k" not in kwargs:
+        kwargs = {name if name != "ids" else "ids": value for name, value in kwargs.items()}
+        if not isinstance(kwargs.get("method"), list):
+            with pytest.raises(ValueError, match=message):
+                DDS(vit, never).maps(change(x), **kwargs)
+
+
+def test_votes_need_k_and_maps_need_draws(monkeypatch, vit, x):
+    with pytest.raises(ValueError, match='aggregate="votes" needs k'):
+        DDS(vit, None, aggregate="votes")(x)
+    with pytest.raises(ValueError, match="number of draws=0"):
+        DDS(vit, None).maps(x, draws=[])
+    add_method(monkeypatch, lambda record, target: patch_means(record.x), class_specific=True)
+    with pytest.raises(ValueError, match="'toy' explains a class: give target"):
+        DDS(vit, None).maps(x, method="toy")
+    with pytest.raises(ValueError, match="got 2 ids and 3 draws for 3 images"):
+        add_noise(x, 0.1, 0, "dds", ["a", "b"], [0, 1, 2])
+
+
+# rows ----------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_tidy(vit, den, x):
+    out = DDS(vit, den, 0.25, n_samples=4)(x, IDS, method="rollout")
+    rows = out.rows()
+    assert list(rows.columns) == smoothing.COLUMNS and len(rows) == 9
+    row = rows[(rows.image_id == "b") & (rows.metric == "target_prob")].iloc[0]
+    c = out.target[1].item()
+    assert row.value == pytest.approx(out.probs[1, c].item())
+    assert row.ci_high - row.ci_low == pytest.approx(2 * 1.96 * out.probs_se[1, c].item())
+    assert (row.model, row.method, row.smoothing, row.sigma, row.n_samples) == ("tiny", "rollout", "dds", 0.25, 4)
+    assert rows[rows.metric == "target"].value.tolist() == out.target.tolist()
+    rms = rows[(rows.image_id == "a") & (rows.metric == "heatmap_se")].value.item()
+    assert rms == pytest.approx(out.heatmap_se[0].square().mean().sqrt().item())
+    kinds = {(d is not None, s): DDS(vit, d, s, n_samples=2)(x).rows().smoothing[0]
+             for d in (None, identity) for s in (0.0, 0.25)}
+    assert kinds == {(False, 0.0): "none", (False, 0.25): "noise", (True, 0.0): "denoise", (True, 0.25): "dds"}
+
+
+# gradients -----------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_do_not_depend_on_batches_and_keep_one_batch_of_activations():
+    vit, den, x = tiny_vit(torch.float64), tiny_denoiser(torch.float64), images(2)
+
+    def run(batch_size):
+        kept, y = SimpleNamespace(bytes=0), x.clone().requires_grad_()
+
+        def pack(t):
+            kept.bytes += t.nbytes
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            maps, probs = DDS(vit, den, 0.25, batch_size=batch_size).maps(y, draws=range(4))
+            value = maps[:, :, 0, 0].mean() + probs[..., 0].log().mean()
+        return torch.autograd.grad(value, y)[0], kept.bytes
+
+    (whole, much), (parts, little) = run(64), run(2)
+    torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-15)
+    assert whole.abs().max() > 0 and little < 0.1 * much
+
+
+def test_the_oracle_sees_the_attention_that_explain_sees():
+    vit, x = tiny_vit(torch.float64), images(2)
+    torch.testing.assert_close(class_token_attention(vit, x), explain(vit, x), rtol=1e-10, atol=1e-14)
