@@ -26,8 +26,9 @@ from fvit.paths import NOTEBOOKS, PACKAGE, figures_dir, output_root, write_atomi
 from fvit.results import upsert, versions
 
 SUFFIXES = (".csv", ".png", ".pdf", ".json")
+MARKERS = "osD^vX"  # varied with the colour, so that a grey print can be read
 MANIFEST_COLUMNS = ["figure", "title", "source", "notebook", "profile", "csv_sha256", "source_sha256", "seed",
-                    "device_kind", "claim_ids"]  # fmt: skip
+                    "device_kind", "claim_ids"]
 
 
 def set_theme() -> None:
@@ -37,7 +38,7 @@ def set_theme() -> None:
 
 
 def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
-                claim_ids=(), seed=0, device_kind="cpu") -> Path:  # fmt: skip
+                claim_ids=(), seed=0, device_kind="cpu") -> Path:
     """Write F03_name.{csv,json,png,pdf} to the current profile's figures, then the row of MANIFEST.csv; close `fig`.
 
     df         exactly the rows drawn; floats are written with six figures
@@ -58,7 +59,7 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
         raise ValueError(f"figure {figure_id} comes with an empty table, wanted the rows that are drawn")
     table = df.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
     sidecar = {**words, "figure": figure_id, "notebook": run.notebook, "profile": run.name, "parameters": asdict(run),
-               "versions": versions(), "columns": list(df.columns), "n_rows": len(df)}  # fmt: skip
+               "versions": versions(), "columns": list(df.columns), "n_rows": len(df)}
     pictures = {".png": png_bytes(fig), ".pdf": _render(fig, "pdf", CreationDate=None)}  # no clock: byte-stable
     plt.close(fig)  # else the notebook shows it a second time, beside the saved one
     folder = figures_dir(run.name)
@@ -69,7 +70,7 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
         if old.stem != f"{figure_id}_{name}" and old.suffix in SUFFIXES:
             old.unlink()
     row = {**sidecar, "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest(run.notebook),
-           "seed": seed, "device_kind": device_kind, "claim_ids": " ".join(claim_ids)}  # fmt: skip
+           "seed": seed, "device_kind": device_kind, "claim_ids": " ".join(claim_ids)}
     upsert(output_root() / "figures" / "MANIFEST.csv", row, key=("figure", "profile"), columns=MANIFEST_COLUMNS)
     return folder / f"{figure_id}_{name}.png"
 
@@ -159,7 +160,7 @@ def encode_rgb(panel: str, image) -> pd.DataFrame:
     image = np.asarray(image, dtype=np.float64)
     if image.ndim != 3 or image.shape[0] != 3 or not (image.min() >= -1e-3 and image.max() <= 1 + 1e-3):
         raise ValueError(f"panel {panel!r}: shape {image.shape} in [{image.min():.3g}, {image.max():.3g}], "
-                         "wanted one image (3, H, W) in [0, 1]")  # fmt: skip
+                         "wanted one image (3, H, W) in [0, 1]")
     pixels = np.rint(image.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)  # (H, W, 3)
     return _lines(panel, "rgb", ["#" + line.tobytes().hex() for line in pixels])
 
@@ -238,7 +239,7 @@ def plot_training(df, title="Training") -> plt.Figure:
     for ax, column in zip(axes.flat, columns, strict=True):
         ax.plot(df["step"], df[column], marker=".")
         ax.annotate(f"{df[column].iloc[-1]:.3g}", (df["step"].iloc[-1], df[column].iloc[-1]),
-                    xytext=(-2, 4), textcoords="offset points", ha="right")  # fmt: skip
+                    xytext=(-2, 4), textcoords="offset points", ha="right")
         ax.set(xlabel="optimiser step", title=column)
     fig.suptitle(title)
     return fig
@@ -261,16 +262,18 @@ def _label_ends(ax, ends):
     for text, y, colour in sorted(ends, key=lambda end: end[1]):
         last = max(y, last + gap)
         ax.annotate(text, (1, last), xycoords=ax.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
-                    color=colour, va="center", fontsize="small")  # fmt: skip
+                    color=colour, va="center", fontsize="small")
 
 
 def plot_overlap_by_eps(df, k, ax=None):
     """Top-k overlap against the attack radius, a panel per method; df: method, attack, eps, mean, low, high."""
     methods = list(dict.fromkeys(df["method"]))
-    fig, axes = plt.subplots(1, len(methods), figsize=(3.4 * len(methods), 2.7), sharey=True, squeeze=False, layout="constrained")
+    size = (3.4 * len(methods), 2.7)
+    fig, axes = plt.subplots(1, len(methods), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for ax, method in zip(axes[0], methods, strict=True):
         ends = []
-        for (attack, part), marker, colour in zip(df[df["method"] == method].groupby("attack", sort=False), "osD^v", sns.color_palette(), strict=False):
+        attacks = df[df["method"] == method].groupby("attack", sort=False)
+        for (attack, part), marker, colour in zip(attacks, MARKERS, sns.color_palette(), strict=False):
             _points(ax, part, part["eps"] * 255, marker=marker, color=colour, markersize=4)
             ends.append((attack, part["mean"].iloc[-1], colour))
         ax.set(xlabel="attack radius eps, in 1/255 (linf)", title=method, ylim=(0, 1.03))
@@ -282,8 +285,8 @@ def plot_overlap_by_eps(df, k, ax=None):
 def plot_smoothing_1d(df, ax=None):
     """A function and its averages; df: x, value, curve."""
     ax = _axes(ax, (4.6, 2.6))
-    styles = ["-", "--", "-.", ":"]
-    for (curve, part), style, colour in zip(df.groupby("curve", sort=False), styles, ["0.6", *sns.color_palette()], strict=False):
+    styles = zip(["-", "--", "-.", ":"], ["0.6", *sns.color_palette()], strict=False)
+    for (curve, part), (style, colour) in zip(df.groupby("curve", sort=False), styles, strict=False):
         ax.plot(part["x"], part["value"], style, color=colour, label=curve, linewidth=1.4)
     ax.set(xlabel="x", ylabel="value and its average")
     ax.legend(frameon=False, loc="upper left")
@@ -293,7 +296,7 @@ def plot_smoothing_1d(df, ax=None):
 def plot_standard_error(df, ax=None):
     """Standard error against the number of draws, with the line 1/sqrt(n); df: n_samples, image_id, standard_error."""
     ax = _axes(ax, (3.6, 2.6))
-    for (image, part), marker in zip(df.groupby("image_id", sort=False), "osD^v<>", strict=False):
+    for (image, part), marker in zip(df.groupby("image_id", sort=False), MARKERS, strict=False):
         ax.plot(part["n_samples"], part["standard_error"], marker, markersize=4, label=image)
     n = np.array(sorted(df["n_samples"].unique()))
     start = df[df["n_samples"] == n[0]]["standard_error"].mean()
@@ -310,7 +313,8 @@ def plot_psnr(df, ax=None):
     """PSNR against the noise width, a line per image version; df: image, sigma, mean, low, high."""
     ax = _axes(ax, (4.2, 2.8))
     ends = []
-    for (image, part), marker, colour in zip(df.groupby("image", sort=False), "osD^v", sns.color_palette(), strict=False):
+    images = df.groupby("image", sort=False)
+    for (image, part), marker, colour in zip(images, MARKERS, sns.color_palette(), strict=False):
         _points(ax, part, part["sigma"], marker=marker, color=colour, markersize=4)
         ends.append((image, part["mean"].iloc[-1], colour))
     ax.set(xscale="log", xlabel="noise std sigma, [0, 1] units", ylabel="PSNR to the clean image (dB)")
@@ -325,11 +329,12 @@ def plot_defences(df, order, k, ax=None):
     """Top-k overlap by defence (rows) and condition (markers); df: defence, condition, mean, low, high."""
     ax = _axes(ax, (5.4, 0.55 * len(order) + 1.2))
     conditions = list(dict.fromkeys(df["condition"]))
-    for i, (condition, marker, colour) in enumerate(zip(conditions, "DosX", sns.color_palette(), strict=False)):
+    for i, (condition, marker, colour) in enumerate(zip(conditions, MARKERS, sns.color_palette(), strict=False)):
         part = df[df["condition"] == condition].set_index("defence").reindex(order)
         y = np.arange(len(order)) + 0.16 * (i - (len(conditions) - 1) / 2)
         errors = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]])
-        ax.errorbar(part["mean"], y, xerr=errors, fmt=marker, color=colour, markersize=5, capsize=2, linewidth=1, label=condition)
+        style = {"color": colour, "markersize": 5, "capsize": 2, "linewidth": 1}
+        ax.errorbar(part["mean"], y, xerr=errors, fmt=marker, label=condition, **style)
     ax.set_yticks(range(len(order)), order)
     ax.invert_yaxis()
     ax.set(xlim=(-0.02, 1.03), xlabel=f"top-{k} overlap")

@@ -20,10 +20,10 @@ from fvit.paths import results_dir, write_atomic
 
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_low", "ci_high", "relation", "bound",
-                 "source", "expected", "note"]  # fmt: skip
+                 "source", "expected", "note"]
 SCHEMA = {"run_id": "str", "profile": "str", "dataset": "str", "image_id": "str", "model": "str", "method": "str",
           "smoothing": "str", "sigma": "float64", "n_samples": "Int64", "attack": "str", "eps": "float64",
-          "norm": "str", "metric": "str", "value": "float64", "ci_low": "float64", "ci_high": "float64"}  # fmt: skip
+          "norm": "str", "metric": "str", "value": "float64", "ci_low": "float64", "ci_high": "float64"}
 MEASURED = ["value", "ci_low", "ci_high"]
 KEY = [column for column in SCHEMA if column not in MEASURED]  # what a row is about
 
@@ -64,7 +64,7 @@ class Claim:
     def _repr_html_(self) -> str:
         note = f"<br>{html.escape(self.note)}" if self.note else ""
         return (f"<div><b>{self.status}</b> {html.escape(repr(self).split(' ', 1)[1])}: measured "
-                f"<b>{html.escape(self.measured)}</b> <i>({html.escape(self.source)})</i>{note}</div>")  # fmt: skip
+                f"<b>{html.escape(self.measured)}</b> <i>({html.escape(self.source)})</i>{note}</div>")
 
 
 def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="PASS", note="") -> Claim:

@@ -144,9 +144,9 @@ def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: P
             papermill.execute_notebook(
                 notebooks.escape(source), notebooks.escape(temporary), parameters, kernel_name="python3",
                 cwd=source.parent,  # as under JupyterLab and nbval
-                progress_bar=False, execution_timeout=timeout, coalesce_streams=True,
+                progress_bar=False, start_timeout=300, execution_timeout=timeout, coalesce_streams=True,
                 extra_arguments=["--IPKernelApp.log_level=ERROR"])  # else each start warns of TCP without encryption
-        except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
+        except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:  # Runtime: the kernel itself
             message = f"{source.name} failed{_reason(error)}"
             if temporary.is_file():
                 _move(notebooks.strip(nbformat.read(temporary, 4)), failed)
@@ -168,7 +168,8 @@ def _reason(error: Exception) -> str:
         return f" in cell [{error.exec_count}], which begins `{line.strip()}`:\n  {error.ename}: {error.evalue}"
     if isinstance(error, DeadKernelError):
         return ": its kernel died, most often for want of memory; close other programs or take smaller sizes"
-    return f": {str(error).strip().splitlines()[0]}\n  allow more by --cell-timeout SECONDS, or 0 for no limit"
+    mend = "\n  allow more by --cell-timeout SECONDS, or 0 for no limit" if isinstance(error, CellTimeoutError) else ""
+    return f": {(str(error).strip() or type(error).__name__).splitlines()[0]}{mend}"
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Digits are scikit-learn's `load_digits` (8x8 scans), photographs ship in the scikit-learn and scikit-image wheels: no
 download. Digits and photographs of train, validation and test are disjoint. A scene is a pure function of
-(split, seed, index); colour carries no class information; distractor strokes are there so that "any blob" is not the answer.
+(split, seed, index); colour carries no class information; distractor strokes see to it that "any blob" is no answer.
 Our own design. Taught in notebook 00.
 """
 
@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from . import checks, rng
+from fvit import checks, rng
 
 SIZE = 64  # pixels a side
 PHOTOGRAPHS = {  # a photograph belongs to one split only
@@ -24,11 +24,15 @@ PHOTOGRAPHS = {  # a photograph belongs to one split only
     "val": ("rocket", "retina", "gravel", "clock_motion"),
     "test": ("coffee", "chelsea", "flower", "moon", "page"),
 }
-DIGITS = {"train": slice(0, 1200), "val": slice(1200, 1400), "test": slice(1400, None)}  # file order; writers are unknown
+DIGITS = {
+    "train": slice(0, 1200),
+    "val": slice(1200, 1400),
+    "test": slice(1400, None),
+}  # file order; writers are unknown
 SPLITS = {  # split: (sources of digits and photographs, digits in a scene)
     "train": ("train", 1), "val": ("val", 1), "test": ("test", 1),
     "pairs": ("test", 2), "train_pairs": ("train", 2), "val_pairs": ("val", 2),
-}  # fmt: skip
+}
 CLASS_NAMES = tuple("0123456789")
 LUMA = np.array([0.299, 0.587, 0.114])
 MIN_CONTRAST = 0.2  # luminance step that nine tenths of the digit's rim must show
@@ -76,11 +80,13 @@ def photograph(name: str) -> Image.Image:
     """One photograph from the wheels, as 8-bit RGB."""
     for package, folder, suffix in (
         ("skimage", "data", ".png"), ("skimage", "data", ".jpg"), ("sklearn", "datasets/images", ".jpg")
-    ):  # fmt: skip
+    ):
         path = files(package) / folder / (name + suffix)
         if path.is_file():
             return Image.open(str(path)).convert("RGB")
-    raise FileNotFoundError(f"photograph {name!r} is in neither wheel; reinstall scikit-image and scikit-learn from the lock")
+    raise FileNotFoundError(
+        f"photograph {name!r} is in neither wheel; reinstall scikit-image and scikit-learn from the lock"
+    )
 
 
 @cache
@@ -103,7 +109,7 @@ def _crop(g: np.random.Generator, name: str) -> np.ndarray:
 
 
 def _background(g: np.random.Generator, source: str) -> tuple[np.ndarray, str]:
-    """Background (SIZE, SIZE, 3) and the photograph it shows; training sees recoloured, turned and mixed ones as well."""
+    """Background (SIZE, SIZE, 3) and the photograph it shows; training also sees recoloured, turned, mixed ones."""
     name = str(g.choice(PHOTOGRAPHS[source]))
     pixels = _crop(g, name)
     if source == "train":  # nine photographs are few: without this the ViT learns their colours (FEASIBILITY)
@@ -139,7 +145,9 @@ def _digit_alpha(g: np.random.Generator, scan: np.ndarray, centre: np.ndarray, h
     pixels_per_cell = height / 8 * turn @ np.array([[1, 0], [shear, stretch]])
     to_scan = np.linalg.inv(pixels_per_cell)
     padded = np.pad(scan, 2)
-    values = ndimage.affine_transform(padded, to_scan, offset=5.5 - to_scan @ centre, output_shape=(SIZE, SIZE), order=3)
+    values = ndimage.affine_transform(
+        padded, to_scan, offset=5.5 - to_scan @ centre, output_shape=(SIZE, SIZE), order=3
+    )
     return np.clip((values - 0.3) / 0.3, 0, 1)
 
 
@@ -232,4 +240,4 @@ def load_images(source: str = "scenes", split: str = "test", n: int = 64, *, see
     return Images(
         x=x.float() / 255, y=y[:, 0] if single else y, mask=(mask[:, 0] if single else mask).to(torch.int8),
         ids=[f"{split}-{seed}-{i}" for i in range(start, start + n)], groups=photos, class_names=CLASS_NAMES,
-    )  # fmt: skip
+    )

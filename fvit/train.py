@@ -1,7 +1,7 @@
 """Training of the two shipped models, on scenes made as they are needed.
 
-A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. The learning rate is
-held and then falls over the last quarter, so a run can also be lengthened: resume it with more `--steps`.
+A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. The learning
+rate is held and then falls over the last quarter, so a run can also be lengthened: resume it with more `--steps`.
 Our own recipe; FEASIBILITY of the project's notes says what mattered on two CPU cores.
 """
 
@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from . import paths, plots, rng, scenes, schedule
+from fvit import paths, plots, rng, scenes, schedule
 
 VIT_CONFIG = {  # timm's own "local-dir:" format
     "architecture": "vit_tiny_patch16_224",
@@ -30,16 +31,16 @@ VIT_CONFIG = {  # timm's own "local-dir:" format
         "num_classes": 10, "input_size": [3, 64, 64], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
         "interpolation": "bicubic", "crop_pct": 1.0, "first_conv": "patch_embed.proj", "classifier": "head",
     },
-}  # fmt: skip
+}
 UNET_CONFIG = {  # diffusers' UNet2DModel on 2x2 blocks of pixels taken as channels
     "sample_size": 32, "in_channels": 12, "out_channels": 12, "layers_per_block": 1, "norm_num_groups": 16,
     "block_out_channels": [48, 96, 128], "attention_head_dim": 32,
     "down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3,
-}  # fmt: skip
+}
 SCHEDULER_CONFIG = {
     "_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
     "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon", "clip_sample": False,
-}  # fmt: skip
+}
 SIGMA_RANGE = (0.008, 0.55)  # noise the denoiser is trained on, [0, 1] units
 VAL_SIGMAS = (8 / 255, 0.1, 0.25, 0.5)
 CHAPTER, REUSE = 4096, 6  # scenes drawn at once, and how often each is seen, every time recoloured
@@ -66,7 +67,7 @@ class Scenes:
         self._held: tuple | None = None
 
     def _chapter(self, number: int) -> tuple:
-        """x (n, 3, 64, 64) uint8, label distribution (n, 10), masks (n, 64, 64), one digit's box (n, 4) and class (n,)."""
+        """x (n, 3, 64, 64) uint8, label distribution (n, 10), masks (n, 64, 64); of one digit box (n, 4), class (n,)."""
         if self._held is None or self._held[0] != number:
             parts = []
             n_pairs = round(PAIR_SHARE * self.chapter)
@@ -92,13 +93,15 @@ def boxes(masks: Tensor) -> Tensor:
     """Bounding boxes (B, 4) = top, bottom, left, right (ends exclusive) of masks (B, H, W)."""
     rows, columns = masks.any(2).int(), masks.any(1).int()
     size = masks.shape[1]
-    return torch.stack([rows.argmax(1), size - rows.flip(1).argmax(1), columns.argmax(1), size - columns.flip(1).argmax(1)], 1)
+    return torch.stack(
+        [rows.argmax(1), size - rows.flip(1).argmax(1), columns.argmax(1), size - columns.flip(1).argmax(1)], 1
+    )
 
 
 # the ViT ------------------------------------------------------------------------------------------------------------
 def vit_stage(progress: float) -> int:
     """Side in patches of the window seen at this share of the run: close-ups first, an easy-to-hard curriculum."""
-    return 8 if progress < 0.34 else 12 if progress < 0.64 else 16
+    return 8 if progress < 0.34 else 12 if progress < 0.54 else 14 if progress < 0.72 else 16
 
 
 def vit_fade(progress: float) -> float:
@@ -136,7 +139,7 @@ def vit_tokens(vit: nn.Module, x: Tensor, corner: tuple[int, int]) -> Tensor:
 
 
 class ViTTask:
-    """What the loop needs to train the ViT: cross-entropy of the class token, and of the mean token to help it start."""
+    """What the loop needs to train the ViT: cross-entropy of the class token, and of the mean token as a help."""
 
     name, metric = "vit", "accuracy"
 
@@ -147,7 +150,8 @@ class ViTTask:
         self.model = nn.ModuleDict({"vit": vit, "mean_head": nn.Linear(vit.embed_dim, 10)})
         self.lr, self.weight_decay, self.seed = 1e-3, 0.05, seed
 
-    def loss(self, model: nn.Module, batch: tuple, step: int, progress: float, device: torch.device) -> Tensor:
+    def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
+        """The batch's mean loss in parts: the attention of 16 images fits a processor's cache, that of 64 does not."""
         x, y, mask, box, first = batch
         g = rng.generator(self.seed, "window", step)
         side, fade = vit_stage(progress), vit_fade(progress)
@@ -155,11 +159,12 @@ class ViTTask:
         if side < 16:
             x, y = close_up(x, box, 4 * side, g), F.one_hot(first, 10).float()
         corner = torch.randint(0, 17 - side, (2,), generator=g).tolist()
-        tokens = vit_tokens(model["vit"], x.to(device), corner)
-        y = y.to(device)
-        return F.cross_entropy(model["vit"].head(tokens[:, 0]).float(), y) + 0.3 * F.cross_entropy(
-            model["mean_head"](tokens[:, 1:].mean(1)).float(), y
-        )
+        size = 16 if device.type == "cpu" else len(x)
+        for x_part, y_part in zip(x.to(device).split(size), y.to(device).split(size), strict=True):
+            tokens = vit_tokens(model["vit"], x_part, corner)
+            of_class_token = F.cross_entropy(model["vit"].head(tokens[:, 0]).float(), y_part)
+            of_mean_token = F.cross_entropy(model["mean_head"](tokens[:, 1:].mean(1)).float(), y_part)
+            yield (of_class_token + 0.3 * of_mean_token) * len(x_part) / len(x)
 
     @torch.no_grad()
     def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
@@ -199,14 +204,15 @@ class DenoiserTask:
         x_t = ac.sqrt() * (2 * x - 1) + (1 - ac).sqrt() * noise
         return *(F.pixel_unshuffle(v, 2).contiguous(memory_format=torch.channels_last) for v in (x_t, noise)), t, ac
 
-    def loss(self, model: nn.Module, batch: tuple, step: int, progress: float, device: torch.device) -> Tensor:
+    def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
+        """The batch's mean loss, in one part."""
         x, g = batch[0], rng.generator(self.seed, "noise", step)
         low, high = torch.tensor(SIGMA_RANGE).log()
         sigma = (low + (high - low) * torch.rand(len(x), generator=g)).exp()
         x_t, noise, t, _ = self._noised(x, sigma, g)
         error = model(x_t.to(device), t.to(device)).sample.float() - noise.to(device)
         weight = (sigma / 0.1).sqrt().to(device)  # equal shares of decibels rather than of noise energy
-        return (weight * error.square().mean((1, 2, 3))).mean()
+        yield (weight * error.square().mean((1, 2, 3))).mean()
 
     @torch.no_grad()
     def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
@@ -225,8 +231,10 @@ class DenoiserTask:
         unet = {"_class_name": "UNet2DModel", **UNET_CONFIG}
         paths.write_atomic(out / "unet" / "diffusion_pytorch_model.safetensors", save(half, metadata={"format": "pt"}))
         for name, config in (
-            ("unet/config.json", unet), ("scheduler/scheduler_config.json", SCHEDULER_CONFIG), ("fvit.json", {"pixel_unshuffle": 2})
-        ):  # fmt: skip
+            ("unet/config.json", unet),
+            ("scheduler/scheduler_config.json", SCHEDULER_CONFIG),
+            ("fvit.json", {"pixel_unshuffle": 2}),
+        ):
             paths.write_atomic(out / name, json.dumps(config, indent=2) + "\n")
 
 
@@ -256,15 +264,16 @@ def _restore(state: dict[str, Tensor], model: nn.Module, ema: dict, optimiser: t
     return int(state["step"])
 
 
-def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0, chapter: int = CHAPTER, every: int = 200,
-          n_val: int = 512, device: str = "cpu", precision: str = "bfloat16", stop_at: int | None = None) -> pd.DataFrame:  # fmt: skip
+def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0, chapter: int = CHAPTER,
+          every: int = 200, n_val: int = 512, device: str = "cpu", precision: str = "bfloat16",
+          stop_at: int | None = None) -> pd.DataFrame:
     """Train one of the shipped models into folder `out`; resumes from its checkpoint.
 
     every    steps between validation, log row, checkpoint and export of the averaged weights
     stop_at  stop after this step as if interrupted (tests)
     returns  the log, one row per validation: step, loss, the task's metrics
 
-    Writes the weights, `training_log.csv` and `training.png` into `out`. Raises ValueError where a checkpoint cannot be read.
+    Writes the weights, `training_log.csv` and `training.png` into `out`. Raises ValueError for an unreadable checkpoint.
     """
     with torch.random.fork_rng(devices=[]):  # initial weights can only be drawn from the global stream
         torch.manual_seed(rng.stream_seed(seed, "init", task_class.name) % 2**63)
@@ -278,23 +287,32 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
         try:
             step = _restore(load_file(checkpoint), model, ema, optimiser)
         except (SafetensorError, KeyError, RuntimeError) as err:
-            raise ValueError(f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew") from err
+            raise ValueError(
+                f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew"
+            ) from err
         log = [r for r in pd.read_csv(log_file).to_dict("records") if r["step"] <= step] if log_file.exists() else []
     autocast = partial(torch.autocast, where.type, torch.bfloat16, enabled=precision == "bfloat16")
     begun, begun_step, running = time.monotonic(), step, []
     while step < min(steps, stop_at or steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, task.lr)
-        with autocast():
-            loss = task.loss(model, data(step), step, step / steps, where)
         optimiser.zero_grad()
-        loss.backward()
+        total = 0.0
+        with autocast():
+            parts = task.losses(model, data(step), step, step / steps, where)
+            while (part := next(parts, None)) is not None:
+                part.backward()
+                total += part.item()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1
         decay = min(0.998, 1 - 1 / (step / 10 + 1))
-        torch._foreach_lerp_(list(ema.values()), [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)], 1 - decay)
-        running.append(loss.item())
+        torch._foreach_lerp_(
+            list(ema.values()),
+            [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)],
+            1 - decay,
+        )
+        running.append(total)
         if step % every == 0 or step == steps:
             averaged = {k: v.clone() for k, v in ema.items()}
             current = {k: v.clone() for k, v in model.state_dict().items()}
@@ -312,19 +330,23 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
             print(f"{task.name} {step}/{steps}  {shown}  {left / 60:.0f} min left", file=sys.stderr, flush=True)
     frame = pd.DataFrame(log)
     if step == steps:
-        paths.write_atomic(out / "training.png", plots.png_bytes(plots.plot_training(frame, title=f"Training the {task.name}")))
+        paths.write_atomic(
+            out / "training.png", plots.png_bytes(plots.plot_training(frame, title=f"Training the {task.name}"))
+        )
     return frame
 
 
 TASKS = {"vit": ViTTask, "denoiser": DenoiserTask}
-BUDGET = {"vit": (5000, 64), "denoiser": (4200, 32)}  # steps and batch of the shipped weights
+BUDGET = {"vit": (6000, 64), "denoiser": (1880, 32)}  # steps and batch of the shipped weights
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     """Options of `fvit train WHAT`; the defaults are those of the shipped weights."""
     steps, batch = BUDGET[what]
     parser.add_argument("--out", type=Path, default=paths.WEIGHTS / what, help="folder for weights, log and figure")
-    parser.add_argument("--steps", type=int, default=steps, help="optimiser steps in all; more than before lengthens a run")
+    parser.add_argument(
+        "--steps", type=int, default=steps, help="optimiser steps in all; more than before lengthens a run"
+    )
     parser.add_argument("--batch", type=int, default=batch, help="scenes a step")
     parser.add_argument("--seed", type=int, default=0, help="root of the initial weights, the scenes and the noise")
     parser.add_argument("--every", type=int, default=200, help="steps between validations and checkpoints")
@@ -341,5 +363,7 @@ def main(args: argparse.Namespace) -> int:
     wrong = [f"--{n.replace('_', '-')} {getattr(args, n)}" for n in names if getattr(args, n) < (n != "seed")]
     if wrong:
         raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
-    train(TASKS[args.what], args.out, device=args.device, precision=args.precision, **{n: getattr(args, n) for n in names})
+    train(
+        TASKS[args.what], args.out, device=args.device, precision=args.precision, **{n: getattr(args, n) for n in names}
+    )
     return 0

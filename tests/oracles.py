@@ -24,7 +24,7 @@ def tiny_denoiser(dtype=torch.float32, seed=0) -> Denoiser:
     unet = UNet2DModel(
         sample_size=32, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
         down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2, add_attention=False,
-    )  # fmt: skip
+    )
     _fill(unet, 0.1, seed)
     return Denoiser(unet.to(dtype).eval().requires_grad_(False), linear_alphas_cumprod())
 

@@ -21,7 +21,7 @@ from fvit.plots import decode_panel, draw_panels, encode_map, encode_rgb, save_f
 
 DF = pd.DataFrame({"eps": [0.0, 1 / 3], "overlap": [1.0, 0.41]})
 WORDS = {"name": "topk_overlap", "title": "Overlap & attack", "caption": "Mean, 95 % bootstrap over n = 24 images.",
-         "alt": "Overlap falls from 1.00 to 0.41.", "source": "Hu et al. 2024"}  # fmt: skip
+         "alt": "Overlap falls from 1.00 to 0.41.", "source": "Hu et al. 2024"}
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ def test_four_files_and_a_manifest_row(tmp_path):
         "figure": "F03", "title": "Overlap & attack", "source": "Hu et al. 2024", "notebook": "01", "profile": "laptop",
         "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest("01"), "seed": "7",
         "device_kind": "cuda", "claim_ids": "P1.2 P5.1",
-    }  # fmt: skip
+    }
     assert round(Image.open(png).info["dpi"][0]) == 200
     pdf = png.with_suffix(".pdf").read_bytes()
     assert pdf.startswith(b"%PDF") and b"/CreationDate" not in pdf
@@ -135,9 +135,9 @@ def test_a_rerun_changes_no_byte_and_profiles_do_not_mix(tmp_path):
     save("F03", df=DF.iloc[:1])
     after = contents(tmp_path)
     assert {name: after[name] for name in before if "MANIFEST" not in name} == {
-        name: data for name, data in before.items() if "MANIFEST" not in name}  # fmt: skip
+        name: data for name, data in before.items() if "MANIFEST" not in name}
     assert [(row["figure"], row["profile"]) for row in manifest_rows(tmp_path)] == [
-        ("F03", "laptop"), ("F03", "study"), ("F10", "laptop")]  # fmt: skip
+        ("F03", "laptop"), ("F03", "study"), ("F10", "laptop")]
 
 
 def test_an_earlier_name_of_the_figure_goes(tmp_path):
@@ -193,7 +193,7 @@ def test_a_read_only_folder_names_the_mend(tmp_path, monkeypatch):
     ({"figure_id": "3"}, "figure '3' named 'topk_overlap', wanted an id such as 'F03'"),
     ({"name": "Top K"}, "named 'Top K', wanted .* a name in snake_case"),
     ({"df": DF.iloc[:0]}, "figure F03 comes with an empty table"),
-])  # fmt: skip
+])
 def test_save_figure_refuses(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         save(**changes)
@@ -222,7 +222,7 @@ def reword(path, old, new):
     (lambda base: reword(base.with_suffix(".json"), WORDS["title"], "Another"), "sidecar and manifest disagree"),
     (lambda base: shutil.copy(base.with_suffix(".csv"), base.with_name("F03_other.csv")), "wanted one"),
     (lambda base: shutil.copy(base.with_suffix(".csv"), base.with_name("F09_stray.csv")), "not in the manifest"),
-])  # fmt: skip
+])
 def test_the_check_of_committed_figures_can_fail(tmp_path, damage, message):
     damage(save().with_suffix(""))
     (found,) = problems(tmp_path)
@@ -234,14 +234,14 @@ def test_the_check_of_committed_figures_can_fail(tmp_path, damage, message):
 
 def notebook(source="x = 1", output="1"):
     cells = [{"cell_type": "markdown", "source": [f"prose {output}"]},
-             {"cell_type": "code", "source": source.splitlines(keepends=True), "outputs": [output]}]  # fmt: skip
+             {"cell_type": "code", "source": source.splitlines(keepends=True), "outputs": [output]}]
     return json.dumps({"cells": cells})
 
 
 @pytest.fixture
 def sources(tmp_path):
     files = {"fvit/a.py": "a = 1\n", "fvit/extras/b.py": "b\n", "fvit/weights/vit/m.safetensors": "w",
-             "fvit/notes.md": "n", "notebooks/01_x.ipynb": notebook(), "notebooks/02_y.ipynb": notebook()}  # fmt: skip
+             "fvit/notes.md": "n", "notebooks/01_x.ipynb": notebook(), "notebooks/02_y.ipynb": notebook()}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(text.encode())
@@ -257,7 +257,7 @@ def sources(tmp_path):
     ("fvit/a.py", "a = 1\r\n", False),  # line ends of another system
     ("notebooks/02_y.ipynb", notebook(source="x = 2"), False),
     ("fvit/notes.md", "m", False),
-])  # fmt: skip
+])
 def test_the_source_digest_covers_code_notebook_and_weights(sources, name, text, counts):
     def digest():
         return source_digest("01", sources / "fvit", sources / "notebooks")
@@ -327,7 +327,7 @@ def test_pictures_survive_the_csv(tmp_path):
     image, heat = np.rint(rng.random((3, 5, 7)) * 255) / 255, rng.normal(size=(4, 6))
     black, one = np.zeros((3, 2, 2)), np.array([[0.5], [0.25]])
     rows = pd.concat([encode_rgb("black", black), encode_rgb("image", image),
-                      encode_map("heat", heat), encode_map("one", one)])  # fmt: skip
+                      encode_map("heat", heat), encode_map("one", one)])
     rows.to_csv(tmp_path / "rows.csv", index=False)
     for back in (rows, pd.read_csv(tmp_path / "rows.csv").sample(frac=1, random_state=0)):
         panels = {name: decode_panel(lines) for name, lines in back.groupby("panel")}
@@ -342,7 +342,7 @@ def test_pictures_survive_the_csv(tmp_path):
     (encode_rgb, np.full((3, 2, 2), np.nan), r"in \[nan, nan\]"),
     (encode_map, np.zeros((1, 2, 2)), r"shape \(1, 2, 2\), wanted one finite map \(h, w\)"),
     (encode_map, np.full((2, 2), np.inf), "wanted one finite map"),
-])  # fmt: skip
+])
 def test_encoding_refuses(encode, array, message):
     with pytest.raises(ValueError, match=message):
         encode("p", array)
@@ -354,7 +354,8 @@ def panels(fig):
 
 def test_draw_panels_shares_one_scale_a_row():
     rows = pd.concat([encode_rgb("image", np.full((3, 4, 4), 0.5)), encode_map("a", [[0.1, 0.2]]),
-                      encode_map("b", [[0.4, 0.0]]), encode_map("c", [[-1.0, 0.5]]), encode_map("d", [[2.0, 0.5]])])  # fmt: skip
+                      encode_map("b", [[0.4, 0.0]]),
+                      encode_map("c", [[-1.0, 0.5]]), encode_map("d", [[2.0, 0.5]])])
     fig = draw_panels(rows, 3, titles={"a": "clean"}, overlay={"b": "image"})
     drawn = panels(fig)
     assert [len(images) for images in drawn] == [1, 1, 2, 1, 1, 0]  # the overlay lies on its grey image

@@ -86,7 +86,7 @@ def test_one_image_or_group_has_a_mean_and_no_interval(groups, values):
     ({"values": [1.0, 2.0], "groups": ["a"]}, r"groups have shape \(1,\), values \(2,\)"),
     ({"values": [1.0, 2.0], "level": 95}, r"level=95, wanted a number in \(0, 1\)"),
     ({"values": [1.0, 2.0], "n_boot": 0}, "n_boot=0, wanted at least 1"),
-])  # fmt: skip
+])
 def test_mean_interval_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         mean_interval(**arguments)
@@ -96,7 +96,7 @@ def test_mean_interval_refuses(arguments, message):
     (0, 10, 0.0, 1 - 0.025 ** (1 / 10)),  # nobody: (1 - high)^10 = 0.025
     (10, 10, 0.025 ** (1 / 10), 1.0),
     (1, 2, 1 - np.sqrt(0.975), np.sqrt(0.975)),  # P(at least one) = 1 - (1 - low)^2, P(at most one) = 1 - high^2
-])  # fmt: skip
+])
 def test_rate_interval_by_hand(successes, n, low, high):
     assert rate_interval(successes, n) == pytest.approx((successes / n, low, high))
 

@@ -17,7 +17,7 @@ def leave_no_current(monkeypatch):
     ("laptop", (24, 16, 25, 10, 4, 64, 0.25, "float32")),
     ("study", (256, 64, 25, 40, 8, 64, 0.25, "float32")),
     ("paper", (500, 64, 49, 40, 8, 32, 0.25, "bfloat16")),
-])  # fmt: skip
+])
 def test_sizes_are_the_agreed_ones(name, sizes):
     cfg = profile(name)
     assert (cfg.n_images, cfg.n_samples, cfg.k, cfg.attack_steps, cfg.attack_draws, cfg.eval_batch) == sizes[:6]
@@ -50,7 +50,7 @@ def test_override_leaves_the_profile_itself_alone():
 def test_print_shows_every_size_on_one_line():
     text = str(profile("laptop", notebook="01", n_samples=8, sigma=0.1))
     assert text == ("profile laptop, notebook 01: n_images 24, n_samples 8, k 25, attack_steps 10, attack_draws 4, "
-                    "eval_batch 64, sigma 0.1, precision float32")  # fmt: skip
+                    "eval_batch 64, sigma 0.1, precision float32")
     assert str(profile()).startswith("profile laptop: n_images")
 
 
@@ -64,7 +64,7 @@ def test_print_shows_every_size_on_one_line():
     ({"sigma": float("nan")}, "sigma=nan, wanted a positive number"),
     ({"sigma": -0.25}, "sigma=-0.25, wanted a positive number"),
     ({"precision": "float16"}, "unknown precision 'float16', known: float32, bfloat16"),
-])  # fmt: skip
+])
 def test_mistakes_name_the_mend(arguments, message):
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         profile(**arguments)

@@ -41,14 +41,15 @@ def test_the_row_on_record():
     assert ledger()["P1.2"] == {
         "claim": "P1.2", "profile": "laptop", "notebook": "01", "status": "PASS",
         "text": "PGD at 8/255 moves raw attention", "value": "0.412346", "ci_low": "0.35", "ci_high": "0.47",
-        "relation": "<", "bound": "0.8", "source": "Hu et al. 2024", "expected": "PASS", "note": "few photographs, so wide",
-    }  # fmt: skip
+        "relation": "<", "bound": "0.8", "source": "Hu et al. 2024", "expected": "PASS",
+        "note": "few photographs, so wide",
+    }
 
 
 @pytest.mark.parametrize("relation, below, equal, above", [
     ("<", "PASS", "DIFFERS", "DIFFERS"), ("<=", "PASS", "PASS", "DIFFERS"),
     (">", "DIFFERS", "DIFFERS", "PASS"), (">=", "DIFFERS", "PASS", "PASS"),
-])  # fmt: skip
+])
 def test_every_relation(relation, below, equal, above):
     profiles.profile("study")  # where a false claim does not raise
     assert [pass_claim(value=v, relation=relation).status for v in (0.7, 0.8, 0.9)] == [below, equal, above]
@@ -56,7 +57,7 @@ def test_every_relation(relation, below, equal, above):
 
 @pytest.mark.parametrize("ci, status, undecided", [
     ((0.6, 0.79), "PASS", False), ((0.6, 0.81), "DIFFERS", True), ((0.82, 0.9), "DIFFERS", False),
-])  # fmt: skip
+])
 def test_a_claim_with_an_interval_needs_all_of_it(ci, status, undecided):
     profiles.profile("study")
     outcome = pass_claim(value=0.7 if ci[0] < 0.8 else 0.85, ci=ci)
@@ -101,7 +102,7 @@ def test_a_rerun_changes_no_byte_and_order_does_not_matter():
 @pytest.mark.parametrize("bound, text", [
     (0.8, "0.80"), (30, "30.00"), (34.5, "34.50"), (0.005, "0.005"), (0.123456, "0.1235"), (20000, "2e+04"),
     (float("inf"), "inf"),
-])  # fmt: skip
+])
 def test_the_bound_is_printed_short_but_never_as_another_number(bound, text):
     assert repr(pass_claim(value=-1.0, bound=bound)).endswith(f"(< {text})")
 
@@ -114,7 +115,7 @@ def test_the_bound_is_printed_short_but_never_as_another_number(bound, text):
     ({"relation": "=="}, "unknown relation '==', known: <, <=, >, >="),
     ({"expected": "FAIL"}, "expected='FAIL', known: PASS, DIFFERS"),
     ({"source": ""}, "needs an id, a text and a source"),
-])  # fmt: skip
+])
 def test_claim_refuses(changes, message):
     with pytest.raises(ValueError, match=message):
         pass_claim(**changes)
@@ -141,7 +142,7 @@ def test_upsert_reads_a_table_of_older_columns(tmp_path):
 
 ROW = {"run_id": "r", "profile": "laptop", "dataset": "scenes", "image_id": "test-0007", "model": "vit",
        "method": "rollout", "smoothing": "dds", "sigma": 0.25, "n_samples": 16, "attack": "pgd", "eps": 8 / 255,
-       "norm": "linf", "metric": "topk_overlap", "value": 0.5, "ci_low": 0.25, "ci_high": 0.75}  # fmt: skip
+       "norm": "linf", "metric": "topk_overlap", "value": 0.5, "ci_low": 0.25, "ci_high": 0.75}
 
 
 def test_rows_come_back_with_columns_dtypes_and_values(tmp_path):
@@ -210,7 +211,7 @@ def test_a_stopped_write_keeps_the_table_as_it_was(tmp_path, monkeypatch):
     ({"value": "high"}, "rows: column value is not float64: could not convert string to float: 'high'"),
     ({"n_samples": 16.5}, "rows: column n_samples is not Int64"),
     ({"image_id": 7.0}, "rows: column image_id is not str: text or integers only"),
-])  # fmt: skip
+])
 def test_append_refuses_what_does_not_fit(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         append_rows([ROW | change], tmp_path / "rows.csv")
@@ -256,6 +257,6 @@ def test_stamp_prints_versions_and_device():
 
 def test_tables_and_figures_are_read_without_torch():
     code = ("import sys, fvit.results, fvit.plots, fvit.theory, fvit.intervals; fvit.results.versions(); "
-            "print('torch' in sys.modules)")  # fmt: skip
+            "print('torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -136,6 +136,20 @@ def test_a_cell_that_takes_too_long_is_stopped(bench, capsys):
     assert "allow more by --cell-timeout" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("error, reason", [
+    (runner.DeadKernelError("Kernel died"), "want of memory"), (RuntimeError("no reply in 300 s"), "no reply in 300 s"),
+])
+def test_a_kernel_that_dies_or_does_not_start_is_named(bench, monkeypatch, capsys, error, reason):
+    def execute(*_, **__):
+        raise error
+
+    monkeypatch.setattr(runner.papermill, "execute_notebook", execute)
+    assert cli.main(["run", "00"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("fvit: 00_succeeds.ipynb failed: ")
+    assert reason in said
+
+
 @pytest.mark.parametrize("arguments", [
     ["run", "7"], ["run", "00", "-p", "sede=1"], ["run", "00", "-p", "seed"], ["run", "00", "-p", "=1"],
     ["run", "00", "-p", "seed=1", "-p", "seed=2"], ["run", "00", "--profile", "huge"], ["run", "00", "--shard", "3/2"],

@@ -218,10 +218,15 @@ def test_one_draw_has_no_standard_error(vit, x):
 # batches, order, subsets ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 16, 64, None])
-@pytest.mark.parametrize("pick", [[0, 1, 2], [2, 0, 1], [1], [2, 1]])
-def test_batch_size_order_and_subset_change_nothing(vit, den, x, batch_size, pick):
-    want = DDS(vit, den, 0.25, n_samples=5, batch_size=7)(x, IDS, keep_samples=True)
+@pytest.fixture(scope="module")
+def in_sevens(vit, den, x):
+    return DDS(vit, den, 0.25, n_samples=5, batch_size=7)(x, IDS, keep_samples=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 6, None])
+@pytest.mark.parametrize("pick", [[0, 1, 2], [2, 0, 1], [1]])
+def test_batch_size_order_and_subset_change_nothing(vit, den, x, in_sevens, batch_size, pick):
+    want = in_sevens
     got = DDS(vit, den, 0.25, n_samples=5, batch_size=batch_size)(x[pick], [IDS[i] for i in pick], keep_samples=True)
     for name in ("heatmap", "heatmap_se", "probs", "probs_se", "samples"):
         torch.testing.assert_close(getattr(got, name), getattr(want, name)[pick], rtol=0, atol=1e-5)
@@ -229,7 +234,7 @@ def test_batch_size_order_and_subset_change_nothing(vit, den, x, batch_size, pic
     assert torch.equal(got.target, want.target[pick])
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 16, 64])
+@pytest.mark.parametrize("batch_size", [2, 5, 64])
 @pytest.mark.parametrize("pick", [[0, 1, 2], [2, 0, 1], [1]])
 def test_where_the_maps_are_equal_to_the_bit_so_are_the_averages(monkeypatch, vit, x, batch_size, pick):
     add_method(monkeypatch, lambda record, target: record.x[:, 0, ::8, ::8].abs())  # no sums: no kernel to choose
@@ -374,7 +379,7 @@ def test_peak_memory_at_256_draws_is_within_a_tenth_of_that_at_16():
     ({"aggregate": "vote"}, "unknown aggregate 'vote'.*did you mean 'votes'"),
     ({"precision": "float16"}, "unknown precision 'float16'"),
     ({"precision": "bfloat16"}, "no attribute `precision`"),
-])  # fmt: skip
+])
 def test_bad_settings_are_refused(vit, kwargs, message):
     with pytest.raises(ValueError, match=message):
         DDS(vit, identity, **kwargs)
@@ -396,7 +401,7 @@ def test_bad_settings_are_refused(vit, kwargs, message):
     (lambda x: x, {"target": torch.tensor([0.0, 1, 2])}, r"wanted class indices \(3,\)"),
     (lambda x: x, {"target": torch.tensor([0, 1, 5])}, r"wanted classes 0\.\.4"),
     (lambda x: x, {"target": torch.tensor([0, 1, -1])}, r"wanted classes 0\.\.4"),
-])  # fmt: skip
+])
 def test_bad_calls_are_refused_before_any_network_runs(vit, x, change, kwargs, message):
     def never(x_noisy, sigma):
         raise AssertionError("the denoiser ran")

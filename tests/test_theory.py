@@ -18,7 +18,7 @@ COIN, BIASED = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
     (2, np.log(4 / 3)),  # log sum p^2 / q = log(1 + chi^2)
     (3, 0.5 * np.log(0.125 / 0.0625 + 0.125 / 0.5625)),
     (np.inf, np.log(2)),
-])  # fmt: skip
+])
 def test_coins_by_hand(order, value):
     assert renyi_divergence(COIN, BIASED, order) == pytest.approx(value, rel=1e-14)
 
@@ -72,7 +72,7 @@ def test_the_order_tends_to_infinity():
     ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], np.inf, np.log(2)),
     ([1e-300, 1.0], [1.0, 1e-300], 3, 300 * np.log(10)),  # where powers leave the range of floats
     ([1e-300, 1.0], [1.0, 1e-300], 0.9, -10 * np.log(10.0**-30 + 10.0**-270)),
-])  # fmt: skip
+])
 def test_zeros_and_tiny_entries(p, q, order, value):
     with np.errstate(divide="raise", invalid="raise", over="raise"):  # handled, not warned about
         assert renyi_divergence([p], [q], order) == pytest.approx(value, rel=1e-13)
@@ -117,7 +117,7 @@ def test_tensors_of_any_kind_are_taken_and_rows_renormalised():
     (COIN, BIASED, 0, r"order=0, wanted a number in \(0, inf\]"),
     (COIN, BIASED, -1, "order=-1"),
     (COIN, BIASED, np.nan, "order=nan"),
-])  # fmt: skip
+])
 def test_refusals_name_the_mend(p, q, order, message):
     with pytest.raises(ValueError, match=message):
         renyi_divergence(p, q, order)

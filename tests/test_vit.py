@@ -96,7 +96,7 @@ def test_names_that_do_not_do(source, message):
         (lambda: timm.models.SwinTransformer(img_size=32, window_size=4, embed_dim=12, depths=(1,), num_heads=(3,)),
          "SwinTransformer is no plain vision transformer"),
     ],
-)  # fmt: skip
+)
 def test_layouts_that_do_not_do(module, message):
     with pytest.raises(ValueError, match=message):
         load_vit(module(), mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -1,0 +1,360 @@
+"""PGD against optima in closed form, a plain loop and the reference code; losses by value and slope, against loops."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from oracles import class_token_attention, dds_loop, images, pgd_loop, tiny_denoiser, tiny_vit
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+from fvit import attacks, explanations, smoothing
+from fvit.attacks import explanation_loss, pgd, prediction_loss
+from fvit.smoothing import DDS
+from fvit.vit import load_vit
+
+GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
+
+
+def norms(delta, norm):
+    return delta.flatten(1).norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1)
+
+
+def linear(n=3, seed=1):
+    w = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return w, lambda x, step: (x * w).sum((1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return tiny_vit(torch.float64)
+
+
+@pytest.fixture(scope="module")
+def den():
+    return tiny_denoiser(torch.float64)
+
+
+# known optima --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", ["clean", "random"])
+@pytest.mark.parametrize("eps", [2 / 255, 0.1])
+def test_linear_loss_linf_ends_in_the_corner(start, eps):
+    x, (w, loss) = images(3), linear()
+    torch.testing.assert_close(pgd(loss, x, eps, start=start), x + eps * w.sign(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("start", "steps"), [("clean", 10), ("clean", 1), ("random", 40)])
+def test_linear_loss_l2_ends_on_the_ray(start, steps):
+    x, (w, loss) = images(3), linear()
+    want = x + 0.5 * w / norms(w, "l2").view(-1, 1, 1, 1)
+    got = pgd(loss, x, 0.5, "l2", steps=steps, start=start)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12 if start == "clean" else 1e-3)
+
+
+def test_linear_loss_stops_at_the_box():
+    x, (w, loss) = torch.full((3, 3, 32, 32), 0.02, dtype=torch.float64), linear()
+    torch.testing.assert_close(pgd(loss, x, 0.1), (x + 0.1 * w.sign()).clamp(0, 1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_pgd_is_the_plain_loop(vit, norm):
+    x, y, eps = images(2), torch.tensor([1, 3]), {"linf": 0.1, "l2": 1.0}[norm]
+    start = pgd(lambda x, step: x.sum((1, 2, 3)), x, eps, norm, steps=0, seed=4)
+    got = pgd(prediction_loss(vit, y), x, eps, norm, steps=5, step_size=0.3 * eps, start=start)
+    for i in range(2):
+        def gradient(image, step, i=i):
+            image = image.clone().requires_grad_()
+            return torch.autograd.grad(cross_entropy(vit(image[None]), y[i : i + 1]), image)[0]
+
+        want = pgd_loop(gradient, x[i], eps, norm, 5, 0.3 * eps, start[i])
+        torch.testing.assert_close(got[i], want, rtol=0, atol=1e-9)
+        assert norms(got[i : i + 1] - start[i : i + 1], norm) > 0.1 * eps
+
+
+@pytest.mark.skipif(not (GOLDEN / "explanations.safetensors").exists(), reason="golden files are absent")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("eps", [8, 32])
+@pytest.mark.parametrize("random_start", [0, 1])
+def test_pgd_is_that_of_the_reference_code(dtype, eps, random_start):
+    """torchattacks PGD on a net in float32; float64 agrees because no gradient changes its sign here."""
+    golden = load_file(GOLDEN / "explanations.safetensors")
+    config = json.loads((GOLDEN / "explanations.json").read_text())["configs"]["A"]
+    shape = {k: config[k] for k in ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "num_classes")}
+    net = timm.models.VisionTransformer(**shape)
+    net.load_state_dict({k.removeprefix("A/weights/"): v for k, v in golden.items() if k.startswith("A/weights/")})
+    vit = load_vit(net, mean=(0.5,) * 3, std=(0.5,) * 3).to(dtype)
+    x, start = golden["pgd/input_normalised"].to(dtype) / 2 + 0.5, "clean"
+    if random_start:
+        streams = [torch.Generator().manual_seed(100 + i) for i in range(3)]
+        draws = [torch.empty(3, 32, 32).uniform_(-eps / 255, eps / 255, generator=g) for g in streams]
+        start = (x + torch.stack(draws).to(dtype)).clamp(0, 1)
+    got = pgd(prediction_loss(vit, vit(x).argmax(1)), x, eps / 255, start=start)
+    want = golden[f"pgd/adv_eps{eps}_randstart{random_start}"].to(dtype) / 2 + 0.5
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
+
+
+# the ball, the start, each image on its own --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("eps", [0.01, 0.3, 3.0])
+def test_every_iterate_stays_in_the_ball_and_in_the_box(norm, dtype, eps):
+    x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    x[0], x[1] = 0, 1
+    seen = []
+
+    def loss(x_adv, step):
+        seen.append(x_adv.detach().clone())
+        return ((5 * x_adv).sin() * torch.arange(16)).sum((1, 2, 3))
+
+    seen.append(pgd(loss, x, eps, norm, steps=4, step_size=eps))
+    assert len(seen) == 5 and seen[-1].dtype == dtype and not seen[-1].requires_grad
+    for x_adv in seen:
+        assert x_adv.min() >= 0 and x_adv.max() <= 1
+        assert norms(x_adv - x, norm).max() <= eps * (1 + 1e-5) + 1e-6
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_batch_order_and_neighbours_do_not_matter(vit, norm):
+    x, y, ids = images(3), torch.tensor([0, 1, 2]), ["a", "b", "c"]
+    want = pgd(prediction_loss(vit, y), x, 0.05, norm, steps=3, ids=ids)
+    for pick in ([2, 0, 1], [1]):
+        got = pgd(prediction_loss(vit, y[pick]), x[pick], 0.05, norm, steps=3, ids=[ids[i] for i in pick])
+        torch.testing.assert_close(got, want[pick], rtol=0, atol=1e-9)
+    other = pgd(prediction_loss(vit, y), x, 0.05, norm, steps=3, ids=ids, seed=1)
+    assert (other - want).abs().max() > 1e-3
+
+
+def test_random_start_is_uniform_in_the_ball():
+    """For 3 numbers an image: linf means 0 and variances eps^2/3; l2 radius cubed is uniform, direction has mean 0."""
+    n, eps = 4000, 0.1
+    x = torch.full((n, 3, 1, 1), 0.5, dtype=torch.float64)
+    linf, l2 = ((pgd(None, x, eps, norm, steps=0) - x).flatten(1) / eps for norm in ("linf", "l2"))
+    assert linf.abs().max() <= 1 + 1e-12
+    assert linf.mean(0).abs().max() < 5 / math.sqrt(3 * n)
+    assert (linf.square().mean(0) - 1 / 3).abs().max() < 5 * math.sqrt(4 / 45 / n)
+    volume = l2.norm(dim=1) ** 3
+    assert volume.max() <= 1 + 1e-12 and abs(volume.mean() - 0.5) < 5 / math.sqrt(12 * n)
+    assert abs(volume.var() - 1 / 12) < 5 * math.sqrt(1 / 180 / n)
+    assert l2.mean(0).abs().max() < 5 / math.sqrt(5 * n)
+
+
+def test_no_steps_and_no_radius_are_defined():
+    x, (_, loss) = images(2), linear(2)
+    assert torch.equal(pgd(loss, x, 0.1, steps=0, start="clean"), x)
+    assert torch.equal(pgd(loss, x, 0, steps=5), x) and torch.equal(pgd(loss, x, 0, "l2", steps=5), x)
+    start = x + 0.05
+    torch.testing.assert_close(pgd(loss, x, 0.1, steps=0, start=start), start, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_zero_gradient_moves_nothing_and_a_tiny_one_a_full_step(norm):
+    x = images(2, torch.float32)
+    scale = torch.tensor([0.0, 1e-30]).view(2, 1, 1, 1)
+    x_adv = pgd(lambda x, step: (scale * x).sum((1, 2, 3)), x, 0.1, norm, start="clean")
+    assert torch.equal(x_adv[0], x[0]) and norms(x_adv - x, norm)[1].item() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_steps_are_counted_and_default_to_a_fifth_of_eps():
+    x, seen = images(1), []
+
+    def loss(x_adv, step):
+        seen.append((step, (x_adv.detach() - x).max().item()))
+        return x_adv.sum((1, 2, 3))
+
+    pgd(loss, x, 0.05, start="clean", steps=10)
+    assert [s for s, _ in seen] == list(range(10)) and seen[1][1] == pytest.approx(0.01)
+    seen.clear()
+    pgd(loss, x, 0.05, start="clean", steps=40)
+    assert seen[1][1] == pytest.approx(0.0025)
+
+
+def test_arguments_and_models_are_left_alone(vit):
+    x = images(1).requires_grad_()
+    before = x.detach().clone()
+    with torch.no_grad():
+        x_adv = pgd(prediction_loss(vit, torch.tensor([0])), x, 0.05, steps=2)
+    assert torch.equal(x, before) and x.grad is None and not x_adv.requires_grad
+    assert all(p.grad is None for p in vit.parameters())
+
+
+@pytest.mark.parametrize(("kwargs", "message"), [
+    ({"eps": -0.1}, "eps=-0.1, wanted a finite number >= 0"),
+    ({"eps": math.nan}, "eps=nan"),
+    ({"steps": -1}, "steps=-1"),
+    ({"step_size": -0.1}, "step_size=-0.1"),
+    ({"norm": "l1"}, "unknown norm 'l1', known: linf, l2"),
+    ({"start": "randm"}, "unknown start 'randm'.*did you mean 'random'"),
+    ({"start": torch.zeros(1, 3, 32, 32)}, "start has shape"),
+    ({"start": torch.full((2, 3, 32, 32), 0.9)}, r"away from x in linf, wanted at most eps=0\.03"),
+    ({"start": torch.full((2, 3, 32, 32), math.nan)}, "away from x"),
+    ({"ids": ["a"]}, "got 1 ids for 2 images"),
+])
+def test_bad_settings_are_refused(kwargs, message):
+    def never(x, step):
+        raise AssertionError("the loss was called")
+
+    with pytest.raises(ValueError, match=message):
+        pgd(never, images(2), **kwargs)
+
+
+@pytest.mark.parametrize(("loss", "message"), [
+    (lambda x, step: (x - x.detach()).sum((1, 2, 3)).sqrt(), r"step 0 is not finite for images \['0', '1'\]"),
+    (lambda x, step: x.sum(), r"loss gave \(\), wanted \(2,\) differentiable"),
+    (lambda x, step: x.detach().sum((1, 2, 3)), r"loss gave \(2,\), wanted \(2,\) differentiable"),
+])
+def test_bad_losses_are_named(loss, message):
+    with pytest.raises(ValueError, match=message):
+        pgd(loss, images(2))
+    with pytest.raises(ValueError, match="divide by 255"):
+        pgd(loss, 255 * images(2))
+
+
+# losses --------------------------------------------------------------------------------------------------------------
+
+
+def test_prediction_loss_of_a_vit_is_cross_entropy(vit):
+    x, y = images(3), torch.tensor([0, 4, 2])
+    want = -vit(x).log_softmax(1)[torch.arange(3), y]
+    torch.testing.assert_close(prediction_loss(vit, y)(x, 0), want)
+
+
+def test_losses_of_a_dds_average_fresh_draws_before_the_log(vit, den):
+    x, y, ids = images(2), torch.tensor([0, 4]), ["a", "b"]
+    heat, dds = class_token_attention(vit, x), DDS(vit, den, 0.25, n_samples=99, seed=3)
+    tops = heat.flatten(1).topk(4).indices
+    for step in (0, 2):
+        maps, probs = dds_loop(vit, den, x, ids, 0.25, range(3 * step, 3 * step + 3), seed=3, purpose="eot")
+        mean = probs.mean(1)
+        got = prediction_loss(dds, y, n_samples=3, ids=ids)(x, step)
+        torch.testing.assert_close(got, -mean[[0, 1], y].log(), rtol=1e-8, atol=1e-12)
+        mass = maps.mean(1).flatten(1).gather(1, tops).sum(1)
+        got = explanation_loss(dds, heat, 4, n_samples=3, ids=ids)(x, step)
+        torch.testing.assert_close(got, -mass, rtol=1e-8, atol=1e-12)
+        held = explanation_loss(dds, heat, 4, keep_class=y, n_samples=3, ids=ids)(x, step)
+        margin = torch.stack([(p[c] / p[torch.arange(5) != c].max()).log() for p, c in zip(mean, y, strict=True)])
+        torch.testing.assert_close(held, -mass - (1 - margin).clamp(min=0), rtol=1e-8, atol=1e-12)
+
+
+def test_attacks_draw_afresh_at_each_step_and_never_what_evaluations_draw(monkeypatch, vit):
+    seen, normal = [], smoothing.rng.normal
+    spy = lambda shape, *key, **kw: seen.append(key) or normal(shape, *key, **kw)  # noqa: E731
+    monkeypatch.setattr(smoothing.rng, "normal", spy)
+    x, y, dds = images(2), torch.tensor([0, 1]), DDS(vit, None, 0.25, n_samples=16)
+    pgd(prediction_loss(dds, y), x, steps=3)
+    pgd(explanation_loss(dds, class_token_attention(vit, x), 4, n_samples=2), x, steps=2)
+    assert seen[:24] == [(0, "eot", str(i), 4 * step + j) for step in range(3) for i in range(2) for j in range(4)]
+    assert len(seen) == 24 + 2 * 2 * 2
+    attack = set(seen)
+    seen.clear()
+    dds(x)
+    assert len(set(seen)) == 32 and not attack & set(seen)
+    z = {key: normal((3, 32, 32), *key) for key in attack | set(seen)}
+    assert len({v.flatten()[0].item() for v in z.values()}) == len(z)
+
+
+def test_explanation_loss_of_a_vit_and_of_a_callable(vit):
+    x = images(2)
+    heat = torch.zeros(2, 4, 4, dtype=torch.float64)
+    heat[0, 1, 1], heat[1, 3, 3] = 2, 1  # top-3 with ties: the single token, then the lowest indices
+    attn = class_token_attention(vit, x).flatten(1)
+    want = -torch.stack([attn[0, [5, 0, 1]].sum(), attn[1, [15, 0, 1]].sum()])
+    torch.testing.assert_close(explanation_loss(vit, heat, 3)(x, 0), want, rtol=1e-8, atol=1e-12)
+    steps = []
+
+    def explainer(x, step):
+        steps.append(step)
+        return class_token_attention(vit, x)
+
+    torch.testing.assert_close(explanation_loss(explainer, heat, 3)(x, 7), want, rtol=1e-8, atol=1e-12)
+    assert steps == [7]
+    rolled = explanations.explain(vit, x, "rollout").flatten(1)
+    got = explanation_loss(vit, heat, 3, method="rollout")(x, 0)
+    torch.testing.assert_close(got[0], -rolled[0, [5, 0, 1]].sum())
+
+
+def test_keep_class_of_a_vit_is_a_hinge_on_the_margin(vit):
+    x = images(2)
+    heat, logits = class_token_attention(vit, x), vit(x)
+    plain = explanation_loss(vit, heat, 4)(x, 0)
+    best, second = logits.topk(2).values.T
+    for y, margin in ((logits.argmax(1), best - second), (logits.argmin(1), logits.amin(1) - best)):
+        want = plain - (1 - margin).clamp(min=0)
+        torch.testing.assert_close(explanation_loss(vit, heat, 4, keep_class=y)(x, 0), want)
+    sure = explanation_loss(_scaled(vit, 1e3), heat, 4, keep_class=logits.argmax(1))(x, 0)
+    torch.testing.assert_close(sure, plain)  # a wide margin costs nothing
+
+
+def _scaled(vit, factor):
+    scaled = tiny_vit(torch.float64)
+    scaled.backbone.head.weight.mul_(factor)
+    return scaled
+
+
+def test_a_lost_class_gives_a_finite_loss_and_gradient():
+    class Hopeless:
+        sigma = 0.0
+
+        def maps(self, x, **kwargs):
+            return None, (x.sum((1, 2, 3))[:, None, None] * torch.tensor([1.0, 0.0])).softmax(2)
+
+    x = torch.full((1, 3, 32, 32), 0.9)
+    x_adv = pgd(prediction_loss(Hopeless(), torch.tensor([1])), x, 0.01)
+    assert x_adv.isfinite().all()
+
+
+@pytest.mark.parametrize("batch_size", [64, 3])
+@pytest.mark.parametrize("kind", ["prediction", "raw_attention", "rollout"])
+def test_gradients_through_the_dds_are_its_slopes(vit, den, kind, batch_size):
+    """Central differences along a random direction, through ViT, attention, denoiser and (at 3) recomputed batches."""
+    x, y, dds = images(2), torch.tensor([0, 3]), DDS(vit, den, 0.25, batch_size=batch_size)
+    heat = class_token_attention(vit, x)
+    loss = (prediction_loss(dds, y, n_samples=2) if kind == "prediction"
+            else explanation_loss(dds, heat, 4, keep_class=y, method=kind, n_samples=2))
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    at = x.clone().requires_grad_()
+    values = loss(at, 1)
+    slopes = (torch.autograd.grad(values.sum(), at)[0] * v).sum((1, 2, 3))
+    with torch.no_grad():
+        h = 1e-6
+        differences = (loss(x + h * v, 1) - loss(x - h * v, 1)) / (2 * h)
+    torch.testing.assert_close(slopes, differences, rtol=1e-4, atol=1e-7)
+    assert slopes.abs().min() > 1e-5
+
+
+def test_the_explanation_attack_moves_the_map_more_than_noise_does(vit):
+    x = images(3)
+    heat = class_token_attention(vit, x)
+    loss = explanation_loss(vit, heat, 4)
+    with torch.no_grad():
+        noise = loss(pgd(loss, x, 0.03, steps=0), 0)
+        attacked = loss(pgd(loss, x, 0.03), 0)
+    assert (attacked > noise + 0.02).all()
+
+
+def test_the_adaptive_attack_holds_on_draws_it_has_not_seen(vit):
+    x, y = images(3), vit(images(3)).argmax(1)
+    dds = DDS(vit, None, 0.1, n_samples=32)
+    x_adv = pgd(prediction_loss(dds, y, n_samples=2), x, 0.03, steps=5)
+    before, after = dds(x).probs, dds(x_adv).probs
+    assert (after[[0, 1, 2], y] < before[[0, 1, 2], y]).all()
+
+
+def test_losses_refuse_what_they_cannot_do(monkeypatch, vit):
+    heat = torch.rand(2, 4, 4)
+    row = explanations.Method(lambda record, target: None, True, False, "for a test")
+    monkeypatch.setitem(attacks.METHODS, "vta_like", row)
+    with pytest.raises(ValueError, match="attack it by transfer: make x_adv with raw_attention, rollout, then"):
+        explanation_loss(vit, heat, 4, method="vta_like")
+    with pytest.raises(ValueError, match=r"unknown method 'rolout'.*did you mean 'rollout'"):
+        explanation_loss(vit, heat, 4, method="rolout")
+    with pytest.raises(ValueError, match="k=17 with maps of 16 tokens"):
+        explanation_loss(vit, heat, 17)
+    with pytest.raises(ValueError, match="keep_class needs a ViT or a DDS"):
+        explanation_loss(lambda x, step: heat, heat, 4, keep_class=torch.tensor([0, 1]))

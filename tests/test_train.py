@@ -1,0 +1,95 @@
+"""Training, in a form of seconds: it resumes to the bit, writes what loads, and refuses what it cannot use."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import fvit
+from fvit.train import DenoiserTask, Scenes, ViTTask, boxes, close_up, learning_rate, train, vit_fade, vit_stage
+
+SMALL = dict(batch=4, chapter=32, every=2, n_val=4)
+
+
+@pytest.mark.parametrize("task", [ViTTask, DenoiserTask])
+def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(task, tmp_path):
+    whole = train(task, tmp_path / "whole", steps=4, **SMALL)
+    train(task, tmp_path / "parts", steps=4, stop_at=3, **SMALL)  # step 3 is lost: the checkpoint is of step 2
+    resumed = train(task, tmp_path / "parts", steps=4, **SMALL)
+    assert list(resumed["step"]) == [2, 4]
+    pd.testing.assert_frame_equal(whole, resumed, rtol=1e-4)  # the first row was read back from the log
+    a, b = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts"))
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert any((a[k] != a[k.replace("model.", "ema.")]).any() for k in a if k.startswith("model."))  # the mean lags
+
+
+def test_what_is_written_loads_and_runs(tmp_path):
+    x = fvit.load_images("scenes", "val", 2).x
+    train(ViTTask, tmp_path / "vit", steps=2, **SMALL)
+    vit = fvit.load_vit(str(tmp_path / "vit"))
+    assert vit(x).shape == (2, 10) and vit.grid == (16, 16)
+    train(DenoiserTask, tmp_path / "denoiser", steps=2, **SMALL)
+    den = fvit.load_denoiser(str(tmp_path / "denoiser"))
+    assert den(x, 0.25).shape == x.shape and den.timestep(8 / 255) == 15
+    for folder in ("vit", "denoiser"):
+        assert (tmp_path / folder / "training.png").read_bytes().startswith(b"\x89PNG")
+        assert list(pd.read_csv(tmp_path / folder / "training_log.csv")["step"]) == [2]
+
+
+def test_a_batch_depends_on_its_step_only():
+    asked, fresh = Scenes(1, 4, 32), Scenes(1, 4, 32)
+    for step in (0, 60):  # 60 is in the second chapter
+        asked(step)
+    assert all(torch.equal(a, b) for a, b in zip(asked(3), fresh(3), strict=True))
+    assert not torch.equal(fresh(3)[0], fresh(4)[0])
+
+
+def test_pairs_are_a_quarter_and_their_label_is_shared():
+    y = Scenes(0, 32, 32)._chapter(0)[1]
+    assert (y.sum(1) == 1).all() and (y.max(1).values == 0.5).sum() == 8
+
+
+def test_boxes_by_hand():
+    mask = torch.zeros(2, 6, 6, dtype=torch.bool)
+    mask[0, 1:3, 2:6] = True
+    mask[1, 4, 0] = True
+    assert boxes(mask).tolist() == [[1, 3, 2, 6], [4, 5, 0, 1]]
+
+
+@pytest.mark.parametrize("window", [32, 48])
+def test_a_close_up_shows_the_whole_digit(window):
+    data = fvit.load_images("scenes", "val", 12)
+    mask = data.mask[:, None].float().expand(-1, 3, -1, -1).contiguous()
+    seen = close_up(mask, boxes(data.mask.bool()), window, torch.Generator().manual_seed(0))
+    border = torch.cat([seen[:, 0, [0, -1]].flatten(1), seen[:, 0, :, [0, -1]].flatten(1)], 1)
+    assert seen.shape == (12, 3, window, window)
+    assert (border > 0.9).float().mean() < 0.02 and (seen[:, 0].flatten(1).mean(1) > 0.03).all()
+
+
+def test_the_curriculum_ends_with_whole_scenes():
+    assert [vit_stage(p) for p in (0, 0.5, 0.7, 1)] == [8, 12, 16, 16]
+    assert vit_fade(0) == pytest.approx(0.1) and vit_fade(0.3) == vit_fade(1) == 1
+
+
+def test_learning_rate_rises_holds_and_falls_to_zero():
+    rates = [learning_rate(s, 4000, 1.0) for s in (0, 199, 2999, 3500, 3999)]
+    assert rates == pytest.approx([1 / 200, 1, 1, 0.5, 1 / 1000])
+
+
+def test_a_broken_checkpoint_names_itself_and_the_mend(tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors.*delete it"):
+        train(ViTTask, tmp_path, steps=2, **SMALL)
+
+
+def test_the_command_trains_and_refuses_senseless_numbers(tmp_path):
+    command = [sys.executable, "-m", "fvit", "train", "vit", "--out", str(tmp_path)]
+    wrong = subprocess.run([*command, "--steps", "0"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and "--steps 0" in wrong.stderr
+    small = "--steps 2 --batch 4 --chapter 8 --every 2 --n-val 4 --precision float32 --device cpu".split()
+    done = subprocess.run([*command, *small], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "vit 2/2" in done.stderr and (tmp_path / "model.safetensors").exists()
