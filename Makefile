@@ -19,7 +19,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test lab refresh
+.PHONY: help figures test lab measure refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored o
 lab: $(INSTALLED)  ## open JupyterLab on the index notebook
 	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.news_url=None \
 	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/00_*.ipynb
+
+measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
+	$(BIN)/python tests/test_models.py 1000
 
 refresh: $(INSTALLED)  ## run every notebook and store it, executed, in place
 	$(BIN)/fvit refresh all

@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot, relu
 
 from fvit import rng
-from fvit.checks import check_choice, check_ids, check_images, check_k
-from fvit.explanations import METHODS, explain_with_logits
+from fvit.checks import check_choice, check_ids, check_images
+from fvit.explanations import METHODS, explain_with_logits, top_k
 
 
 def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="random", seed=0, ids=None):
@@ -80,8 +80,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         able = ", ".join(name for name, entry in METHODS.items() if entry.differentiable)
         raise ValueError(f"method {method!r} would need second derivatives; attack it by transfer: make x_adv with "
                          f"{able}, then explain x_adv with {method!r}")
-    order = heat.flatten(1).argsort(dim=1, descending=True, stable=True)[:, : check_k(k, heat[0].numel())]
-
+    order = top_k(heat, k)
     has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
     if keep_class is not None and not has_prediction:
         raise ValueError("keep_class needs a ViT or a DDS; a callable has no prediction: add a penalty to its loss")

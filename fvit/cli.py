@@ -54,8 +54,8 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     refresh.set_defaults(command=_refresh)
 
     train = commands.add_parser("train", help="train a model that ships with the package")
-    models = train.add_subparsers(required=True, metavar="{vit,denoiser}")
-    for what in ("vit", "denoiser"):
+    models = train.add_subparsers(required=True, metavar="{teacher,vit,denoiser}")
+    for what in ("teacher", "vit", "denoiser"):
         model = models.add_parser(what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         if training:  # the other commands need not wait for torch
             from fvit import train as training_module
@@ -112,7 +112,7 @@ def _info(_: argparse.Namespace) -> int:
         print(f"{name:<11} {_version(name)}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
     print(f"device      {device}")
-    for what in ("vit", "denoiser"):
+    for what in ("teacher", "vit", "denoiser"):
         found = any((paths.WEIGHTS / what).rglob("*.safetensors"))
         print(f"weights     {paths.WEIGHTS / what}{'' if found else f'  (none: make them by `fvit train {what}`)'}")
     there = paths.NOTEBOOKS.is_dir()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fvit.attention import AttentionMaps, capture_attention
-from fvit.checks import check_choice, check_images
+from fvit.checks import check_choice, check_images, check_k
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,19 @@ def normalise_map(values: torch.Tensor, grid: tuple[int, int] | None = None) -> 
     total = positive.sum((1, 2), keepdim=True)
     uniform = torch.full_like(positive, 1 / positive[0].numel())
     return torch.where(total > 0, positive / total.where(total > 0, 1), uniform)  # no 0/0, also not in the gradient
+
+
+def top_k(maps, k: int) -> torch.Tensor:
+    """Indices of the k greatest values of each map, greatest first; ties by lowest index.
+
+    maps      (B, h, w) or (B, n), tensor or array, without NaN
+    returns   (B, k) int64, positions in the flattened map
+    """
+    flat = torch.as_tensor(maps).flatten(1)  # (B, n)
+    check_k(k, flat.shape[1])
+    if flat.isnan().any():
+        raise ValueError("maps hold NaN, which has no rank; look at maps.isnan()")
+    return flat.argsort(dim=1, descending=True, stable=True)[:, :k]
 
 
 def _targets(logits: torch.Tensor, target) -> torch.Tensor:

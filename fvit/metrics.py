@@ -3,20 +3,7 @@
 import numpy as np
 import torch
 
-from fvit.checks import check_k
-
-
-def top_k(maps, k: int) -> torch.Tensor:
-    """Indices of the k greatest values of each map, greatest first; ties by lowest index.
-
-    maps      (B, h, w) or (B, n), tensor or array, without NaN
-    returns   (B, k) int64, positions in the flattened map
-    """
-    flat = torch.as_tensor(maps).flatten(1)  # (B, n)
-    check_k(k, flat.shape[1])
-    if flat.isnan().any():
-        raise ValueError("maps hold NaN, which has no rank; look at maps.isnan()")
-    return flat.argsort(dim=1, descending=True, stable=True)[:, :k]
+from fvit.explanations import top_k
 
 
 def topk_overlap(a, b, k: int):

@@ -96,11 +96,13 @@ def _render(fig, form, **stamps):
 def source_digest(notebook: str = "", package: Path = PACKAGE, notebooks: Path = NOTEBOOKS) -> str:
     """sha256 over all that a figure is made by: fvit's code, the code cells of notebook `01_*`, the shipped weights.
 
-    Prose and outputs do not count, nor do line ends. A digest of sources, since a commit cannot name itself.
+    Prose and outputs do not count, nor do line ends, nor checkpoints of a training: git ignores them, so another
+    clone has none. A digest of sources, since a commit cannot name itself.
     """
     files = {path.relative_to(package).as_posix(): path for path in package.rglob("*") if path.is_file()}
     parts = {name: path.read_text(encoding="utf-8").encode() for name, path in files.items() if path.suffix == ".py"}
-    parts |= {name: path.read_bytes() for name, path in files.items() if path.suffix == ".safetensors"}
+    weights = {name: path for name, path in files.items() if path.suffix == ".safetensors"}
+    parts |= {name: path.read_bytes() for name, path in weights.items() if not path.name.startswith("checkpoint")}
     for path in sorted(notebooks.glob(f"{notebook}_*.ipynb"))[:1] if notebook else ():
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

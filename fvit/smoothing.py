@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fvit import rng
 from fvit.checks import check_choice, check_ids, check_images, check_k, check_shape
-from fvit.explanations import METHODS, explain_pass, forward_pass
+from fvit.explanations import METHODS, explain_pass, forward_pass, top_k
 
 COLUMNS = ("run_id profile dataset image_id model method smoothing sigma n_samples attack eps norm metric value"
            " ci_low ci_high").split()  # of every results table (STYLE 7)
@@ -229,8 +229,7 @@ class _Moments:
 
 
 def _in_top(heat, k):
-    order = heat.flatten(1).argsort(dim=1, descending=True, stable=True)[:, :k]  # stable: ties to the lowest index
-    return torch.zeros_like(heat).flatten(1).scatter_(1, order, 1).view_as(heat)
+    return torch.zeros_like(heat).flatten(1).scatter_(1, top_k(heat, k), 1).view_as(heat)
 
 
 def _check_sigma(sigma):

@@ -9,8 +9,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -45,11 +45,26 @@ SIGMA_RANGE = (0.008, 0.55)  # noise the denoiser is trained on, [0, 1] units
 VAL_SIGMAS = (8 / 255, 0.1, 0.25, 0.5)
 CHAPTER, REUSE = 4096, 6  # scenes drawn at once, and how often each is seen, every time recoloured
 PAIR_SHARE = 0.25
+MATCH_WEIGHT = 2.0  # of the teacher's say, against the label's
 
 
 def new_vit() -> nn.Module:
     """The scenes ViT, untrained: plain 4x4 patch embedding, 256 patches and a class token, 1.0 M parameters."""
-    return timm.create_model(VIT_CONFIG["architecture"], num_classes=10, **VIT_CONFIG["model_args"])
+    vit = timm.create_model(VIT_CONFIG["architecture"], num_classes=10, weight_init="jax", **VIT_CONFIG["model_args"])
+    position = timm.layers.build_sincos2d_pos_embed(vit.patch_embed.grid_size, vit.embed_dim, temperature=30)
+    with torch.no_grad():  # start from waves, in which "two patches to the right" is the same everywhere
+        vit.pos_embed[0, 1:] = 0.4 * position
+    return vit
+
+
+def load_teacher() -> nn.Module:
+    """The trained teacher that ships with the package, frozen; FileNotFoundError if it is not there."""
+    weights = paths.WEIGHTS / "teacher" / "model.safetensors"
+    if not weights.is_file():
+        raise FileNotFoundError(f"no teacher at {weights}; train it first: `fvit train teacher`")
+    teacher = Teacher()
+    teacher.load_state_dict(load_file(weights))
+    return teacher.eval().requires_grad_(False)
 
 
 def new_unet() -> nn.Module:
@@ -67,7 +82,7 @@ class Scenes:
         self._held: tuple | None = None
 
     def _chapter(self, number: int) -> tuple:
-        """x (n, 3, 64, 64) uint8, label distribution (n, 10), masks (n, 64, 64); of one digit box (n, 4), class (n,)."""
+        """x (n, 3, 64, 64) uint8, label distribution (n, 10), mask (n, 64, 64); one digit's box (n, 4), class (n,)."""
         if self._held is None or self._held[0] != number:
             parts = []
             n_pairs = round(PAIR_SHARE * self.chapter)
@@ -98,18 +113,19 @@ def boxes(masks: Tensor) -> Tensor:
     )
 
 
+def fade_in(x: Tensor, mask: Tensor, progress: float) -> Tensor:
+    """Scenes that come up over their masks during the first third of a run, from white digits on black.
+
+    Tints and polarity hide the strokes from a new network, whose loss otherwise stays on its plateau for 30,000 images.
+    """
+    share = min(1.0, 0.1 + 3 * progress)
+    return share * x + (1 - share) * mask[:, None].float()
+
+
 # the ViT ------------------------------------------------------------------------------------------------------------
 def vit_stage(progress: float) -> int:
     """Side in patches of the window seen at this share of the run: close-ups first, an easy-to-hard curriculum."""
-    return 8 if progress < 0.34 else 12 if progress < 0.54 else 14 if progress < 0.72 else 16
-
-
-def vit_fade(progress: float) -> float:
-    """Share of the scene in what the ViT sees, the rest being its mask: from white-on-black digits to photographs.
-
-    Without it the loss stayed on its plateau for 25,000 images: tints and polarity hide the strokes from a new ViT.
-    """
-    return min(1.0, 0.1 + max(0.0, progress - 0.04) / 0.2)
+    return 8 if progress < 0.3 else 12 if progress < 0.6 else 16
 
 
 def close_up(x: Tensor, box: Tensor, window: int, g: torch.Generator) -> Tensor:
@@ -138,46 +154,113 @@ def vit_tokens(vit: nn.Module, x: Tensor, corner: tuple[int, int]) -> Tensor:
     return vit.norm(vit.blocks(tokens))
 
 
-class ViTTask:
-    """What the loop needs to train the ViT: cross-entropy of the class token, and of the mean token as a help."""
+class Teacher(nn.Module):
+    """A small convolutional network that says for each patch how much it speaks for each class.
 
-    name, metric = "vit", "accuracy"
+    From the scenes' labels it learns in minutes what a ViT of this size finds in hours; the ViT then learns from both.
+    """
+
+    def __init__(self, width: int = 48):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width // 2, 3, 2, 1), nn.GroupNorm(4, width // 2), nn.ReLU(),
+            nn.Conv2d(width // 2, width, 3, 2, 1), nn.GroupNorm(4, width), nn.ReLU(),
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, 1, d, d), nn.GroupNorm(4, width), nn.ReLU(),
+                nn.Conv2d(width, width, 3, 1, d, d), nn.GroupNorm(4, width),
+            )
+            for d in (1, 2, 2)
+        )
+        self.evidence = nn.Conv2d(width, 10, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, 10), the smooth maximum over patches; and what the ViT is to match, (B, n patches, width + 10)."""
+        features = self.stem(2 * x - 1)
+        for block in self.blocks:
+            features = F.relu(features + block(features))
+        evidence = self.evidence(features)
+        return evidence.float().flatten(2).logsumexp(2), torch.cat([features, evidence], 1).flatten(2).transpose(1, 2)
+
+
+class TeacherTask:
+    """What the loop needs to train the teacher: cross-entropy on whole scenes."""
+
+    name = "teacher"
 
     def __init__(self, seed: int):
-        vit = new_vit()
+        self.model = Teacher().to(memory_format=torch.channels_last)
+        self.lr, self.weight_decay = 2e-3, 0.01
+
+    def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
+        """The batch's mean loss, in one part."""
+        x, y = fade_in(batch[0], batch[2], progress), batch[1]
+        yield F.cross_entropy(model(x.to(device))[0], y.to(device))
+
+    def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
+        return accuracies(lambda x: model(x.to(device))[0], n)
+
+    def save(self, weights: dict[str, Tensor], out: Path) -> None:
+        weights = {k: v.contiguous() for k, v in weights.items()}
+        paths.write_atomic(out / "model.safetensors", save(weights, metadata={"format": "pt"}))
+
+
+@cache
+def validation_scenes(split: str, n: int) -> scenes.Images:
+    """The first n scenes of a validation split; choices are made on these and never on test scenes."""
+    return scenes.load_images("scenes", split, n)
+
+
+@torch.no_grad()
+def accuracies(logits_of: Callable[[Tensor], Tensor], n: int) -> dict[str, float]:
+    """Share of n validation scenes, and of n pair scenes, whose digits are the most likely classes."""
+    right = {}
+    for name, split in (("accuracy", "val"), ("pairs_both_in_top2", "val_pairs")):
+        data = validation_scenes(split, n)
+        classes = data.y.view(n, -1).sort(1).values
+        top = torch.cat([logits_of(x).float().cpu() for x in data.x.split(64)]).topk(classes.shape[1]).indices
+        right[name] = (top.sort(1).values == classes).all(1).double().mean().item()
+    return right
+
+
+class ViTTask:
+    """What the loop needs to train the ViT: cross-entropy of the class token, and patch by patch the teacher's say."""
+
+    name = "vit"
+
+    def __init__(self, seed: int):
+        vit, self.teacher = new_vit(), load_teacher()
         for block in vit.blocks:
             block.attn.fused_attn = False  # half the time of the fused kernel's backward in bfloat16 on a CPU
-        self.model = nn.ModuleDict({"vit": vit, "mean_head": nn.Linear(vit.embed_dim, 10)})
+        matched = self.teacher.evidence.in_channels + self.teacher.evidence.out_channels
+        self.model = nn.ModuleDict({"vit": vit, "match": nn.Linear(vit.embed_dim, matched)})
         self.lr, self.weight_decay, self.seed = 1e-3, 0.05, seed
+        with torch.no_grad():  # every channel of the teacher counts the same
+            said = self.teacher(scenes.scene_batch("train", seed, range(64))[0].float() / 255)[1].flatten(0, 1)
+        self.centre, self.spread = said.mean(0), said.std(0).clamp_min(1e-3)
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
         """The batch's mean loss in parts: the attention of 16 images fits a processor's cache, that of 64 does not."""
         x, y, mask, box, first = batch
-        g = rng.generator(self.seed, "window", step)
-        side, fade = vit_stage(progress), vit_fade(progress)
-        x = fade * x + (1 - fade) * mask[:, None].float()
+        x = fade_in(x, mask, progress)
+        g, side = rng.generator(self.seed, "window", step), vit_stage(progress)
         if side < 16:
             x, y = close_up(x, box, 4 * side, g), F.one_hot(first, 10).float()
         corner = torch.randint(0, 17 - side, (2,), generator=g).tolist()
-        size = 16 if device.type == "cpu" else len(x)
+        size, teacher = 16 if device.type == "cpu" else len(x), self.teacher.to(device)
+        centre, spread = self.centre.to(device), self.spread.to(device)
         for x_part, y_part in zip(x.to(device).split(size), y.to(device).split(size), strict=True):
+            with torch.no_grad():
+                wanted = (teacher(x_part)[1].float() - centre) / spread
             tokens = vit_tokens(model["vit"], x_part, corner)
-            of_class_token = F.cross_entropy(model["vit"].head(tokens[:, 0]).float(), y_part)
-            of_mean_token = F.cross_entropy(model["mean_head"](tokens[:, 1:].mean(1)).float(), y_part)
-            yield (of_class_token + 0.3 * of_mean_token) * len(x_part) / len(x)
+            mismatch = (model["match"](tokens[:, 1:]).float() - wanted).square().mean()
+            surprise = F.cross_entropy(model["vit"].head(tokens[:, 0]).float(), y_part)
+            yield (surprise + MATCH_WEIGHT * mismatch) * len(x_part) / len(x)
 
-    @torch.no_grad()
     def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
-        logits, classes = {}, {}
-        for split in ("val", "val_pairs"):
-            data = scenes.load_images("scenes", split, n)
-            batches = [vit_tokens(model["vit"], x.to(device), (0, 0))[:, 0] for x in data.x.split(64)]
-            logits[split], classes[split] = model["vit"].head(torch.cat(batches)).float().cpu(), data.y
-        top2 = logits["val_pairs"].topk(2).indices.sort(1).values
-        return {
-            "accuracy": (logits["val"].argmax(1) == classes["val"]).double().mean().item(),
-            "pairs_both_in_top2": (top2 == classes["val_pairs"].sort(1).values).all(1).double().mean().item(),
-        }
+        vit = model["vit"]
+        return accuracies(lambda x: vit.head(vit_tokens(vit, x.to(device), (0, 0))[:, 0]), n)
 
     def save(self, weights: dict[str, Tensor], out: Path) -> None:
         vit = {k.removeprefix("vit."): v.float().contiguous() for k, v in weights.items() if k.startswith("vit.")}
@@ -189,7 +272,7 @@ class ViTTask:
 class DenoiserTask:
     """What the loop needs to train the denoiser: noise prediction, noise levels log-uniform over the range in use."""
 
-    name, metric = "denoiser", "psnr_0.25"
+    name = "denoiser"
 
     def __init__(self, seed: int):
         self.model = new_unet().to(memory_format=torch.channels_last)
@@ -211,12 +294,12 @@ class DenoiserTask:
         sigma = (low + (high - low) * torch.rand(len(x), generator=g)).exp()
         x_t, noise, t, _ = self._noised(x, sigma, g)
         error = model(x_t.to(device), t.to(device)).sample.float() - noise.to(device)
-        weight = (sigma / 0.1).sqrt().to(device)  # equal shares of decibels rather than of noise energy
+        weight = (sigma / 0.1).sqrt().to(device)  # equal share of decibels, not of noise energy
         yield (weight * error.square().mean((1, 2, 3))).mean()
 
     @torch.no_grad()
     def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
-        x = scenes.load_images("scenes", "val", min(n, 64)).x
+        x = validation_scenes("val", min(n, 64)).x
         psnr = {}
         for sigma in VAL_SIGMAS:
             x_t, _, t, ac = self._noised(x, torch.full((len(x),), sigma), rng.generator(0, "psnr", f"{sigma:.4f}"))
@@ -273,7 +356,7 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
     stop_at  stop after this step as if interrupted (tests)
     returns  the log, one row per validation: step, loss, the task's metrics
 
-    Writes the weights, `training_log.csv` and `training.png` into `out`. Raises ValueError for an unreadable checkpoint.
+    Writes the weights, `training_log.csv` and `training.png` into `out`. Raises ValueError for a broken checkpoint.
     """
     with torch.random.fork_rng(devices=[]):  # initial weights can only be drawn from the global stream
         torch.manual_seed(rng.stream_seed(seed, "init", task_class.name) % 2**63)
@@ -336,8 +419,8 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
     return frame
 
 
-TASKS = {"vit": ViTTask, "denoiser": DenoiserTask}
-BUDGET = {"vit": (6000, 64), "denoiser": (1880, 32)}  # steps and batch of the shipped weights
+TASKS = {"teacher": TeacherTask, "vit": ViTTask, "denoiser": DenoiserTask}
+BUDGET = {"teacher": (3000, 32), "vit": (7000, 32), "denoiser": (1880, 32)}  # steps and batch of the shipped weights
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:

@@ -78,8 +78,8 @@ def pgd_loop(gradient, x, eps, norm, steps, step_size, start):
         x_adv = x_adv + step_size * (torch.sign(g) if norm == "linf" else g / g.pow(2).sum().sqrt())
         delta = x_adv - x
         if norm == "linf":
-            delta = torch.minimum(torch.maximum(delta, torch.tensor(-eps)), torch.tensor(eps))
+            delta = torch.minimum(torch.maximum(delta, torch.full_like(x, -eps)), torch.full_like(x, eps))
         elif delta.pow(2).sum().sqrt() > eps:
             delta = eps * delta / delta.pow(2).sum().sqrt()
-        x_adv = torch.minimum(torch.maximum(x + delta, torch.tensor(0.0)), torch.tensor(1.0))
+        x_adv = torch.minimum(torch.maximum(x + delta, torch.zeros_like(x)), torch.ones_like(x))
     return x_adv

@@ -48,12 +48,13 @@ def test_linear_loss_linf_ends_in_the_corner(start, eps):
     torch.testing.assert_close(pgd(loss, x, eps, start=start), x + eps * w.sign(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("start", "steps"), [("clean", 10), ("clean", 1), ("random", 40)])
-def test_linear_loss_l2_ends_on_the_ray(start, steps):
+@pytest.mark.parametrize(("start", "steps", "step_size"), [("clean", 9, None), ("clean", 1, None), ("random", 50, 0.5)])
+def test_linear_loss_l2_ends_on_the_ray(start, steps, step_size):
+    """From elsewhere in the ball, a step of length eps and the projection halve the distance to the ray."""
     x, (w, loss) = images(3), linear()
     want = x + 0.5 * w / norms(w, "l2").view(-1, 1, 1, 1)
-    got = pgd(loss, x, 0.5, "l2", steps=steps, start=start)
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-12 if start == "clean" else 1e-3)
+    got = pgd(loss, x, 0.5, "l2", steps=steps, step_size=step_size, start=start)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
 def test_linear_loss_stops_at_the_box():

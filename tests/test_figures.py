@@ -257,6 +257,7 @@ def sources(tmp_path):
     ("fvit/a.py", "a = 1\r\n", False),  # line ends of another system
     ("notebooks/02_y.ipynb", notebook(source="x = 2"), False),
     ("fvit/notes.md", "m", False),
+    ("fvit/weights/vit/checkpoint.safetensors", "c", False),  # ignored by git: only where training ran
 ])
 def test_the_source_digest_covers_code_notebook_and_weights(sources, name, text, counts):
     def digest():

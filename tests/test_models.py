@@ -62,7 +62,7 @@ def test_denoiser_on_unseen_scenes(sigma):
     assert abs(decibels.mean().item() - said) < 4 * error and said >= FLOOR["psnr"][sigma]
 
 
-@pytest.mark.parametrize("what", ["vit", "denoiser"])
+@pytest.mark.parametrize("what", ["teacher", "vit", "denoiser"])
 def test_weights_are_small_and_safe(what):
     files = [p for p in (paths.WEIGHTS / what).rglob("*") if p.is_file() and "checkpoint" not in p.name]
     assert {p.suffix for p in files} <= {".safetensors", ".json", ".csv", ".png"}

@@ -100,6 +100,14 @@ def test_skew_symmetry_below_order_one(p, q, order):
     np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-12)
 
 
+def test_rounding_never_makes_it_negative():
+    rng = np.random.default_rng(3)
+    p = rng.dirichlet(np.ones(30), size=200)
+    q = p * (1 + 1e-15 * rng.normal(size=p.shape))
+    for order in (0.5, 1, 2, np.inf):
+        assert (renyi_divergence(p, q, order) >= 0).all()
+
+
 def test_tensors_of_any_kind_are_taken_and_rows_renormalised():
     p, q = torch.tensor(COIN, dtype=torch.float32, requires_grad=True), torch.tensor(BIASED, dtype=torch.bfloat16)
     value = renyi_divergence(p, q, 2)

@@ -9,12 +9,24 @@ import torch
 from safetensors.torch import load_file
 
 import fvit
-from fvit.train import DenoiserTask, Scenes, ViTTask, boxes, close_up, learning_rate, train, vit_fade, vit_stage
+from fvit.train import (
+    DenoiserTask,
+    Scenes,
+    TeacherTask,
+    ViTTask,
+    boxes,
+    close_up,
+    fade_in,
+    learning_rate,
+    load_teacher,
+    train,
+    vit_stage,
+)
 
 SMALL = dict(batch=4, chapter=32, every=2, n_val=4)
 
 
-@pytest.mark.parametrize("task", [ViTTask, DenoiserTask])
+@pytest.mark.parametrize("task", [TeacherTask, ViTTask, DenoiserTask])
 def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(task, tmp_path):
     whole = train(task, tmp_path / "whole", steps=4, **SMALL)
     train(task, tmp_path / "parts", steps=4, stop_at=3, **SMALL)  # step 3 is lost: the checkpoint is of step 2
@@ -70,8 +82,24 @@ def test_a_close_up_shows_the_whole_digit(window):
 
 
 def test_the_curriculum_ends_with_whole_scenes():
-    assert [vit_stage(p) for p in (0, 0.5, 0.7, 1)] == [8, 12, 16, 16]
-    assert vit_fade(0) == pytest.approx(0.1) and vit_fade(0.3) == vit_fade(1) == 1
+    assert [vit_stage(p) for p in (0, 0.4, 0.7, 1)] == [8, 12, 16, 16]
+    x, mask = torch.full((1, 3, 4, 4), 0.3), torch.eye(4, dtype=torch.bool)[None]
+    assert torch.equal(fade_in(x, mask, 0.5), x)
+    early = fade_in(x, mask, 0.0)[0, 0]
+    assert early.diagonal().tolist() == pytest.approx([0.93] * 4) and early[0, 1] == pytest.approx(0.03)
+
+
+def test_the_teacher_reads_scenes_and_says_where():
+    """Most validation digits right, and the evidence for their class is strongest inside the digit's box."""
+    data = fvit.load_images("scenes", "val", 100)
+    logits, said = load_teacher()(data.x)
+    assert (logits.argmax(1) == data.y).float().mean() > 0.9
+    evidence = said[torch.arange(100), :, -10:][torch.arange(100), :, data.y].unflatten(1, (16, 16))
+    peak = evidence.flatten(1).argmax(1)
+    top, bottom, left, right = boxes(data.mask.bool()).T
+    row, column = peak // 16 * 4 + 2, peak % 16 * 4 + 2
+    inside = (top - 4 <= row) & (row < bottom + 4) & (left - 4 <= column) & (column < right + 4)
+    assert inside.float().mean() > 0.9
 
 
 def test_learning_rate_rises_holds_and_falls_to_zero():
