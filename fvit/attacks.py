@@ -17,6 +17,7 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     x           (B, 3, H, W) in [0, 1]
     eps, norm   radius in [0, 1] pixel units, per image, of "linf" or "l2"
     step_size   length of a step in that norm; default 2 * eps / steps, the published eps / 5 for 10 steps
+    ids         names of the streams; give the same to the loss where it draws, as that of a DDS does
     start       "random": uniform in the ball, one stream for each (seed, image id); "clean"; or a tensor in the ball
     returns     x_adv, detached, dtype of x: the last iterate
 
@@ -36,7 +37,8 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
             x_adv.requires_grad_(True)
             values = loss(x_adv, step)
             if values.shape != x.shape[:1] or not values.requires_grad:
-                raise ValueError(f"loss gave {tuple(values.shape)}, wanted ({len(x)},) differentiable in x")
+                raise ValueError(f"loss gave {tuple(values.shape)}, wanted ({len(x)},) differentiable in x; "
+                                 "return one value an image, without detach or no_grad")
             (grad,) = torch.autograd.grad(values.sum(), x_adv)  # of a sum: each image has its own gradient
         bad = [i for i, ok in zip(ids, grad.isfinite().flatten(1).all(1).tolist(), strict=True) if not ok]
         if bad:

@@ -251,10 +251,14 @@ def _axes(ax, size):
     return ax or plt.subplots(figsize=size, layout="constrained")[1]
 
 
+def _errors(df):
+    """Lengths of the bars below and above the means; rounding must not make one negative."""
+    return np.maximum(np.stack([df["mean"] - df["low"], df["high"] - df["mean"]]), 0)
+
+
 def _points(ax, df, x, **style):
     """Means with their intervals; df has columns mean, low, high."""
-    errors = np.stack([df["mean"] - df["low"], df["high"] - df["mean"]])
-    ax.errorbar(x, df["mean"], yerr=errors, capsize=2, linewidth=1.2, **style)
+    ax.errorbar(x, df["mean"], yerr=_errors(df), capsize=2, linewidth=1.2, **style)
 
 
 def _label_ends(ax, ends):
@@ -296,15 +300,16 @@ def plot_smoothing_1d(df, ax=None):
 
 
 def plot_standard_error(df, ax=None):
-    """Standard error against the number of draws, with the line 1/sqrt(n); df: n_samples, image_id, standard_error."""
+    """Scatter of means against the number of draws, with the standard error as lines; a colour and marker per image.
+
+    df   n_samples, image_id, scatter, standard_error
+    """
     ax = _axes(ax, (3.6, 2.6))
     for (image, part), marker in zip(df.groupby("image_id", sort=False), MARKERS, strict=False):
-        ax.plot(part["n_samples"], part["standard_error"], marker, markersize=4, label=image)
-    n = np.array(sorted(df["n_samples"].unique()))
-    start = df[df["n_samples"] == n[0]]["standard_error"].mean()
-    ax.plot(n, start * np.sqrt(n[0] / n), "-", color="0.5", linewidth=1)
-    ax.annotate("1/√n", (n[-1], start * np.sqrt(n[0] / n[-1])), xytext=(4, 4), textcoords="offset points", color="0.4")
-    ax.set(xscale="log", yscale="log", xlabel="draws n", ylabel="standard error (attention share)")
+        points = ax.plot(part["n_samples"], part["scatter"], marker, markersize=4, label=image)
+        ax.plot(part["n_samples"], part["standard_error"], "-", color=points[0].get_color(), linewidth=1)
+    n = sorted(df["n_samples"].unique())
+    ax.set(xscale="log", yscale="log", xlabel="draws n", ylabel="scatter of the mean (attention share)")
     ax.set_xticks(n, [str(v) for v in n])
     ax.minorticks_off()
     ax.legend(frameon=False, fontsize="x-small", title="scene")
@@ -327,16 +332,15 @@ def plot_psnr(df, ax=None):
     return ax.figure
 
 
-def plot_defences(df, order, k, ax=None):
-    """Top-k overlap by defence (rows) and condition (markers); df: defence, condition, mean, low, high."""
+def plot_smoothings(df, order, k, ax=None):
+    """Top-k overlap by smoothing (rows) and attack (markers); df: smoothing, attack, mean, low, high."""
     ax = _axes(ax, (5.4, 0.55 * len(order) + 1.2))
-    conditions = list(dict.fromkeys(df["condition"]))
-    for i, (condition, marker, colour) in enumerate(zip(conditions, MARKERS, sns.color_palette(), strict=False)):
-        part = df[df["condition"] == condition].set_index("defence").reindex(order)
-        y = np.arange(len(order)) + 0.16 * (i - (len(conditions) - 1) / 2)
-        errors = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]])
+    attacks = list(dict.fromkeys(df["attack"]))
+    for i, (attack, marker, colour) in enumerate(zip(attacks, MARKERS, sns.color_palette(), strict=False)):
+        part = df[df["attack"] == attack].set_index("smoothing").reindex(order)
+        y = np.arange(len(order)) + 0.16 * (i - (len(attacks) - 1) / 2)
         style = {"color": colour, "markersize": 5, "capsize": 2, "linewidth": 1}
-        ax.errorbar(part["mean"], y, xerr=errors, fmt=marker, label=condition, **style)
+        ax.errorbar(part["mean"], y, xerr=_errors(part), fmt=marker, label=attack, **style)
     ax.set_yticks(range(len(order)), order)
     ax.invert_yaxis()
     ax.set(xlim=(-0.02, 1.03), xlabel=f"top-{k} overlap")

@@ -11,7 +11,6 @@ from diffusers import DDPMScheduler, UNet2DModel
 
 from fvit import denoiser as denoiser_module
 from fvit.denoiser import Denoiser, PixelUnshuffled, load_denoiser
-from fvit.paths import WEIGHTS
 from fvit.schedule import linear_alphas_cumprod, sigma_to_timestep, timestep_to_sigma
 
 LINEAR = linear_alphas_cumprod()
@@ -307,9 +306,6 @@ def test_unknown_prediction_type():
         Denoiser(gaussian_network(), LINEAR, "eps")
 
 
-@pytest.mark.skipif(
-    not (WEIGHTS / "denoiser").is_dir(), reason="the shipped denoiser is not trained yet: fvit train denoiser"
-)
 def test_the_shipped_model_removes_noise():
     den = load_denoiser()
     x = torch.full((1, 3, 64, 64), 0.5)

@@ -48,10 +48,10 @@ ROWS = {"accuracy": "accuracy, test scenes", "both": "both digits in the top 2, 
 
 @pytest.mark.parametrize(("what", "split"), [("accuracy", "test"), ("both", "pairs")])
 def test_vit_on_unseen_scenes(what, split):
-    """On 250 of the README's 1,000 scenes: the floor within sampling error, and the README's number is believable."""
-    right, _ = hits(split, 250)
+    """The first 400 of the README's 1,000 scenes reach the floor, and its number is believable beside them."""
+    right, _ = hits(split, 400)
     rate, low, high = intervals.rate_interval(int(right.sum()), len(right), level=0.999)
-    assert high > FLOOR[what] and rate > FLOOR[what] - 0.05
+    assert rate >= FLOOR[what]
     assert low <= readme(ROWS[what]) <= high and readme(ROWS[what]) >= FLOOR[what]
 
 
@@ -59,7 +59,8 @@ def test_vit_on_unseen_scenes(what, split):
 def test_denoiser_on_unseen_scenes(sigma):
     decibels, _ = psnr(sigma, 48)
     said, error = readme(f"PSNR at sigma {sigma:.3g}"), decibels.std().item() / 48**0.5
-    assert abs(decibels.mean().item() - said) < 4 * error and said >= FLOOR["psnr"][sigma]
+    assert decibels.mean().item() >= FLOOR["psnr"][sigma] <= said
+    assert abs(decibels.mean().item() - said) < 3 * error
 
 
 @pytest.mark.parametrize("what", ["teacher", "vit", "denoiser"])

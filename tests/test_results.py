@@ -260,3 +260,9 @@ def test_tables_and_figures_are_read_without_torch():
             "print('torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_rows_of_a_dds_fit_the_schema():
+    from fvit.smoothing import COLUMNS  # one floor below results, so it states them itself
+
+    assert COLUMNS == list(results.SCHEMA)

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fvit import vit as vit_module
-from fvit.paths import WEIGHTS
 from fvit.vit import ViT, load_vit
 
 SIZES = dict(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=3, num_classes=4)
@@ -175,7 +174,6 @@ def test_wrong_shapes(x, message):
         ViT(tiny_backbone(), (0.5,) * 3, (0.5,) * 3)(x)
 
 
-@pytest.mark.skipif(not (WEIGHTS / "vit").is_dir(), reason="the shipped ViT is not trained yet: fvit train vit")
 def test_the_shipped_model():
     vit = load_vit()
     assert vit.name == "scenes" and vit.num_classes == 10 and vit.grid == (16, 16)
