@@ -19,6 +19,7 @@ import seaborn as sns
 from IPython.display import display
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from fvit import profiles
@@ -305,11 +306,13 @@ def plot_standard_error(df, ax=None):
     df   n_samples, image_id, scatter, standard_error
     """
     ax = _axes(ax, (3.6, 2.6))
+    ax.set_yscale("log")
     for (image, part), marker in zip(df.groupby("image_id", sort=False), MARKERS, strict=False):
         points = ax.plot(part["n_samples"], part["scatter"], marker, markersize=4, label=image)
         ax.plot(part["n_samples"], part["standard_error"], "-", color=points[0].get_color(), linewidth=1)
     n = sorted(df["n_samples"].unique())
-    ax.set(xscale="log", yscale="log", xlabel="draws n", ylabel="scatter of the mean (attention share)")
+    ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
+    ax.set(xscale="log", xlabel="draws n", ylabel="scatter of the mean (attention share)")
     ax.set_xticks(n, [str(v) for v in n])
     ax.minorticks_off()
     ax.legend(frameon=False, fontsize="x-small", title="scene")

@@ -3,10 +3,11 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from fvit.intervals import mean_interval, rate_interval
+from fvit.intervals import interval_table, mean_interval, rate_interval
 
 
 def enumerated(groups, level):
@@ -114,3 +115,17 @@ def test_rate_interval_refuses(successes, n):
         rate_interval(successes, n)
     with pytest.raises(ValueError, match="level=0, wanted"):
         rate_interval(1, 2, level=0)
+
+
+def test_a_table_of_intervals_has_one_row_a_combination_in_order_of_appearance():
+    rng = np.random.default_rng(7)
+    df = pd.DataFrame({"method": ["rollout"] * 12 + ["raw"] * 12, "eps": [0.1, 0.2] * 12, "photo": [*"aabbcc"] * 4,
+                       "value": rng.normal(size=24)})  # fmt: skip
+    for groups in (None, "photo"):
+        table = interval_table(df, ["method", "eps"], groups=groups)
+        assert table[["method", "eps", "n"]].values.tolist() == [
+            ["rollout", 0.1, 6], ["rollout", 0.2, 6], ["raw", 0.1, 6], ["raw", 0.2, 6]]  # fmt: skip
+        part = df[(df.method == "raw") & (df.eps == 0.2)]
+        wanted = mean_interval(part["value"], groups=part["photo"] if groups else None)
+        assert tuple(table.loc[3, ["mean", "low", "high"]]) == wanted
+    assert list(interval_table(df, ["method"])["n"]) == [12, 12]
