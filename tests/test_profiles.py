@@ -14,7 +14,7 @@ def leave_no_current(monkeypatch):
 
 
 @pytest.mark.parametrize("name, sizes", [
-    ("laptop", (24, 16, 25, 10, 4, 64, 0.25, "float32")),
+    ("laptop", (16, 16, 25, 10, 4, 64, 0.25, "float32")),
     ("study", (256, 64, 25, 40, 8, 64, 0.25, "float32")),
     ("paper", (500, 64, 49, 40, 8, 32, 0.25, "bfloat16")),
 ])
@@ -44,12 +44,12 @@ def test_a_refused_profile_leaves_the_current_one():
 
 def test_override_leaves_the_profile_itself_alone():
     profile("laptop", n_images=3)
-    assert profile("laptop").n_images == 24
+    assert profile("laptop").n_images == 16
 
 
 def test_print_shows_every_size_on_one_line():
     text = str(profile("laptop", notebook="01", n_samples=8, sigma=0.1))
-    assert text == ("profile laptop, notebook 01: n_images 24, n_samples 8, k 25, attack_steps 10, attack_draws 4, "
+    assert text == ("profile laptop, notebook 01: n_images 16, n_samples 8, k 25, attack_steps 10, attack_draws 4, "
                     "eval_batch 64, sigma 0.1, precision float32")
     assert str(profile()).startswith("profile laptop: n_images")
 
