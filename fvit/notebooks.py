@@ -83,6 +83,8 @@ def _form_problems(notebook: NotebookNode, code: list[NotebookNode]) -> Iterator
 def _code_problems(cell: NotebookNode) -> Iterator[str]:
     if any(output.output_type == "error" for output in cell.outputs):
         yield "its stored output is an error; catch it and print it"
+    if any(output.get("name") == "stderr" for output in cell.outputs):
+        yield "warnings or progress bars stand in its stored output; mend their cause"
     try:
         ast.parse(cell.source)
         tokens = list(tokenize.generate_tokens(io.StringIO(cell.source).readline))

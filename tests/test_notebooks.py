@@ -50,6 +50,8 @@ SPOILED = {
     "unknown tag 'raises-exception'": lambda nb: nb.cells[0].metadata.update(tags=["raises-exception"]),
     "code cell 2: its stored output is an error":
         lambda nb: nb.cells[2].update(outputs=[new_output("error", ename="E", evalue="", traceback=[])]),
+    "code cell 2: warnings or progress bars":
+        lambda nb: nb.cells[2].update(outputs=[new_output("stream", name="stderr", text="UserWarning: x")]),
     "code cell 2: is not plain Python": lambda nb: set_source(nb, "%matplotlib inline"),
     "code cell 2: holds ';'": lambda nb: set_source(nb, "ax.plot(x);  # drawn"),
     "0 cells tagged 'parameters'": lambda nb: nb.cells[1].metadata.update(tags=["claim"]),
