@@ -101,7 +101,8 @@ def test_the_sidecar_says_what_a_reader_needs(tmp_path):
     said = json.loads(save().with_suffix(".json").read_text(encoding="utf-8"))
     assert list(said) == sorted(said)
     assert all(said[key] == WORDS[key] for key in ("alt", "caption", "title", "source"))
-    assert said["parameters"]["n_images"] == profiles.PROFILES["laptop"].n_images and said["versions"]["numpy"] == np.__version__
+    assert said["parameters"]["n_images"] == profiles.PROFILES["laptop"].n_images
+    assert said["versions"]["numpy"] == np.__version__
     assert (said["columns"], said["n_rows"], said["figure"], said["notebook"]) == (["eps", "overlap"], 2, "F03", "01")
 
 
