@@ -212,10 +212,26 @@ def test_an_interrupted_run_leaves_no_half_written_file(bench):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 1
-    assert said.splitlines()[-1].startswith("fvit: interrupted")
+    assert said.splitlines()[-1].startswith("fvit: interrupted"), said
     assert files(bench / "out") == []
     assert not list((bench / "out").rglob("*.tmp"))
     assert not list(temporary.glob("fvit-run-*"))
+
+
+def test_an_interrupt_is_one_even_where_papermill_answers_it_with_an_error(bench, monkeypatch, capsys):
+    def execute(_, target, *__, **___):
+        Path(target).write_text((paths.NOTEBOOKS / "00_succeeds.ipynb").read_text())
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("the kernel is gone") from None
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(runner.papermill, "execute_notebook", execute)
+    assert cli.main(["run", "00"]) == 1
+    assert "interrupted" in capsys.readouterr().err
+    assert files(bench / "out") == []
+    assert signal.getsignal(signal.SIGINT) == handler
 
 
 def test_a_batch_systems_stop_is_an_interrupt_too(bench, monkeypatch, capsys):
