@@ -1,7 +1,12 @@
-"""Divergences between distributions, in float64 and without torch; certificates and noise bounds join them here."""
+"""Divergences between distributions, and the least one that breaks a top-k, in float64 and without torch."""
+
+from fractions import Fraction
+from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp
+
+DIRECTIONS = ("clean_to_attacked", "attacked_to_clean")
 
 
 def renyi_divergence(p, q, order: float) -> np.ndarray:
@@ -51,3 +56,146 @@ def _distributions(rows, name):
     if worst > 1e-4:
         raise ValueError(f"a row of {name} sums to 1 +- {worst:.3g}, wanted 1 within 1e-4; divide each row by its sum")
     return rows / sums
+
+
+def tokens_to_break(k: int, beta) -> int:
+    """Least number of lost tokens that brings the top-k overlap below beta: floor((1 - beta) k) + 1, written k0.
+
+    k      size of the top set, >= 1
+    beta   overlap to be kept, in [0, 1]: a Fraction, a string ("0.8", "2/3"), or a float read as the decimal it prints
+    returns  1 for beta = 1 (no token may go) up to k + 1 for beta = 0 (nothing can break)
+
+    In exact rationals: in floats (1 - 0.8) * 10 is 1.99..., which is one token short.
+    Raises ValueError for k < 1, and for a beta that is no number in [0, 1].
+    """
+    try:
+        exact = Fraction(str(beta))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"beta={beta!r}, wanted a number in [0, 1], e.g. 0.8, '2/3' or Fraction(2, 3)") from None
+    if not 0 <= exact <= 1:
+        raise ValueError(f"beta={beta}, wanted a share of the top-k in [0, 1]")
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+        raise ValueError(f"k={k!r}, wanted an integer >= 1")
+    return int((1 - exact) * int(k)) + 1  # int() of a positive Fraction is its floor
+
+
+def breaking_divergence(w, k: int, beta, order: float, direction="clean_to_attacked"):
+    """Exact least Renyi divergence from `w` to a distribution whose top-k overlap with it is below beta.
+
+    w          (n,) or (B, n) rows that sum to 1 within 1e-4
+    beta       see `tokens_to_break`
+    order      in (0, inf]; 1 is Kullback-Leibler
+    direction  "clean_to_attacked": min D_order(w || q); "attacked_to_clean": min D_order(q || w)
+    returns    float64, a scalar or (B,), in [0, inf]; inf where no q can break it, 0 where a tie breaks it by itself
+
+    The contested tokens, the k0 least of the top set and the k0 largest outside, are pooled at a common level, but only
+    those on the wrong side of it: the form attributed to Hu et al. 2024 pools them all (`pooled_divergence`).
+    Raises ValueError for ill-shaped or improper rows, k > n, and an order or direction that is not known.
+    Source: our derivation (THEORY Thm 1). Taught in notebook 03.
+    """
+    s = _scale(order, direction)
+    w, shape = images(w, k)
+    a, b = contested(w, k, beta)
+    if a is None:
+        return np.full(shape, np.inf)[()]
+    if np.isinf(order):  # limits of order * Lambda; q >= exp(-D) w, or q <= exp(D) w, on the contested tokens
+        forward = direction == "clean_to_attacked"
+        gap = np.maximum(a.max(1, keepdims=True) - b, 0) if forward else np.maximum(a - b.min(1, keepdims=True), 0)
+        with np.errstate(divide="ignore"):
+            return (np.log1p(gap.sum(1)) if forward else -np.log1p(-np.minimum(gap.sum(1), 1))).reshape(shape)[()]
+    return (order * breaking_rate(np.full(len(w), s), a, b)).reshape(shape)[()]
+
+
+def pooled_divergence(w, k: int, beta, order: float, direction="clean_to_attacked"):
+    """The closed form we attribute to Hu et al. 2024 (and to Liu et al. 2021 for "attacked_to_clean"), from memory.
+
+    It pools all 2 k0 contested tokens and is never below the least divergence, with equality for k0 = 1; above it, a
+    radius built on it over-claims. For comparison only; order > 1. Arguments, result and errors as
+    `breaking_divergence`. Notebook 03 simulates its counterexample.
+    """
+    if _scale(order, direction) and not 1 < order < np.inf:
+        raise ValueError(f"order={order}, the pooled form wants one in (1, inf); use breaking_divergence")
+    w, shape = images(w, k)
+    a, b = contested(w, k, beta)
+    if a is None:
+        return np.full(shape, np.inf)[()]
+    return (order * pooled_rate(np.full(len(w), _scale(order, direction)), a, b)).reshape(shape)[()]
+
+
+def images(w, k):
+    """(w as (B, n) float64 rows of sum 1, shape of an answer for it); ValueError unless 1 <= k <= n."""
+    w = w.detach().cpu().double().numpy() if hasattr(w, "detach") else np.asarray(w, dtype=np.float64)
+    shape = w.shape[:-1]
+    w = _distributions(w[None] if w.ndim == 1 else w, "w")
+    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= w.shape[1]:
+        raise ValueError(f"k={k!r} with {w.shape[1]} tokens, wanted an integer with 1 <= k <= {w.shape[1]}")
+    return w, shape
+
+
+def contested(w, k, beta):
+    """The k0 least of the top-k (B, k0) and the k0 largest outside (B, k0), decreasing; (None, None) if none can go."""
+    k0 = tokens_to_break(k, beta)
+    if k0 > min(k, w.shape[1] - k):
+        return None, None
+    ordered = -np.sort(-w, axis=1)
+    return ordered[:, k - k0:k], ordered[:, k:k + k0]
+
+
+def breaking_rate(s, a, b):
+    """Lambda(s; a, b): the least K_s from which tokens `a` need not stay above tokens `b` (THEORY Thm 1).
+
+    s       (B,) any real; K_s is D_order(w || q) / order at s = order and D_order(q || w) / order at s = 1 - order
+    a, b    (B, k0) attention of the contested tokens inside and outside the top set, in any order, or bounds of it
+    returns (B,) in [0, inf], non-decreasing in a, non-increasing in b
+
+    With psi(w) = (w^s - 1) / s, a strictly increasing scale, the common level tau solves
+    sum_a (psi(a) - psi(tau))_+ = sum_b (psi(tau) - psi(b))_+, whose two sides are piecewise linear in psi(tau).
+    """
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        s, both = s[:, None], np.log(np.concatenate([a, b], axis=1))  # (B, 2 k0), -inf for 0
+        ref = np.where(s[:, 0] >= 0, both.max(1), both.min(1))[:, None]  # then no power exceeds 1
+        ref = np.where(np.isfinite(ref), ref, 0.0)
+        psi = np.where(s == 0, both - ref, np.expm1(s * (both - ref)) / np.where(s == 0, 1, s))
+        psi_a, psi_b = psi[:, :a.shape[1]], psi[:, a.shape[1]:]
+        level = psi[:, :, None]  # tau tried at each token: (B, 2 k0, 1)
+        short = np.maximum(psi_a[:, None] - level, 0).sum(2) - np.maximum(level - psi_b[:, None], 0).sum(2)
+        inside = np.arange(psi.shape[1]) < a.shape[1]
+        pooled = np.where(inside, short < 0, short > 0)  # (B, 2 k0): a above tau, b below it
+        count = np.maximum(pooled.sum(1, keepdims=True), 1)
+        mean = np.where(pooled, psi, 0).sum(1, keepdims=True) / count  # psi(tau)
+        log_tau = ref + np.where(s == 0, mean, np.log1p(s * mean) / np.where(s == 0, 1, s))
+        terms = np.where(pooled, _curvature(s, both - log_tau), 0).sum(1)
+        rate = np.exp(log_tau[:, 0]) * terms  # (E_s) / (s - 1)
+        value = np.where(s[:, 0] == 1, rate, np.log1p((s[:, 0] - 1) * rate) / np.where(s[:, 0] == 1, 1, s[:, 0] - 1))
+        gone = -np.log1p(-np.minimum(a.sum(1), 1)) / (1 - s[:, 0])  # where some b is 0, all of a must go
+        value = np.where((s[:, 0] <= 0) & (b.min(1) == 0), gone, value)
+    return np.where(a.max(1) <= b.min(1), 0.0, np.maximum(value, 0))
+
+
+def pooled_rate(s, a, b):
+    """What `breaking_rate` would be if all contested tokens were pooled, s not 0 or 1: never smaller."""
+    pool = np.concatenate([a, b], axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = np.exp((logsumexp(s[:, None] * np.log(pool), axis=1) - np.log(pool.shape[1])) / s)  # their power mean
+        growth = (level[:, None] - pool).sum(1)
+        return np.maximum(np.log1p(np.maximum(growth, -1)) / (s - 1), 0)
+
+
+def _curvature(s, x):
+    """(expm1(s x) / s - expm1(x)) / (s - 1), with its limits at s = 0 and 1: about x^2 / 2, and free of cancellation
+    between terms linear in x (their sum over the pooled tokens is 0)."""
+    near_one = np.where(np.abs(s - 1) < 0.5, s - 1, 1.0)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        low = (np.where(s == 0, x, np.expm1(s * x) / np.where(s == 0, 1, s)) - np.expm1(x)) / np.where(s == 1, 1, s - 1)
+        slope = np.where(near_one == 0, x, np.expm1(near_one * x) / np.where(near_one == 0, 1, near_one))
+        high = (np.where(np.isinf(x), 0, np.exp(x) * slope) - np.expm1(x)) / np.where(s == 0, 1, s)
+    return np.where(np.abs(s - 1) < 0.5, high, low)
+
+
+def _scale(order, direction):
+    """The s of K_s that stands for this order and direction."""
+    if isinstance(order, str) or not order > 0:
+        raise ValueError(f"order={order}, wanted a number in (0, inf]; 1 is Kullback-Leibler")
+    if direction not in DIRECTIONS:
+        raise ValueError(f"unknown direction {direction!r}, known: {', '.join(DIRECTIONS)}")
+    return order if direction == "clean_to_attacked" else 1 - order

@@ -10,17 +10,18 @@ from fvit.paths import PACKAGE, ROOT
 
 FLOORS = {name: floor for floor, names in enumerate([
     "paths rng profiles",
-    "checks theory intervals schedule notebooks",
-    "scenes vit attention denoiser",
+    "checks theory intervals schedule notebooks noise",
+    "radii scenes vit attention denoiser",
     "explanations",
     "smoothing attacks",
-    "metrics results",
+    "metrics certification results",
     "plots",
+    "theory_plots radius_plots",
     "runner train",
     "cli",
     "__main__",
 ]) for name in names.split()}
-NO_TORCH = ("theory", "intervals", "schedule", "notebooks", "paths", "profiles", "plots")
+NO_TORCH = ("theory radii noise intervals schedule notebooks paths profiles plots theory_plots radius_plots").split()
 PUBLIC_FACE = "__init__"  # above all floors: it names what lies in them, and imports nothing until asked
 
 

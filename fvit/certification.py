@@ -1,0 +1,161 @@
+"""Certificates from finitely many draws: a radius that holds with a stated probability, or none.
+
+The module is not called after its function `certify`, so that a lazy import cannot shadow it.
+"""
+
+import numpy as np
+import torch
+
+from fvit.checks import check_choice, check_k
+from fvit.explanations import METHODS
+from fvit.intervals import dkw_margin, mean_bound, rate_bound
+from fvit.radii import cdf_rho, coordinate_rho, renyi_rho, sharp_rho
+from fvit.smoothing import _check_count
+from fvit.theory import tokens_to_break
+
+ABSTAIN = -1.0
+CERTIFICATES = ("votes", "clipped", "cdf", "sharp", "renyi")
+
+
+def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_attention", target=None,
+            certificate="votes"):
+    """Radius around each image within which a share `beta` of its shown top-k tokens stays in the top-k.
+
+    The shown set is the top-k of the map that `dds` itself gives, from its own dds.n_samples draws: the pilot. The
+    n_samples draws that bound come from streams of their own ("certify"), so that the choice of the set costs nothing.
+
+    x             (B, 3, H, W) in [0, 1]
+    beta          overlap to keep, or a list: one failure_prob covers the list, since the bounds cover all tokens
+    n_samples     draws that bound, an image; dds.n_samples more are the pilot
+    failure_prob  probability, over the draws, that an image's radius is wrong: per image and per certificate
+    target        (B,) class explained, for class-specific methods: a constant, chosen without looking at x
+    certificate   one of CERTIFICATES or a list of them on the same draws. Each speaks of its own map:
+                  "votes": share of draws with the token in their top-k, by exact binomial bounds;
+                  "clipped": mean of min(map, c), c twice the pilot's k-th value, by betting bounds, token by token;
+                  "cdf": the same map by bounds of each token's whole law;
+                  "sharp", "renyi": the mean map, by betting bounds in the sharp and in the divergence certificate
+    returns       DataFrame, a row for each image, certificate and beta: image_id, model, method, smoothing, sigma,
+                  certificate, k, overlap (the share kept, >= beta), failure_prob, n_pilot, n_samples and radius
+                  (l2, in [0, 1] pixel units; every smaller one is certified; ABSTAIN = -1 where none is)
+
+    The guarantee is on the expected map at every image within the radius, not on an average over frozen seeds.
+    Raises ValueError for bad images, k, beta, n_samples, failure_prob, names, sigma = 0, or a missing target.
+    Source: ours (THEORY Thms 3, 5, 6), in the line of Cohen et al. 2019. Taught in notebook 03.
+    """
+    import pandas as pd  # late: only tables need it
+
+    ids, target = dds._check(x, ids, [method], target)
+    names = [certificate] if isinstance(certificate, str) else list(certificate)
+    betas = list(beta) if isinstance(beta, list | tuple) else [beta]
+    for name in names:
+        check_choice(name, CERTIFICATES, "certificate")
+    check_k(k, int(np.prod(dds.vit.grid)))
+    if dds.sigma == 0:
+        raise ValueError("sigma=0 adds no noise, and without noise nothing is certified; give the DDS a sigma > 0")
+    if METHODS[method].class_specific and target is None:
+        raise ValueError(f"method {method!r} explains a class: give target (B,), constants chosen without looking at x")
+    n_samples, _ = _check_count(n_samples, "n_samples"), _probability(failure_prob)
+    kept = [k - tokens_to_break(k, b) + 1 for b in betas]
+    rows = []
+    for i, image_id in enumerate(ids):
+        one = x[i:i + 1], image_id, method, None if target is None else target[i:i + 1]
+        pilot, draws = draw_maps(dds, *one, "dds", dds.n_samples), draw_maps(dds, *one, "certify", n_samples)
+        shared = {"image_id": image_id, "model": str(getattr(dds.vit, "name", "")), "method": method,
+                  "smoothing": "dds" if dds.denoises else "noise", "sigma": dds.sigma}
+        for name in names:
+            rho = certify_draws(pilot, draws, k, betas, failure_prob, name)
+            rows += [{**shared, "certificate": name, "k": k, "overlap": m / k, "failure_prob": failure_prob,
+                      "n_pilot": dds.n_samples, "n_samples": n_samples, "radius": dds.sigma * r if r > 0 else ABSTAIN}
+                     for m, r in zip(kept, rho, strict=True)]
+    return pd.DataFrame(rows)
+
+
+def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
+    """The same from the maps themselves: (len(betas),) radii in units of sigma, 0 where nothing is certified.
+
+    pilot    (n_pilot, n) maps that choose the shown set, independent of the others
+    draws    (n_samples, n) independent maps at the same image, each non-negative with sum 1
+    Other arguments as `certify`; `shown_set` is the set they speak of.
+    """
+    check_choice(certificate, CERTIFICATES, "certificate")
+    pilot, draws = _maps(pilot, "pilot"), _maps(draws, "draws")
+    n = draws.shape[1]
+    check_k(k, n)
+    if pilot.shape[1] != n:
+        raise ValueError(f"pilot has {pilot.shape[1]} tokens, draws {n}; wanted maps of one image by one method")
+    each = _probability(failure_prob) / n  # one bound per token, on its own side: together they fail with failure_prob
+    top = shown_set(pilot, k, certificate)
+    rest = np.setdiff1d(np.arange(n), top)
+    if len(rest) == 0:
+        return np.full(len(betas), np.inf)
+    high = _clip_level(pilot, k) if certificate in ("clipped", "cdf") else 1.0
+    if certificate == "cdf":
+        margin, clipped = dkw_margin(len(draws), each), np.minimum(draws, high)
+        return np.array([cdf_rho(clipped, top, beta, 0.0, high, margin) for beta in betas])
+    if certificate == "votes":
+        counts = _votes(draws, k).sum(0)
+        lower = rate_bound(counts[top], len(draws), each, "lower")
+        upper = rate_bound(counts[rest], len(draws), each, "upper")
+    else:
+        lower = mean_bound(np.minimum(draws[:, top], high), each, "lower", high)
+        upper = mean_bound(np.minimum(draws[:, rest], high), each, "upper", high)
+    lower, upper = np.sort(np.clip(lower, 0, 1)), np.sort(np.clip(upper, 0, 1))
+    rho = []
+    for beta in betas:
+        k0 = tokens_to_break(k, beta)
+        if k0 > min(k, n - k):
+            rho.append(np.inf)
+        elif certificate in ("votes", "clipped"):
+            rho.append(coordinate_rho(lower[:k0], upper[-k0:], high))
+        else:
+            rho.append({"sharp": sharp_rho, "renyi": renyi_rho}[certificate](lower[:k0], upper[-k0:]))
+    return np.array(rho)
+
+
+def shown_set(pilot, k, certificate="votes"):
+    """The k tokens (k,) that a certificate speaks of: the top-k of its map over the pilot, ties to the lowest index."""
+    pilot = _maps(pilot, "pilot")
+    if certificate == "votes":
+        heat = _votes(pilot, k).mean(0)
+    else:
+        heat = np.minimum(pilot, _clip_level(pilot, k) if certificate in ("clipped", "cdf") else 1.0).mean(0)
+    return np.argsort(-heat, kind="stable")[:k]
+
+
+def draw_maps(dds, x, image_id, method, target, purpose, n_samples):
+    """Maps (n_samples, tokens), float64, of one image x (1, 3, H, W), one for each draw of the streams `purpose`.
+
+    "dds" are the draws of the map that is shown, "certify" those that bound; a portion of draws at a time.
+    """
+    size = dds.batch_size
+    with torch.no_grad():
+        parts = [dds.maps(x, ids=[image_id], method=method, target=target, purpose=purpose,
+                          draws=range(at, min(at + size, n_samples)))[0][0].flatten(1)
+                 for at in range(0, n_samples, size)]
+    return torch.cat(parts).double().cpu().numpy()
+
+
+def _votes(maps, k):
+    votes = np.zeros(maps.shape, dtype=bool)
+    np.put_along_axis(votes, np.argsort(-maps, axis=1, kind="stable")[:, :k], True, axis=1)
+    return votes
+
+
+def _clip_level(pilot, k):
+    """Twice the k-th value of the pilot's mean map: the contested tokens seldom reach it, and the range shrinks."""
+    return min(1.0, 2 * np.sort(pilot.mean(0))[-k]) or 1.0
+
+
+def _probability(failure_prob):
+    if not 0 < failure_prob < 1:
+        raise ValueError(f"failure_prob={failure_prob}, wanted a probability in (0, 1), e.g. 1e-3")
+    return failure_prob
+
+
+def _maps(maps, name):
+    maps = np.asarray(maps, dtype=np.float64)
+    if maps.ndim != 2 or len(maps) == 0 or not (np.isfinite(maps).all() and (maps >= 0).all()):
+        raise ValueError(f"{name} has shape {maps.shape} or entries that are negative or NaN, wanted (draws, n) maps")
+    if np.abs(maps.sum(1) - 1).max() > 1e-4:
+        raise ValueError(f"{name} has rows that do not sum to 1 within 1e-4; normalise each draw before averaging")
+    return maps / maps.sum(1, keepdims=True)
