@@ -1,10 +1,11 @@
-"""Certificates from draws: maps whose shifted means are exact, slow references from THEORY, and tiny models end to end."""
+"""Certificates from draws: maps whose shifted means are exact, slow references from THEORY, tiny models end to end."""
 
 import itertools
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from oracles import dds_loop, images, tiny_denoiser, tiny_vit
@@ -13,10 +14,11 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, softmax
 
-from fvit import certification
+from fvit import certification, rng
 from fvit.certification import ABSTAIN, CERTIFICATES, certify, certify_draws, draw_maps, shown_set
 from fvit.explanations import METHODS, Method, top_k
 from fvit.intervals import dkw_margin, mean_bound
+from fvit.radii import certified_radius
 from fvit.smoothing import DDS
 
 pytestmark = pytest.mark.filterwarnings("error")  # a valid call prints no warning
@@ -37,8 +39,8 @@ class Law:
     k: int
     beta: Fraction
 
-    def draws(self, rng, m):
-        return self.rows[np.searchsorted(self.cuts, rng.standard_normal(m))]
+    def draws(self, random, m):
+        return self.rows[np.searchsorted(self.cuts, random.standard_normal(m))]
 
     def mean(self, values, shift):
         """Exact E values(g + shift), `values` given on each interval."""
@@ -46,8 +48,8 @@ class Law:
 
 
 def softmax_law():
-    cuts = np.linspace(-4, 4, 201)
-    g = np.r_[-4.02, (cuts[1:] + cuts[:-1]) / 2, 4.02][:, None]
+    cuts = np.linspace(-4, 4, 41)
+    g = np.r_[-4.1, (cuts[1:] + cuts[:-1]) / 2, 4.1][:, None]
     scores = [2.0, 1.5, 1.0, 0.3, 0.0, -0.5] + g * [-0.3, 0.2, -0.5, 0.4, 0.5, 0.1]
     return Law(cuts, softmax(scores, axis=1), 3, Fraction(2, 3))
 
@@ -83,9 +85,9 @@ def is_broken(q, top, lost):
 
 def outcomes(law, certificate, failure_prob, repetitions, m=200, seed=0):
     """(repetitions that certify something, those of them in which the set breaks inside the radius)."""
-    rng, some, wrong = np.random.default_rng(seed), 0, 0
+    random, some, wrong = np.random.default_rng(seed), 0, 0
     for _ in range(repetitions):
-        pilot, draws = law.draws(rng, 50), law.draws(rng, m)
+        pilot, draws = law.draws(random, 50), law.draws(random, m)
         rho = certify_draws(pilot, draws, law.k, [law.beta], failure_prob, certificate)[0]
         level = clip_level(pilot, law.k)
         top = best(averaged(pilot, certificate, law.k, level).mean(0), law.k)
@@ -104,9 +106,10 @@ def plug_in(monkeypatch):
 
 @pytest.mark.parametrize("certificate, name", [*itertools.product(BUT_RENYI, LAWS), ("renyi", "one-hot")])
 def test_the_set_breaks_inside_the_radius_no_more_often_than_stated(certificate, name):
-    some, wrong = outcomes(LAWS[name], certificate, 0.05, 300, m=500 if name == "second place" else 200)
-    assert some > 150  # of 300: the certificates say something
-    assert stats.binomtest(wrong, 300, 0.05, alternative="greater").pvalue > 0.01
+    repetitions = 100 if certificate == "renyi" else 300
+    some, wrong = outcomes(LAWS[name], certificate, 0.05, repetitions, m=500 if name == "second place" else 200)
+    assert some > repetitions / 2  # the certificates say something
+    assert stats.binomtest(wrong, repetitions, 0.05, alternative="greater").pvalue > 0.01
 
 
 @pytest.mark.parametrize("certificate", BUT_RENYI)
@@ -128,11 +131,11 @@ def test_means_in_place_of_bounds_are_caught(monkeypatch, certificate, name):
 def test_bounds_cover_all_tokens_and_the_set_is_not_chosen_from_the_draws_that_bound(certificate):
     """Tokens drawn alike: all means are equal at every shift, whatever is certified is wrong."""
     n, k, beta, level, repetitions = 24, 12, ["1/12"], 0.04, 150  # one of the 12 may stay: its best bound is decisive
-    rng = np.random.default_rng(1)
-    base = softmax(rng.normal(size=n))
+    random = np.random.default_rng(1)
+    base = softmax(random.normal(size=n))
     wrong = dict.fromkeys(["as it is", "each token at the level of all", "and the set from the same draws"], 0)
     for _ in range(repetitions):
-        pilot, draws = (rng.permuted(np.tile(base, (m, 1)), axis=1) for m in (50, 200))
+        pilot, draws = (random.permuted(np.tile(base, (m, 1)), axis=1) for m in (50, 200))
         for case, (first, p) in zip(wrong, [(pilot, level), (pilot, n * level), (draws, n * level)], strict=True):
             wrong[case] += certify_draws(first, draws, k, beta, p, certificate)[0] > 0
     rates = [count / repetitions for count in wrong.values()]
@@ -191,8 +194,8 @@ def least_rate(s, a, b):
 
 
 def softmax_draws(seed, m, n=7, spread=0.3):
-    rng = np.random.default_rng(seed)
-    return softmax(np.linspace(2, -1, n) + spread * rng.normal(size=(m, n)), axis=1)
+    noise = np.random.default_rng(seed).normal(size=(m, n))
+    return softmax(np.linspace(2, -1, n) + spread * noise, axis=1)
 
 
 @pytest.mark.parametrize("certificate", ["clipped", "cdf", "sharp", "renyi"])
@@ -212,17 +215,16 @@ def test_clipped_certificates_where_the_kth_value_of_the_pilot_is_zero():
 
 
 @pytest.mark.parametrize("certificate, name, limit", [
-    ("votes", "one-hot", -ndtri(0.2) / 2),  # (Phi^-1(p_(m)) - Phi^-1(p_(2k-m+1))) / 2 with p = 0.5 and 0.2
-    ("votes", "second place", 0.6),  # p = Phi(0.6) and 1 - p
-    ("cdf", "second place", 0.6),  # the maps take two values
-    ("sharp", "THEORY 1.6 A", 0.56156), ("renyi", "THEORY 1.6 A", None), ("clipped", "one-hot", -ndtri(0.2) / 2),
+    *[(c, "one-hot", -ndtri(0.2) / 2) for c in ("votes", "clipped", "cdf")],  # contested: 0.5 and 0.2 of the draws
+    ("votes", "second place", 0.6),  # (Phi^-1(p_(m)) - Phi^-1(p_(2k-m+1))) / 2 with p = Phi(0.6) and 1 - p
+    ("sharp", "THEORY 1.6 A", 0.56156),
+    ("renyi", "THEORY 1.6 A", certified_radius([0.31, 0.31, 0.3, 0.08], 2, "1/2", 1, certificate="renyi")),
 ])  # fmt: skip
 def test_many_draws_come_close_to_the_radius_of_the_exact_map(certificate, name, limit):
     law = LAWS[name]
     draws = law.draws(np.random.default_rng(2), 100_000)
     rho = certify_draws(draws[:50], draws[50:], law.k, [law.beta], 1e-3, certificate)[0]
-    limit = 0.506 if limit is None else limit  # best over all orders: above the 0.47051 that order 4 alone has
-    assert 0.95 * limit < rho < limit
+    assert 0.93 * limit < rho < limit
 
 
 def test_more_overlap_or_more_confidence_never_gives_a_larger_radius_and_sharp_beats_renyi():
@@ -272,13 +274,14 @@ def add_method(monkeypatch, function, class_specific=False):
 
 def test_certify_is_the_loop_over_images_and_draws(vit, x):
     den = tiny_denoiser(torch.float64)
-    pilots, draws = (next(dds_loop(vit, den, x[:2], IDS, 0.05, range(n), 3, purpose)).flatten(2).numpy()
+    pilots, draws = (next(dds_loop(vit, den, x[:2], IDS[:2], 0.05, range(n), 3, purpose)).flatten(2).numpy()
                      for purpose, n in (("dds", 9), ("certify", 60)))  # fmt: skip
-    frame = certify(DDS(vit, den, 0.05, 9, seed=3, batch_size=16), x[:2], 5, [1, "0.39", 0.2], 60, 0.3, IDS[:2],
+    betas = [1, "0.39", 0.2]
+    frame = certify(DDS(vit, den, 0.05, 9, seed=3, batch_size=16), x[:2], 5, betas, 60, 0.3, IDS[:2],
                     certificate=list(CERTIFICATES))  # fmt: skip
     want = [(i, c, kept / 5, 0.05 * rho if rho > 0 else ABSTAIN)
-            for i, pilot, draw in zip(IDS, pilots, draws, strict=False) for c in CERTIFICATES
-            for kept, rho in zip([5, 2, 1], certify_draws(pilot, draw, 5, [1, "0.39", 0.2], 0.3, c), strict=True)]  # fmt: skip
+            for i, pilot, draw in zip(IDS[:2], pilots, draws, strict=True) for c in CERTIFICATES
+            for kept, rho in zip([5, 2, 1], certify_draws(pilot, draw, 5, betas, 0.3, c), strict=True)]
     ids, names, overlaps, radius = zip(*want, strict=True)
     assert frame["radius"].to_numpy() == pytest.approx(np.array(radius), rel=1e-6)
     assert ABSTAIN == -1 and 5 < radius.count(ABSTAIN) < 25
@@ -298,20 +301,21 @@ def test_a_row_does_not_depend_on_company_order_or_batch_size(vit, dds, x):
         assert alone.equals(frame[frame["image_id"] == image_id].reset_index(drop=True))
     turned = certify(dds, x.flip(0), ids=IDS[::-1], **options)
     assert turned.sort_values("image_id", kind="stable", ignore_index=True).equals(frame)
-    for size in (1, 7, 64):
+    for size in (1, 7):
         other = DDS(vit, None, 0.02, 9, seed=3, batch_size=size)
-        assert radii(other, x, ids=IDS, **options) == pytest.approx(frame["radius"].tolist(), rel=1e-6)
-    assert radii(dds, x, ids=["d", "e", "f"], **options) != frame["radius"].tolist()
+        assert radii(other, x[:1], ids=["a"], **options) == pytest.approx(frame["radius"].tolist()[:2], rel=1e-6)
+    assert radii(dds, x[:1], ids=["d"], **options) != frame["radius"].tolist()[:2]
 
 
 def test_lists_are_each_alone_and_every_form_of_beta_is_read(dds, x):
-    common = {"ids": IDS, "n_samples": 50, "failure_prob": 0.2}
-    frame = certify(dds, x, 5, ["0.6", "0.2"], certificate=["clipped", "votes", "cdf"], **common)
-    assert frame["radius"].nunique() > 6
-    for name, kept in itertools.product(["clipped", "votes", "cdf"], [3, 1]):
-        part = frame[(frame["certificate"] == name) & (frame["overlap"] == kept / 5)].reset_index(drop=True)
-        for beta in (kept / 5, str(kept / 5), Fraction(kept, 5), f"{kept}/5"):
-            assert certify(dds, x, 5, beta, certificate=name, **common).equals(part)
+    common = {"ids": ["a"], "n_samples": 60, "failure_prob": 0.2}
+    frame = certify(dds, x[:1], 5, ["0.6", "0.2"], certificate=["clipped", "votes"], **common)
+    assert frame["radius"].nunique() == 4 and frame["overlap"].tolist() == [0.6, 0.2] * 2
+    parts = [certify(dds, x[:1], 5, beta, certificate=name, **common)
+             for name, beta in itertools.product(["clipped", "votes"], ["3/5", "1/5"])]  # fmt: skip
+    assert pd.concat(parts, ignore_index=True).equals(frame)
+    for beta in (0.6, "0.6", Fraction(3, 5), [0.6], ("3/5",)):
+        assert certify(dds, x[:1], 5, beta, certificate="clipped", **common).equals(parts[0])
 
 
 def test_the_shown_set_is_what_the_dds_shows(vit, dds, x):
@@ -331,38 +335,26 @@ def test_the_shown_set_is_what_the_dds_shows(vit, dds, x):
 
 
 def test_pilot_and_bounds_come_from_streams_apart_each_used_once(monkeypatch, dds, x):
-    seen, normal = [], certification_normal()
+    seen, normal = [], rng.normal
     monkeypatch.setattr("fvit.smoothing.rng.normal", lambda shape, *s, **o: seen.append(s) or normal(shape, *s, **o))
     certify(dds, x, 5, [1, 0.2], 20, 0.1, IDS, certificate=list(CERTIFICATES))
     assert sorted(seen) == sorted(
         (3, purpose, i, d) for i in IDS for purpose, n in (("dds", 9), ("certify", 20)) for d in range(n))
 
 
-def certification_normal():
-    from fvit import rng
-
-    return rng.normal
-
-
-def second_place(record, target):
-    """0.25 to patch 1 and 0.15 to patch 2 if patch 0 is dark, the other way round if bright; 0.6 to patch 0."""
-    dark = record.x[:, :, :8, :8].mean((1, 2, 3)) < THRESHOLD[0]
-    rows = torch.tensor([[0.6, 0.15, 0.25], [0.6, 0.25, 0.15]], dtype=record.x.dtype)[dark.long()]
-    return torch.nn.functional.pad(rows, (0, 13)).unflatten(1, (4, 4))
-
-
-THRESHOLD = [0.5]
-
-
 @pytest.mark.parametrize("sigma", [0.05, 0.2])
 def test_the_radius_is_in_pixel_units_and_nearly_the_distance_at_which_the_set_breaks(monkeypatch, vit, sigma):
-    """<u, y> with u = 1/sqrt(192) on the patch has std sigma; the second place turns where p = Phi((0.6 s - R) / s)."""
-    monkeypatch.setitem(globals(), "THRESHOLD", [0.5 + 0.6 * sigma / np.sqrt(192)])
+    """<u, y>, with u = 1 / sqrt(192) on patch 0, has std sigma; the second place turns at a threshold 0.6 sigma off."""
+
+    def second_place(record, target):
+        dark = (record.x[:, :, :8, :8].mean((1, 2, 3)) - 0.5) * 192**0.5 < 0.6 * sigma
+        rows = torch.tensor([[0.6, 0.15, 0.25], [0.6, 0.25, 0.15]], dtype=record.x.dtype)[dark.long()]
+        return torch.nn.functional.pad(rows, (0, 13)).unflatten(1, (4, 4))
+
     add_method(monkeypatch, second_place)
     grey = torch.full((1, 3, 32, 32), 0.5, dtype=torch.float64)
-    radius = radii(DDS(vit, None, sigma, 16), grey, 2, 1, 1500, 1e-2, method="toy", certificate=["votes", "cdf"])
-    breaks = 0.6 * sigma  # the l2 distance along u to the point where tokens 1 and 2 are equally often in the top 2
-    assert all(0.75 * breaks < r < breaks for r in radius)
+    (radius,) = radii(DDS(vit, None, sigma, 16), grey, 2, 1, 1000, 1e-2, method="toy")
+    assert 0.8 * 0.6 * sigma < radius < 0.6 * sigma  # 0.6 sigma u away tokens 1 and 2 are equally often in the top 2
 
 
 def test_a_set_that_cannot_break_has_an_infinite_radius(dds, x):
@@ -379,12 +371,12 @@ def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(
         return (noise * 20 * (target[:, None] + 1)).softmax(1).unflatten(1, (4, 4))
 
     add_method(monkeypatch, favour, class_specific=True)
-    options = {"k": 3, "beta": "1/3", "n_samples": 60, "failure_prob": 0.1, "method": "toy", "certificate": "clipped"}
-    with pytest.raises(ValueError, match=r"method 'toy' explains a class: give target \(B,\), constants chosen without"):
+    options = {"k": 3, "beta": "1/3", "n_samples": 40, "failure_prob": 0.2, "method": "toy", "certificate": "clipped"}
+    with pytest.raises(ValueError, match=r"method 'toy' explains a class: give target \(B,\), constants"):
         certify(dds, x, **options)
     together = radii(dds, x, ids=IDS, target=torch.tensor([0, 4, 2]), **options)
-    assert together == [r for i, t in enumerate([0, 4, 2])
-                        for r in radii(dds, x[i : i + 1], ids=[IDS[i]], target=torch.tensor([t]), **options)]  # fmt: skip
+    for i, target in enumerate([0, 4, 2]):
+        assert radii(dds, x[i : i + 1], ids=[IDS[i]], target=torch.tensor([target]), **options) == together[i : i + 1]
     assert together != radii(dds, x, ids=IDS, target=torch.tensor([2, 4, 0]), **options)
     assert radii(dds, x, ids=IDS, target=2, **options) == radii(dds, x, ids=IDS, target=[2, 2, 2], **options)
 
@@ -425,7 +417,7 @@ def test_certify_refuses_before_any_network_runs(vit, change, message):
 
 
 def test_without_noise_nothing_is_certified(vit):
-    with pytest.raises(ValueError, match="sigma=0 adds no noise, .* give the DDS a sigma > 0"):
+    with pytest.raises(ValueError, match=r"sigma=0 adds no noise, .* give the DDS a sigma > 0"):
         certify(DDS(vit, None, 0), torch.zeros(1, 3, 32, 32), 3, 1, 4, 0.1)
 
 

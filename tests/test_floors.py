@@ -11,7 +11,7 @@ from fvit.paths import PACKAGE, ROOT
 FLOORS = {name: floor for floor, names in enumerate([
     "paths rng profiles",
     "checks theory intervals schedule notebooks noise",
-    "radii scenes vit attention denoiser",
+    "radii optimal_noise scenes vit attention denoiser",
     "explanations",
     "smoothing attacks",
     "metrics certification results",
@@ -21,7 +21,8 @@ FLOORS = {name: floor for floor, names in enumerate([
     "cli",
     "__main__",
 ]) for name in names.split()}
-NO_TORCH = ("theory radii noise intervals schedule notebooks paths profiles plots theory_plots radius_plots").split()
+NO_TORCH = ("theory radii noise optimal_noise intervals schedule notebooks paths profiles plots theory_plots "
+            "radius_plots").split()
 PUBLIC_FACE = "__init__"  # above all floors: it names what lies in them, and imports nothing until asked
 
 

@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from fvit import noise
+from fvit import noise, optimal_noise
 from fvit.paths import ROOT
 from fvit.theory import renyi_divergence
 
@@ -241,7 +241,7 @@ OPTIMA = {(2, 0.1): 0.9967, (2, 0.25): 0.9825, (2, 0.5): 0.9473, (2, 1): 0.8527,
 
 @pytest.mark.parametrize("order, divergence", OPTIMA)
 def test_optimal_noise_is_bracketed_and_as_measured_elsewhere(order, divergence):
-    found = noise.optimal_noise_1d(divergence, order)
+    found = optimal_noise.optimal_noise_1d(divergence, order)
     assert found.relative_lower < found.relative < found.relative_lower + 0.003
     assert found.relative == pytest.approx(OPTIMA[order, divergence], abs=0.002)
     assert found.divergence == pytest.approx(divergence, rel=1e-5)
@@ -252,7 +252,7 @@ def test_optimal_noise_is_bracketed_and_as_measured_elsewhere(order, divergence)
 @pytest.mark.parametrize("order", [0.5, 2])
 def test_the_optimal_density_is_what_it_says(order):
     radius, cells = 0.2, 8
-    found = noise.optimal_noise_1d(1.5, order, radius, cells=cells)
+    found = optimal_noise.optimal_noise_1d(1.5, order, radius, cells=cells)
     p = np.exp(found.log_density) * radius / cells
     assert p.sum() == pytest.approx(1) and np.allclose(p, p[::-1])
     assert p @ (found.position**2 + (radius / cells) ** 2 / 12) == pytest.approx(found.variance, rel=1e-12)
@@ -267,13 +267,13 @@ def test_the_optimal_density_is_what_it_says(order):
 
 
 def test_two_cell_widths_agree_within_their_brackets():
-    coarse, fine = (noise.optimal_noise_1d(1, 2, cells=cells) for cells in (4, 16))
+    coarse, fine = (optimal_noise.optimal_noise_1d(1, 2, cells=cells) for cells in (4, 16))
     assert max(coarse.relative_lower, fine.relative_lower) < min(coarse.relative, fine.relative)
     assert fine.relative - fine.relative_lower < (coarse.relative - coarse.relative_lower) / 10
 
 
 def test_at_small_divergence_gaussian_noise_is_optimal():
-    assert noise.optimal_noise_1d(0.02, 2).relative_lower > 0.999
+    assert optimal_noise.optimal_noise_1d(0.02, 2).relative_lower > 0.999
 
 
 # by an independent program, with wider shells
@@ -282,7 +282,7 @@ SPHERES = {(2, 1): 0.889, (8, 1): 0.950, (64, 1): 0.995, (2, 2): 0.735, (8, 2): 
 
 @pytest.mark.parametrize("dim, divergence", SPHERES)
 def test_dimension_closes_the_gap(dim, divergence):
-    found = noise.optimal_noise_spherical(dim, divergence, shells=60)
+    found = optimal_noise.optimal_noise_spherical(dim, divergence, shells=60)
     assert SPHERES[dim, divergence] - 0.006 < found.relative < SPHERES[dim, divergence]  # which shells made larger
     assert found.divergence == pytest.approx(divergence, rel=1e-4)
     assert found.relative > noise.variance_lower_bound(2, divergence) / noise.gaussian_variance(2, divergence)
@@ -290,7 +290,7 @@ def test_dimension_closes_the_gap(dim, divergence):
 
 def test_a_spherical_optimum_by_monte_carlo():
     # an importance-weighted estimate knows nothing of shells meeting shells: sum p^2 / q = E_p p / q
-    found, dim = noise.optimal_noise_spherical(4, 1, shells=60), 4
+    found, dim = optimal_noise.optimal_noise_spherical(4, 1, shells=60), 4
     width = 1.02 * noise.gaussian_variance(2, 1)
     y = math.sqrt(width) * np.random.default_rng(0).normal(size=(400000, dim))
 
@@ -327,9 +327,9 @@ def test_a_spherical_optimum_by_monte_carlo():
     (lambda: noise.shifted_divergence("laplace", 1, 2, scale=0), "scale=0, wanted a positive finite number"),
     (lambda: noise.calibrated_scale("laplace", -1, 2), "divergence=-1"),
     (lambda: noise.product_noise(3, 0, 1, 2), "dim=0"),
-    (lambda: noise.optimal_noise_1d(1, 1), "order=1, wanted a finite one at least 0.001 from 1"),
-    (lambda: noise.optimal_noise_1d(1, np.inf), "order=inf"),
-    (lambda: noise.optimal_noise_spherical(1, 1), "dim=1, wanted at least 2; in one dimension take optimal_noise_1d"),
+    (lambda: optimal_noise.optimal_noise_1d(1, 1), "order=1, wanted a finite one at least 0.001 from 1"),
+    (lambda: optimal_noise.optimal_noise_1d(1, np.inf), "order=inf"),
+    (lambda: optimal_noise.optimal_noise_spherical(1, 1), "dim=1, wanted at least 2; in one dimension take"),
 ])
 def test_refusals_name_the_mend(call, message):
     with pytest.raises(ValueError, match=message):
