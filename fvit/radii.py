@@ -78,7 +78,8 @@ def certified_overlap(w, k, sigma, radius, norm="l2", dim=None, certificate="sha
     w, shape = images(w, k)
     radius = np.asarray(radius, dtype=np.float64)
     if not (np.isfinite(radius).all() and (radius >= 0).all() and radius.shape in ((), shape)):
-        raise ValueError(f"radius has shape {radius.shape} or a value below 0, wanted a number or {shape}, all >= 0")
+        least = f"least value {radius.min():g}" if radius.size else "no value"
+        raise ValueError(f"radius has shape {radius.shape} and {least}, wanted a number or {shape}, finite and >= 0")
     most = min(k, w.shape[1] - k)
     kept = np.full(len(w), k - most)
     for k0 in range(most, 0, -1):  # to lose k0 or more, the image must move by the radius for k0
@@ -96,9 +97,7 @@ def sharp_rho(a, b):
     """
     a, b, shape = _contested(a, b)
     counts = np.log(np.arange(1, a.shape[1] + 1))
-    # a sum that rounds to 1 may lack a trifle, unless nothing is left outside
-    full = np.where(b.max(1, keepdims=True) > 0, 1 - 2.0 ** -53, 1.0)
-    top = ndtri(np.minimum(np.cumsum(-np.sort(-a, axis=1), axis=1), full))  # the j largest of a
+    top = ndtri(_below_one(np.cumsum(-np.sort(-a, axis=1), axis=1), b))  # the j largest of a
     low = ndtri(np.minimum(np.cumsum(np.sort(b, axis=1), axis=1), 1.0))  # the j smallest of b
 
     def holds(rho):
@@ -108,13 +107,14 @@ def sharp_rho(a, b):
     return _largest(holds, len(a)).reshape(shape)[()]
 
 
-def renyi_rho(a, b):
+def renyi_rho(a, b, rest=None):
     """Largest rho that Renyi divergences certify, sqrt(2 sup_s Lambda(s)), over all orders and both directions.
 
+    rest     (B,) mass of all other tokens, where a and b are no bounds: keeps digits where a holds nearly all
     Arguments as `sharp_rho`, which is never smaller. A missed maximum costs tightness, not validity.
     """
     a, b, shape = _contested(a, b)
-    return np.sqrt(2 * _best(lambda s: breaking_rate(s, a, b), S_GRID, len(a))).reshape(shape)[()]
+    return np.sqrt(2 * _best(lambda s: breaking_rate(s, a, b, rest), S_GRID, len(a))).reshape(shape)[()]
 
 
 def coordinate_rho(a, b, high=1.0):
@@ -238,14 +238,23 @@ def _rho(w, k, beta, certificate, order):
     if order is not None:
         return np.sqrt(2 * pooled_divergence(w, k, beta, order) / order)
     w, shape = images(w, k)
-    a, b = contested(w, k, beta)
+    a, b, rest = contested(w, k, beta)
     if a is None:
         return np.full(shape, np.inf)[()]
     if certificate == "pooled":
         rho = np.sqrt(2 * _best(lambda s: pooled_rate(s, a, b), 1 + np.geomspace(1e-3, 60, 60), len(w)))
+    elif certificate == "renyi":
+        rho = renyi_rho(a, b, rest)
+    elif certificate == "coordinate":
+        rho = coordinate_rho(_below_one(a, b), b)
     else:
-        rho = {"sharp": sharp_rho, "renyi": renyi_rho, "coordinate": coordinate_rho}[certificate](a, b)
+        rho = sharp_rho(a, b)
     return np.reshape(rho, shape)[()]
+
+
+def _below_one(a, b):
+    """A mass that rounds to 1 lacks a trifle after all, unless nothing is left outside."""
+    return np.where(b.max(1, keepdims=True) > 0, np.minimum(a, 1 - 2.0**-53), np.minimum(a, 1.0))
 
 
 def _best(rate, grid, n):
@@ -265,7 +274,7 @@ def _largest(holds, n, tolerance=1e-13):
     """Largest rho, from below, at which `holds`, true up to some rho and false beyond: (n,), inf if it always does."""
     low, high = np.zeros(n), np.full(n, FARTHEST)
     never, always = ~holds(low), holds(high)
-    while (high - low).max() > tolerance:
+    while (high - low).max(initial=0) > tolerance:
         middle = (low + high) / 2
         good = holds(middle)
         low, high = np.where(good, middle, low), np.where(good, high, middle)
@@ -297,7 +306,9 @@ def _above(steps):
 
 def _split(values, top, beta):
     """Indices inside and outside of `top`, and k0."""
-    n, top = np.shape(values)[-1], np.asarray(top)
+    if np.ndim(values) != 2:
+        raise ValueError(f"values have shape {np.shape(values)}, wanted (draws, n), one map per draw")
+    n, top = np.shape(values)[1], np.asarray(top)
     if top.ndim != 1 or len(np.unique(top)) != len(top) or not np.isin(top, np.arange(n)).all():
         raise ValueError(f"top={top.tolist()}, wanted distinct indices of the {n} tokens")
     return top, np.setdiff1d(np.arange(n), top), tokens_to_break(len(top), beta)

@@ -95,15 +95,16 @@ def breaking_divergence(w, k: int, beta, order: float, direction="clean_to_attac
     """
     s = _scale(order, direction)
     w, shape = images(w, k)
-    a, b = contested(w, k, beta)
+    a, b, rest = contested(w, k, beta)
     if a is None:
         return np.full(shape, np.inf)[()]
     if np.isinf(order):  # limits of order * Lambda; q >= exp(-D) w, or q <= exp(D) w, on the contested tokens
         forward = direction == "clean_to_attacked"
         gap = np.maximum(a.max(1, keepdims=True) - b, 0) if forward else np.maximum(a - b.min(1, keepdims=True), 0)
         with np.errstate(divide="ignore"):
-            return (np.log1p(gap.sum(1)) if forward else -np.log1p(-np.minimum(gap.sum(1), 1))).reshape(shape)[()]
-    return (order * breaking_rate(np.full(len(w), s), a, b)).reshape(shape)[()]
+            kept = rest + b.sum(1) + np.minimum(a, b.min(1, keepdims=True)).sum(1)  # 1 - the gaps, as a positive sum
+            return (np.log1p(gap.sum(1)) if forward else _log(kept, -gap.sum(1)) * -1).reshape(shape)[()]
+    return (order * breaking_rate(np.full(len(w), s), a, b, rest)).reshape(shape)[()]
 
 
 def pooled_divergence(w, k: int, beta, order: float, direction="clean_to_attacked"):
@@ -116,7 +117,7 @@ def pooled_divergence(w, k: int, beta, order: float, direction="clean_to_attacke
     if _scale(order, direction) and not 1 < order < np.inf:
         raise ValueError(f"order={order}, the pooled form wants one in (1, inf); use breaking_divergence")
     w, shape = images(w, k)
-    a, b = contested(w, k, beta)
+    a, b, _ = contested(w, k, beta)
     if a is None:
         return np.full(shape, np.inf)[()]
     return (order * pooled_rate(np.full(len(w), _scale(order, direction)), a, b)).reshape(shape)[()]
@@ -133,43 +134,55 @@ def images(w, k):
 
 
 def contested(w, k, beta):
-    """The k0 least of the top-k (B, k0) and the k0 largest outside (B, k0), decreasing; (None, None) if none can go."""
+    """Of each row: the k0 least of the top-k (B, k0), the k0 largest outside (B, k0), and the mass of all other tokens
+    (B,); three times None where no k0 tokens can go."""
     k0 = tokens_to_break(k, beta)
     if k0 > min(k, w.shape[1] - k):
-        return None, None
+        return None, None, None
     ordered = -np.sort(-w, axis=1)
-    return ordered[:, k - k0:k], ordered[:, k:k + k0]
+    return ordered[:, k - k0:k], ordered[:, k:k + k0], ordered[:, :k - k0].sum(1) + ordered[:, k + k0:].sum(1)
 
 
-def breaking_rate(s, a, b):
+def breaking_rate(s, a, b, rest=None):
     """Lambda(s; a, b): the least K_s from which tokens `a` need not stay above tokens `b` (THEORY Thm 1).
 
     s       (B,) any real; K_s is D_order(w || q) / order at s = order and D_order(q || w) / order at s = 1 - order
     a, b    (B, k0) attention of the contested tokens inside and outside the top set, in any order, or bounds of it
+    rest    (B,) mass of the other tokens; None, for bounds, takes what a and b leave of 1
     returns (B,) in [0, inf], non-decreasing in a, non-increasing in b
 
     With psi(w) = (w^s - 1) / s, a strictly increasing scale, the common level tau solves
     sum_a (psi(a) - psi(tau))_+ = sum_b (psi(tau) - psi(b))_+, whose two sides are piecewise linear in psi(tau).
     """
+    high, low = a.max(1, keepdims=True), b.min(1, keepdims=True)  # tau lies between: beyond them nothing is pooled
+    within = np.concatenate([np.maximum(a, low), np.minimum(b, high)], axis=1)  # (B, 2 k0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        s, both = s[:, None], np.log(np.concatenate([a, b], axis=1))  # (B, 2 k0), -inf for 0
-        ref = np.where(s[:, 0] >= 0, both.max(1), both.min(1))[:, None]  # then no power exceeds 1
+        s, logs = s[:, None], np.log(within)  # -inf for 0
+        ref = np.log(np.where((s >= 0) | (low == 0), high, low))  # pooled itself, and no power exceeds 1
         ref = np.where(np.isfinite(ref), ref, 0.0)
-        psi = np.where(s == 0, both - ref, np.expm1(s * (both - ref)) / np.where(s == 0, 1, s))
+        psi = np.where(s == 0, logs - ref, np.expm1(s * (logs - ref)) / np.where(s == 0, 1, s))
         psi_a, psi_b = psi[:, :a.shape[1]], psi[:, a.shape[1]:]
         level = psi[:, :, None]  # tau tried at each token: (B, 2 k0, 1)
         short = np.maximum(psi_a[:, None] - level, 0).sum(2) - np.maximum(level - psi_b[:, None], 0).sum(2)
-        inside = np.arange(psi.shape[1]) < a.shape[1]
-        pooled = np.where(inside, short < 0, short > 0)  # (B, 2 k0): a above tau, b below it
+        pooled = np.where(np.arange(psi.shape[1]) < a.shape[1], short < 0, short > 0)  # a above tau, b below it
         count = np.maximum(pooled.sum(1, keepdims=True), 1)
         mean = np.where(pooled, psi, 0).sum(1, keepdims=True) / count  # psi(tau)
         log_tau = ref + np.where(s == 0, mean, np.log1p(s * mean) / np.where(s == 0, 1, s))
-        terms = np.where(pooled, _curvature(s, both - log_tau), 0).sum(1)
-        rate = np.exp(log_tau[:, 0]) * terms  # (E_s) / (s - 1)
-        value = np.where(s[:, 0] == 1, rate, np.log1p((s[:, 0] - 1) * rate) / np.where(s[:, 0] == 1, 1, s[:, 0] - 1))
-        gone = -np.log1p(-np.minimum(a.sum(1), 1)) / (1 - s[:, 0])  # where some b is 0, all of a must go
-        value = np.where((s[:, 0] <= 0) & (b.min(1) == 0), gone, value)
-    return np.where(a.max(1) <= b.min(1), 0.0, np.maximum(value, 0))
+        tau, away = np.exp(log_tau[:, 0]), s[:, 0] - 1
+        rate = tau * np.where(pooled, _curvature(s, logs - log_tau), 0).sum(1)  # E_s / (s - 1)
+        unpooled = np.where(pooled, 0, np.concatenate([a, b], axis=1)).sum(1)
+        others = np.maximum(1 + away * rate - count[:, 0] * tau, 0) if rest is None else rest + unpooled
+        total = others + count[:, 0] * tau  # 1 + E_s, as a sum of positive terms
+        value = np.where(away == 0, rate, _log(total, away * rate) / np.where(away == 0, 1, away))
+        gone = np.log(b.sum(1) + rest) if rest is not None else np.log1p(-np.minimum(a.sum(1), 1))
+        value = np.where((s[:, 0] <= 0) & (low[:, 0] == 0), gone / away, value)  # where some b is 0, all of a must go
+    return np.where(high[:, 0] <= low[:, 0], 0.0, np.maximum(value, 0))
+
+
+def _log(total, growth):
+    """log(1 + growth), by `total`, the same as a sum of positive terms, where the growth is near -1."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(growth > -0.5, np.log1p(np.maximum(growth, -0.5)), np.log(total))
 
 
 def pooled_rate(s, a, b):
@@ -178,7 +191,8 @@ def pooled_rate(s, a, b):
     with np.errstate(divide="ignore", invalid="ignore"):
         level = np.exp((logsumexp(s[:, None] * np.log(pool), axis=1) - np.log(pool.shape[1])) / s)  # their power mean
         growth = (level[:, None] - pool).sum(1)
-        return np.maximum(np.log1p(np.maximum(growth, -1)) / (s - 1), 0)
+        rate = np.maximum(np.log1p(np.maximum(growth, -1)) / (s - 1), 0)
+    return np.where(pool.max(1) == pool.min(1), 0.0, rate)  # a tie, without the rounding of its mean
 
 
 def _curvature(s, x):

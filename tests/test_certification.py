@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from oracles import dds_loop, images, tiny_denoiser, tiny_vit
+from oracles import dds_loop, images, tiny_vit
 from oracles_theory import cdf_certified, last_certified, least_loss, subsets, upper_curve
 from scipy import stats
 from scipy.optimize import brentq
@@ -264,6 +264,10 @@ def dds(vit):
     return DDS(vit, None, sigma=0.02, n_samples=9, seed=3, batch_size=16)
 
 
+def clamp(x_noisy, sigma):
+    return x_noisy.clamp(0, 1)  # a denoiser of a kind
+
+
 def radii(*args, **options):
     return certify(*args, **options)["radius"].tolist()
 
@@ -273,11 +277,10 @@ def add_method(monkeypatch, function, class_specific=False):
 
 
 def test_certify_is_the_loop_over_images_and_draws(vit, x):
-    den = tiny_denoiser(torch.float64)
-    pilots, draws = (next(dds_loop(vit, den, x[:2], IDS[:2], 0.05, range(n), 3, purpose)).flatten(2).numpy()
+    pilots, draws = (next(dds_loop(vit, clamp, x[:2], IDS[:2], 0.05, range(n), 3, purpose)).flatten(2).numpy()
                      for purpose, n in (("dds", 9), ("certify", 60)))  # fmt: skip
     betas = [1, "0.39", 0.2]
-    frame = certify(DDS(vit, den, 0.05, 9, seed=3, batch_size=16), x[:2], 5, betas, 60, 0.3, IDS[:2],
+    frame = certify(DDS(vit, clamp, 0.05, 9, seed=3, batch_size=16), x[:2], 5, betas, 60, 0.3, IDS[:2],
                     certificate=list(CERTIFICATES))  # fmt: skip
     want = [(i, c, kept / 5, 0.05 * rho if rho > 0 else ABSTAIN)
             for i, pilot, draw in zip(IDS[:2], pilots, draws, strict=True) for c in CERTIFICATES
@@ -293,7 +296,7 @@ def test_certify_is_the_loop_over_images_and_draws(vit, x):
 
 
 def test_a_row_does_not_depend_on_company_order_or_batch_size(vit, dds, x):
-    options = {"k": 5, "beta": "0.4", "n_samples": 50, "failure_prob": 0.2, "certificate": ["votes", "sharp"]}
+    options = {"k": 5, "beta": "0.4", "n_samples": 50, "failure_prob": 0.2, "certificate": ["votes", "clipped"]}
     frame = certify(dds, x, ids=IDS, **options)
     assert (frame["radius"] > 0).any() and frame["smoothing"].eq("noise").all()
     for i, image_id in enumerate(IDS):
@@ -353,8 +356,8 @@ def test_the_radius_is_in_pixel_units_and_nearly_the_distance_at_which_the_set_b
 
     add_method(monkeypatch, second_place)
     grey = torch.full((1, 3, 32, 32), 0.5, dtype=torch.float64)
-    (radius,) = radii(DDS(vit, None, sigma, 16), grey, 2, 1, 1000, 1e-2, method="toy")
-    assert 0.8 * 0.6 * sigma < radius < 0.6 * sigma  # 0.6 sigma u away tokens 1 and 2 are equally often in the top 2
+    (radius,) = radii(DDS(vit, None, sigma, 16), grey, 2, 1, 800, 1e-2, method="toy")
+    assert 0.7 * 0.6 * sigma < radius < 0.6 * sigma  # 0.6 sigma u away tokens 1 and 2 are equally often in the top 2
 
 
 def test_a_set_that_cannot_break_has_an_infinite_radius(dds, x):

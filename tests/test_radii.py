@@ -140,6 +140,12 @@ def test_coordinate_by_hand():
     assert certified_radius(w, 2, 1, sigma) == pytest.approx(sigma * wanted[1] / 2, abs=1e-9)  # k0 = 1: it is sharp
 
 
+def test_coordinate_with_a_known_range():
+    # Z_i <= 0.4 almost surely: Z_i / 0.4 is a test, so the same certificate holds with w / 0.4 (THEORY 2.4)
+    wanted = (ndtri(0.3 / 0.4) - ndtri(0.1 / 0.4)) / 2
+    assert coordinate_rho([0.3, 0.25], [0.2, 0.1], high=0.4) == pytest.approx(wanted, abs=1e-9)
+
+
 # Counterexamples of THEORY 1.6, with exact integrals ------------------------------------------------------------------
 # w, k, beta, order, direction, tokens by interval of g; recalled, correct and sharp radius; rho and w' there
 COUNTEREXAMPLES = {
