@@ -115,5 +115,5 @@ def plot_radius_by_draws(df) -> plt.Figure:
         ax.set(xlabel="overlap to keep", title=name)
         ax.invert_xaxis()
     axes[0, 0].set_ylabel("median certified l2 radius")
-    axes[0, 0].legend(frameon=False, fontsize="small", loc="upper left")
+    axes[0, -1].legend(frameon=False, fontsize="small", loc="upper right")
     return fig
