@@ -21,12 +21,13 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
             certificate="votes"):
     """Radius around each image within which a share `beta` of its shown top-k tokens stays in the top-k.
 
-    The shown set is the top-k of the map that `dds` itself gives, from its own dds.n_samples draws: the pilot. The
-    n_samples draws that bound come from streams of their own ("certify"), so that the choice of the set costs nothing.
+    The shown set is the top-k of the certificate's own map over the draws that `dds` itself makes, the pilot: for
+    "sharp" and "renyi" of `dds(x, ids).heatmap`, for "votes" of the same with aggregate="votes". The n_samples draws
+    that bound come from streams of their own ("certify"), so that the choice of the set costs nothing.
 
     x             (B, 3, H, W) in [0, 1]
     beta          overlap to keep, or a list: one failure_prob covers the list, since the bounds cover all tokens
-    n_samples     draws that bound, an image; dds.n_samples more are the pilot
+    n_samples     draws that bound, an image, fixed beforehand: raising it after a look voids failure_prob
     failure_prob  probability, over the draws, that an image's radius is wrong: per image and per certificate
     target        (B,) class explained, for class-specific methods: a constant, chosen without looking at x
     certificate   one of CERTIFICATES or a list of them on the same draws. Each speaks of its own map:
@@ -38,7 +39,9 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
                   certificate, k, overlap (the share kept, >= beta), failure_prob, n_pilot, n_samples and radius
                   (l2, in [0, 1] pixel units; every smaller one is certified; ABSTAIN = -1 where none is)
 
-    The guarantee is on the expected map at every image within the radius, not on an average over frozen seeds.
+    The guarantee is on the expected map at every image within the radius, with this image's c, and not on an average
+    over frozen seeds. To pick the best of several certificates, or speak of all images at once, divide failure_prob.
+    As all randomised smoothing it takes float arithmetic for exact.
     Raises ValueError for bad images, k, beta, n_samples, failure_prob, names, sigma = 0, or a missing target.
     Source: ours (THEORY Thms 3, 5, 6), in the line of Cohen et al. 2019. Taught in notebook 03.
     """
@@ -46,7 +49,9 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
 
     ids, target = dds._check(x, ids, [method], target)
     names = [certificate] if isinstance(certificate, str) else list(certificate)
-    betas = list(beta) if isinstance(beta, list | tuple) else [beta]
+    betas = list(beta) if isinstance(beta, list | tuple | np.ndarray) else [beta]
+    if not names or not betas:
+        raise ValueError(f"certificate={certificate}, beta={beta}: an empty list asks for nothing; give one at least")
     for name in names:
         check_choice(name, CERTIFICATES, "certificate")
     check_k(k, int(np.prod(dds.vit.grid)))
