@@ -7,7 +7,10 @@ from torch import nn
 
 
 class AttentionMaps(list):
-    """The maps (B, heads, N, N) of each block in the last forward pass, first block first; rows sum to 1."""
+    """The maps (B, heads, N, N) of each block in the last forward pass, first block first; rows sum to 1.
+
+    Of a Swin transformer the blocks of the last stage, whose maps are (B * windows, heads, n, n), n tokens a window.
+    """
 
     def __init__(self, depth: int):
         super().__init__()
@@ -30,7 +33,7 @@ class AttentionMaps(list):
 def capture_attention(vit: nn.Module):
     """Context in which each forward pass of `vit` leaves the attention of its blocks in the list that is yielded.
 
-    vit      a ViT of `load_vit`, or a timm vision transformer
+    vit      a ViT of `load_vit`, or a timm vision transformer (plain, or Swin: then its last stage)
     yields   AttentionMaps: attn[l] is (B, heads, N, N), attn.stack() is (B, L, heads, N, N)
 
     Each forward pass replaces the maps of the one before. Inside, blocks run unfused, since the fused kernel never
@@ -38,7 +41,7 @@ def capture_attention(vit: nn.Module):
     flags are as they were.
     Raises ValueError if the model has no such blocks, RuntimeError if what was captured is not attention.
     """
-    layers = _attention_layers(vit)
+    layers = [block.attn for block in attention_blocks(vit)]
     maps = AttentionMaps(len(layers))
     flags = [layer.fused_attn for layer in layers]
     handles = [layers[0].register_forward_pre_hook(lambda *_: maps.clear())]
@@ -54,13 +57,16 @@ def capture_attention(vit: nn.Module):
             layer.fused_attn = flag
 
 
-def _attention_layers(vit: nn.Module) -> list[nn.Module]:
+def attention_blocks(vit: nn.Module) -> list[nn.Module]:
+    """The blocks whose attention is captured; ValueError if the model has none."""
     backbone = getattr(vit, "backbone", vit)
-    layers = [getattr(block, "attn", None) for block in getattr(backbone, "blocks", [])]
+    stages = getattr(backbone, "layers", None)
+    blocks = list(getattr(stages[-1] if isinstance(stages, nn.Sequential) else backbone, "blocks", []))
+    layers = [getattr(block, "attn", None) for block in blocks]
     if not layers or not all(hasattr(layer, "fused_attn") and hasattr(layer, "attn_drop") for layer in layers):
         name = type(backbone).__name__
-        raise ValueError(f"{name} has no blocks whose attention we can capture; choose a timm ViT or DeiT")
-    return layers
+        raise ValueError(f"{name} has no blocks whose attention we can capture; choose a timm ViT, DeiT or Swin")
+    return blocks
 
 
 def _checked(weights: torch.Tensor) -> torch.Tensor:

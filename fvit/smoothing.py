@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fvit import rng
 from fvit.checks import check_choice, check_ids, check_images, check_k, check_shape
-from fvit.explanations import METHODS, explain_pass, forward_pass, top_k
+from fvit.explanations import METHODS, check_method, explain_pass, forward_pass, top_k
 
 COLUMNS = ("run_id profile dataset image_id model method smoothing sigma n_samples attack eps norm metric value"
            " ci_low ci_high").split()  # of every results table (STYLE 7)
@@ -97,7 +97,7 @@ class DDS:
             raise ValueError(f"sigma={sigma:g} lies outside the denoiser's schedule; is it meant for x in [0, 1]?")
 
     @torch.no_grad()
-    def __call__(self, x, ids=None, method="raw_attention", target=None, keep_samples=False, k=None):
+    def __call__(self, x, ids=None, method="raw_attention", target=None, keep_samples=False, k=None, **options):
         """Smoothed map and prediction of each image, from the streams "dds" and without gradients.
 
         x             (B, 3, H, W) in [0, 1]
@@ -105,53 +105,56 @@ class DDS:
         target        (B,) class explained; None takes the argmax of the smoothed prediction, for all draws
         keep_samples  keep each draw's map; memory then grows with n_samples, otherwise it does not
         k             size of the top set, for aggregate="votes"; ties go to the lowest index
+        options       start_layer, rules: of the method; each method of a list must have them. `rows` do not name them
         returns       DDSOutput, or a dict name -> DDSOutput for a list
 
-        Raises ValueError for bad images, ids, target or k and for an unknown method, before any network runs.
+        Raises ValueError for bad images, ids, target or k and for an unknown method or option, before any network runs.
         Note: a clean and an attacked image with one id meet the same noise; another seed gives them fresh draws.
         """
         names = [method] if isinstance(method, str) else list(method)
-        ids, target = self._check(x, ids, names, target)
+        ids, target = self._check(x, ids, names, target, options)
         if self.aggregate == "votes" and k is None:
             raise ValueError('aggregate="votes" needs k, the size of the top set')
         k = None if k is None else check_k(k, math.prod(self.vit.grid))
         first = [m for m in names if target is not None or not METHODS[m].class_specific]
-        probs, found = self._average(x, ids, first, target, keep_samples, k)
+        probs, found = self._average(x, ids, first, target, keep_samples, k, options)
         target = probs[0].argmax(1) if target is None else target
         later = [m for m in names if m not in first]  # the class is known now: the same draws again
-        found |= self._average(x, ids, later, target, keep_samples, k)[1] if later else {}
+        found |= self._average(x, ids, later, target, keep_samples, k, options)[1] if later else {}
         kind = ("none", "noise", "denoise", "dds")[2 * self.denoises + (self.sigma > 0)]
         shared = {"model": str(getattr(self.vit, "name", "")), "smoothing": kind, "sigma": self.sigma,
                   "n_samples": self.n_samples}
         out = {m: DDSOutput(*found[m][:2], *probs, target, ids, found[m][2], shared | {"method": m}) for m in names}
         return out[method] if isinstance(method, str) else out
 
-    def maps(self, x, *, ids=None, method="raw_attention", target=None, purpose="dds", draws=None):
+    def maps(self, x, *, ids=None, method="raw_attention", target=None, purpose="dds", draws=None, **options):
         """Maps (B, n, h, w) and class probabilities (B, n, C) of each draw, differentiable in x: the path of attacks.
 
+        Maps of methods that METHODS calls not differentiable are detached; the probabilities are not.
         draws defaults to range(n_samples); method=None leaves out the maps; a class-specific method needs a target.
         Activations are kept for one batch_size at most: beyond it they are computed again in the backward pass.
         """
         names = [] if method is None else [method]
-        ids, target = self._check(x, ids, names, target)
+        ids, target = self._check(x, ids, names, target, options)
         if names and METHODS[method].class_specific and target is None:
             raise ValueError(f"method {method!r} explains a class: give target (B,), one class for all draws")
         draws = list(range(self.n_samples) if draws is None else draws)
         _check_count(len(draws), "number of draws")
         shown = draws[:1] if self.sigma == 0 else draws
         recompute = len(x) * len(shown) > self.batch_size and x.requires_grad
-        steps = [self._step(x, chunk, names, target, purpose, recompute) for chunk in self._chunks(ids, shown)]
+        chunks = self._chunks(ids, shown)
+        steps = [self._step(x, chunk, names, target, purpose, options, recompute) for chunk in chunks]
         each = [torch.cat(parts).unflatten(0, (len(x), len(shown))) for parts in zip(*steps, strict=True)]
         probs, *maps = [v.expand(-1, len(draws), *v.shape[2:]) for v in each]
         return (maps[0] if maps else None), probs
 
-    def _average(self, x, ids, names, target, keep, k):
+    def _average(self, x, ids, names, target, keep, k, options):
         """(mean, se) of the prediction, then for each name (mean, se, samples) of its maps."""
         draws = range(1 if self.sigma == 0 else self.n_samples)
         moments = [_Moments(len(x)) for _ in [None, *names]]
         kept = [torch.empty(len(x), len(draws), *self.vit.grid).to(x) if keep else None for _ in names]
         for chunk in self._chunks(ids, draws):
-            probs, *maps = self._step(x, chunk, names, target, "dds")
+            probs, *maps = self._step(x, chunk, names, target, "dds", options)
             maps = [_in_top(heat, k) for heat in maps] if self.aggregate == "votes" else maps
             for moment, values in zip(moments, [probs, *maps], strict=True):
                 moment.add(chunk[0], values)
@@ -169,7 +172,7 @@ class DDS:
             pairs = [divmod(p, n) for p in range(start, min(start + self.batch_size, len(ids) * n))]
             yield [i for i, _ in pairs], [ids[i] for i, _ in pairs], [draws[j] for _, j in pairs]
 
-    def _step(self, x, chunk, names, target, purpose, recompute=False):
+    def _step(self, x, chunk, names, target, purpose, options, recompute=False):
         """Class probabilities (P, C), then one map (P, h, w) for each name, of the P pairs in `chunk`."""
         rows, ids, draws = chunk
 
@@ -180,22 +183,21 @@ class DDS:
             if not names:
                 return (self.vit(x_hat).softmax(1),)
             classes = None if target is None else target[rows]
-            own_gradients = any(METHODS[name].class_specific for name in names)
-            with torch.set_grad_enabled(torch.is_grad_enabled() or own_gradients):
-                record = forward_pass(self.vit, x_hat)  # one pass for all methods
-                return record.logits.softmax(1), *(explain_pass(record, name, classes) for name in names)
+            record = forward_pass(self.vit, x_hat, names)  # one pass for all methods
+            maps = (explain_pass(record, name, classes, **options) for name in names)
+            return record.logits.softmax(1), *maps
 
         if not recompute:
             return run(x[rows])
         return checkpoint(run, x[rows], use_reentrant=False, preserve_rng_state=False, early_stop=False)
 
-    def _check(self, x, ids, names, target):
+    def _check(self, x, ids, names, target, options=None):
         ids = check_ids(ids, len(check_images(x)))
         size = tuple(getattr(self.vit, "image_size", x.shape[-2:]))
         if tuple(x.shape[-2:]) != size:
             raise ValueError(f"x has images of {tuple(x.shape[-2:])} pixels, the ViT wants {size}; resize them first")
         for name in names:
-            check_choice(name, METHODS, "method")
+            check_method(name, self.vit, **(options or {}))
         if target is not None:
             target = torch.as_tensor(target, device=x.device)
             if target.is_floating_point() or target.shape not in ((), x.shape[:1]):

@@ -16,6 +16,8 @@ class ViT(nn.Module):
     """A timm vision transformer behind its normalisation: images (B, 3, H, W) in [0, 1] -> logits (B, num_classes).
 
     .backbone  the timm module      .grid  (h, w) patches      .num_prefix_tokens  tokens before the patches (CLS, ...)
+    .readers   slice of the tokens whose output the head reads: the class token, with that of distillation, or patches
+    .windowed  True for a Swin transformer: attention within windows, and .grid is that of the last stage
 
     In evaluation mode with frozen parameters; gradients reach the image only. `vit.double()` computes in float64.
     Note: attacks and noise live in [0, 1] because the normalisation sits inside (PITFALLS T5).
@@ -29,10 +31,13 @@ class ViT(nn.Module):
         self.register_buffer("mean", _channels(mean, "mean").to(weight), persistent=False)  # (1, 3, 1, 1)
         self.register_buffer("std", _channels(std, "std").to(weight), persistent=False)
         self.name = name or type(backbone).__name__
-        self.grid = tuple(backbone.patch_embed.grid_size)
+        self.windowed = _is_swin(backbone)
+        last = backbone.layers[-1].blocks[-1] if self.windowed else None
+        self.grid = tuple(last.input_resolution if self.windowed else backbone.patch_embed.grid_size)
         self.image_size = tuple(backbone.patch_embed.img_size)
         self.num_classes = backbone.num_classes
-        self.num_prefix_tokens = backbone.num_prefix_tokens
+        self.num_prefix_tokens = getattr(backbone, "num_prefix_tokens", 0)
+        self.readers = _readers(backbone)
         self.eval().requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -74,6 +79,8 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
         raise ValueError(
             f"{name} states no mean and std; give both: load_vit(..., mean=(.5, .5, .5), std=(.5, .5, .5))"
         )
+    _check_layout(backbone)
+    _check_class_token(backbone)
     return ViT(backbone, mean, std, name=name)
 
 
@@ -133,10 +140,35 @@ def _check_name(name: str) -> None:
         check_choice(name, timm.list_models(f"{arch}.*", pretrained=True), "weights")
 
 
+def _is_swin(backbone: nn.Module) -> bool:
+    stages = getattr(backbone, "layers", None)
+    return isinstance(stages, nn.Sequential) and hasattr(getattr(stages[-1], "blocks", [None])[-1], "window_size")
+
+
+def _readers(backbone: nn.Module) -> slice:
+    """The tokens whose output the head reads; ours to define where the class token is not the only one."""
+    if hasattr(backbone, "head_dist"):
+        return slice(0, 2)  # timm averages the heads of the class and of the distillation token
+    if getattr(backbone, "global_pool", "") == "token":
+        return slice(0, 1)
+    whole = getattr(backbone, "pool_include_prefix", False)
+    return slice(0 if whole else getattr(backbone, "num_prefix_tokens", 0), None)
+
+
 def _check_layout(backbone: nn.Module) -> None:
-    """ValueError unless `backbone` has blocks with attention over a class token and one grid of patches."""
+    """ValueError unless `backbone` has blocks with attention over one grid of patches, or stages as Swin has."""
+    plain = hasattr(backbone, "blocks") and getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
+    if not plain and not _is_swin(backbone):
+        raise ValueError(
+            f"{type(backbone).__name__} is no plain vision transformer (blocks over one patch grid); "
+            "choose a timm ViT or DeiT"
+        )
+
+
+def _check_class_token(backbone: nn.Module) -> None:
+    """ValueError unless `backbone` is a plain ViT with a class token; `ViT` itself also wraps the other layouts."""
     name = type(backbone).__name__
-    if not hasattr(backbone, "blocks") or getattr(getattr(backbone, "patch_embed", None), "grid_size", None) is None:
+    if _is_swin(backbone):
         raise ValueError(
             f"{name} is no plain vision transformer (blocks over one patch grid); choose a timm ViT or DeiT"
         )

@@ -157,10 +157,17 @@ def test_other_layouts_of_prefix_tokens(name, changes, n_tokens):
     assert n_tokens == vit.num_prefix_tokens + vit.grid[0] * vit.grid[1]
 
 
-@pytest.mark.parametrize("kind", ["linear", "swin"])
-def test_models_without_blocks_of_attention(kind):
-    swin = dict(img_size=32, window_size=4, embed_dim=12, depths=(1,), num_heads=(3,))
-    model = nn.Linear(2, 2) if kind == "linear" else timm.models.SwinTransformer(**swin)
+def test_swin_gives_the_windows_of_its_last_stage():
+    sizes = dict(img_size=32, window_size=2, embed_dim=12, depths=(1, 3), num_heads=(3, 3), num_classes=4)
+    model = timm.models.SwinTransformer(**sizes).eval()
+    with capture_attention(model) as attn:
+        model(torch.rand(2, 3, 32, 32))
+    assert attn.stack().shape == (2 * 4, 3, 3, 4, 4)  # 4 x 4 tokens in four windows
+    assert (attn.stack().sum(-1) - 1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("model", [nn.Linear(2, 2), timm.models.ResNet(timm.models.resnet.BasicBlock, (1, 1, 1, 1))])
+def test_models_without_blocks_of_attention(model):
     with pytest.raises(ValueError, match="has no blocks whose attention we can capture; choose a timm ViT"):
         with capture_attention(model):
             pass

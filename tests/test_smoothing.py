@@ -14,7 +14,7 @@ from oracles import class_token_attention, dds_loop, images, tiny_denoiser, tiny
 from torch.nn.functional import avg_pool2d
 
 from fvit import smoothing
-from fvit.explanations import METHODS, Method, explain
+from fvit.explanations import METHODS, Method, explain, explain_with_logits
 from fvit.smoothing import DDS, add_noise
 
 IDS = ["a", "b", "c"]
@@ -172,7 +172,7 @@ def test_sigma_zero_with_identity_is_the_plain_explanation_to_the_bit(vit, x, me
 
 def test_at_sigma_zero_the_denoiser_is_used_only_where_it_has_a_level(vit, den, x):
     assert not den.has_level(0)
-    assert torch.equal(DDS(vit, den, 0.0)(x).heatmap, explain(vit, x))
+    assert torch.equal(DDS(vit, den, 0.0)(x).heatmap, explain(vit, x, "raw_attention"))
 
     class WithLevel:
         def has_level(self, sigma):
@@ -182,10 +182,11 @@ def test_at_sigma_zero_the_denoiser_is_used_only_where_it_has_a_level(vit, den, 
             assert sigma == 0
             return 1 - x_noisy
 
-    assert torch.equal(DDS(vit, WithLevel(), 0.0)(x).heatmap, explain(vit, 1 - x))
+    assert torch.equal(DDS(vit, WithLevel(), 0.0)(x).heatmap, explain(vit, 1 - x, "raw_attention"))
     sizes = []
     out = DDS(vit, lambda x, sigma: sizes.append(len(x)) or 1 - x, 0.0, n_samples=16)(x)
-    assert torch.equal(out.heatmap, explain(vit, 1 - x)) and sizes == [3]  # equal draws are not computed twice
+    assert torch.equal(out.heatmap, explain(vit, 1 - x, "raw_attention"))
+    assert sizes == [3]  # equal draws are not computed twice
 
 
 def test_a_sigma_outside_the_schedule_is_refused_at_once(vit, den):
@@ -302,6 +303,50 @@ def test_one_class_for_all_draws_the_argmax_of_the_smoothed_prediction(monkeypat
     seen.clear()
     given = DDS(vit, None, 0.5, n_samples=2)(x, IDS, method="toy", target=torch.tensor([4, 0, 1]))
     assert seen == [4, 4, 0, 0, 1, 1] and given.target.tolist() == [4, 0, 1]
+
+
+def test_class_specific_methods_share_the_draws_and_take_their_options(vit, x):
+    x, vit = x.double(), tiny_vit(torch.float64)
+    names, settings = ["vta", "lrp", "raw_attention"], dict(target=torch.tensor([1, 2, 0]), keep_samples=True)
+    dds = DDS(vit, None, 0.1, n_samples=3, batch_size=4)
+    shared = dds(x, IDS, names, **settings)
+    for i in range(3):
+        for draw in range(3):
+            noisy = add_noise(x[i : i + 1], 0.1, 0, "dds", [IDS[i]], draw)
+            for name in names:
+                alone = explain_with_logits(vit, noisy, name, settings["target"][i])[0][0]
+                torch.testing.assert_close(shared[name].samples[i, draw], alone, rtol=0, atol=1e-9)
+    out = dds(x, IDS, "vta", rules="orig", start_layer=0, **settings)
+    at = add_noise(x[:1], 0.1, 0, "dds", IDS[:1], 0)
+    alone = explain_with_logits(vit, at, "vta", 1, rules="orig", start_layer=0)[0][0]
+    torch.testing.assert_close(out.samples[0, 0], alone, rtol=0, atol=1e-9)
+    assert not torch.allclose(out.heatmap, shared["vta"].heatmap, atol=1e-4)
+
+
+@pytest.mark.parametrize(("method", "options", "message"), [
+    ("vta", {"start": 0}, "unknown option of vta 'start'"),
+    ("vta", {"start_layer": 3}, "start_layer=3 with 3 blocks"),
+    (["vta", "rollout"], {"rules": "orig"}, "unknown option of rollout 'rules'"),
+    ("lrp", {"rules": "our"}, "unknown rules 'our'"),
+    ("lrp", {"start_layer": 1}, "wanted 0"),
+])
+def test_options_are_checked_before_any_network_runs(vit, x, method, options, message):
+    def never(x_noisy, sigma):
+        raise AssertionError("ran")
+
+    with pytest.raises(ValueError, match=message):
+        DDS(vit, never, 0.1)(x, method=method, **options)
+
+
+@pytest.mark.parametrize("batch_size", [64, 4])
+def test_under_attack_a_class_specific_map_is_detached_and_the_prediction_is_not(vit, x, batch_size):
+    y = x.clone().requires_grad_()
+    dds = DDS(vit, None, 0.1, n_samples=4, batch_size=batch_size)
+    maps, probs = dds.maps(y, method="vta", target=torch.tensor([0, 1, 2]))
+    (grad,) = torch.autograd.grad(probs[:, :, 0].sum(), y)
+    expected = dds.maps(y, method=None)[1]
+    assert not maps.requires_grad and maps.isfinite().all()
+    torch.testing.assert_close(grad, torch.autograd.grad(expected[:, :, 0].sum(), y)[0], rtol=1e-3, atol=1e-6)
 
 
 # precision -----------------------------------------------------------------------------------------------------------
@@ -498,4 +543,4 @@ def test_gradients_do_not_depend_on_batches_and_keep_one_batch_of_activations():
 
 def test_the_oracle_sees_the_attention_that_explain_sees():
     vit, x = tiny_vit(torch.float64), images(2)
-    torch.testing.assert_close(class_token_attention(vit, x), explain(vit, x), rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(class_token_attention(vit, x), explain(vit, x, "raw_attention"), rtol=1e-10, atol=1e-14)
