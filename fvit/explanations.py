@@ -127,7 +127,7 @@ def lrp(record: Pass, target, rules: str = "orig", start_layer: int = 0) -> torc
 
     Sources: Bach et al. 2015; Chefer et al. 2021. BASELINES 1.8, rules in 2.
     Note: small denominators amplify rounding. On the shipped ViT float32 maps differ from float64 ones by 0.4 % in the
-    median and by 20 % at worst (of 24 images); `vit.double()` where that matters.
+    median of 24 images, and for single images by as much as the map itself; `vit.double()` where that matters.
     """
     return record.relevance(target, rules).pixels()
 
