@@ -197,6 +197,11 @@ def test_the_lock_of_a_killed_run_stops_nobody(bench):
     assert left.read_text() == ""
 
 
+def heed_interrupts():
+    """A shell's background jobs ignore SIGINT, and so do their children, this test's process among them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_an_interrupted_run_leaves_no_half_written_file(bench):
     shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
     code = ("import sys; from pathlib import Path; from fvit import cli, paths\n"
@@ -204,7 +209,7 @@ def test_an_interrupted_run_leaves_no_half_written_file(bench):
     temporary = bench / "tmp"
     temporary.mkdir()
     process = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True,
-                               env=os.environ | {"TMPDIR": str(temporary)})
+                               env=os.environ | {"TMPDIR": str(temporary)}, preexec_fn=heed_interrupts)
     while not (bench / "out" / "begun").exists():  # the endless cell has started
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
@@ -228,10 +233,14 @@ def test_an_interrupt_is_one_even_where_papermill_answers_it_with_an_error(bench
 
     handler = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(runner.papermill, "execute_notebook", execute)
-    assert cli.main(["run", "00"]) == 1
-    assert "interrupted" in capsys.readouterr().err
-    assert files(bench / "out") == []
-    assert signal.getsignal(signal.SIGINT) == handler
+    try:
+        heed_interrupts()
+        assert cli.main(["run", "00"]) == 1
+        assert "interrupted" in capsys.readouterr().err
+        assert files(bench / "out") == []
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_a_batch_systems_stop_is_an_interrupt_too(bench, monkeypatch, capsys):
