@@ -59,8 +59,8 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     pretrained  weights from the file or the hub (default), or False for random ones
     mean, std   per channel, for images in [0, 1]; default: those stated with the model
 
-    Raises ValueError for an unknown name, a model without class token, weights that do not fit or a missing mean and
-    std; FileNotFoundError or OSError where weights are absent, truncated or cannot be downloaded.
+    Raises ValueError for an unknown name, a model that is no plain ViT or Swin, weights that do not fit or a missing mean
+    and std; FileNotFoundError or OSError where weights are absent, truncated or cannot be downloaded.
     """
     pretrained = True if pretrained is None else pretrained
     if isinstance(source, nn.Module):
@@ -79,8 +79,6 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
         raise ValueError(
             f"{name} states no mean and std; give both: load_vit(..., mean=(.5, .5, .5), std=(.5, .5, .5))"
         )
-    _check_layout(backbone)
-    _check_class_token(backbone)
     return ViT(backbone, mean, std, name=name)
 
 
@@ -163,17 +161,6 @@ def _check_layout(backbone: nn.Module) -> None:
             f"{type(backbone).__name__} is no plain vision transformer (blocks over one patch grid); "
             "choose a timm ViT or DeiT"
         )
-
-
-def _check_class_token(backbone: nn.Module) -> None:
-    """ValueError unless `backbone` is a plain ViT with a class token; `ViT` itself also wraps the other layouts."""
-    name = type(backbone).__name__
-    if _is_swin(backbone):
-        raise ValueError(
-            f"{name} is no plain vision transformer (blocks over one patch grid); choose a timm ViT or DeiT"
-        )
-    if getattr(backbone, "cls_token", None) is None:
-        raise ValueError(f"{name} has no class token, whose attention we explain; build it with class_token=True")
 
 
 def _channels(values, what: str) -> torch.Tensor:

@@ -89,16 +89,22 @@ def test_names_that_do_not_do(source, message):
 
 
 @pytest.mark.parametrize(
-    ("module", "message"),
+    "module",
     [
-        (lambda: timm.models.VisionTransformer(**SIZES, class_token=False, global_pool="avg"), "has no class token"),
-        (lambda: timm.models.SwinTransformer(img_size=32, window_size=4, embed_dim=12, depths=(1,), num_heads=(3,)),
-         "SwinTransformer is no plain vision transformer"),
+        lambda: timm.models.VisionTransformer(**SIZES, class_token=False, global_pool="avg"),
+        lambda: timm.models.SwinTransformer(img_size=32, window_size=4, embed_dim=12, depths=(1,), num_heads=(3,),
+                                            num_classes=5),
     ],
+    ids=["pooled", "swin"],
 )
-def test_layouts_that_do_not_do(module, message):
-    with pytest.raises(ValueError, match=message):
-        load_vit(module(), mean=(0.5,) * 3, std=(0.5,) * 3)
+def test_models_without_a_class_token_load(module):
+    vit = load_vit(module(), mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert vit(torch.zeros(2, 3, *vit.image_size)).shape == (2, vit.num_classes)
+
+
+def test_a_layout_that_does_not_do():
+    with pytest.raises(ValueError, match="ResNet is no plain vision transformer"):
+        load_vit(timm.create_model("resnet10t"), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def test_a_download_that_fails_says_what_to_do(monkeypatch):
