@@ -59,8 +59,8 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     pretrained  weights from the file or the hub (default), or False for random ones
     mean, std   per channel, for images in [0, 1]; default: those stated with the model
 
-    Raises ValueError for an unknown name, a model that is no plain ViT or Swin, weights that do not fit or a missing mean
-    and std; FileNotFoundError or OSError where weights are absent, truncated or cannot be downloaded.
+    Raises ValueError for an unknown name, a model that is no plain ViT or Swin, weights that do not fit, or a missing
+    mean and std; FileNotFoundError or OSError where weights are absent, truncated or cannot be downloaded.
     """
     pretrained = True if pretrained is None else pretrained
     if isinstance(source, nn.Module):
