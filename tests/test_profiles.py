@@ -15,7 +15,7 @@ def leave_no_current(monkeypatch):
 
 @pytest.mark.parametrize("name, sizes", [
     ("laptop", (16, 16, 25, 10, 4, 64, 0.25, "float32")),
-    ("study", (256, 64, 25, 40, 8, 64, 0.25, "float32")),
+    ("study", (128, 16, 25, 20, 4, 64, 0.25, "float32")),
     ("paper", (500, 64, 49, 40, 8, 32, 0.25, "bfloat16")),
 ])
 def test_sizes_are_the_agreed_ones(name, sizes):
