@@ -47,8 +47,8 @@ def run_blocks(work, n_images: int, size: int, *, name: str, settings: dict, cod
             save_rows(_conform(work(*span), run.name), path)
     missing = [path.name for path in paths if not path.exists()]
     if missing:
-        raise UnfinishedError(f"shard {shard}/{n_shards} of {name} is done; {len(missing)} of {len(paths)} blocks are to "
-                              f"come, the first {missing[0]}; run the other shards, then this again: it merges")
+        raise UnfinishedError(f"shard {shard}/{n_shards} of {name} is done; {len(missing)} of {len(paths)} blocks are "
+                              f"missing, first {missing[0]}; run the other shards, then this again: it merges them")
     return pd.concat([load_rows(path) for path in paths], ignore_index=True)
 
 
