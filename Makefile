@@ -8,11 +8,17 @@ INSTALLED := $(VENV)/.installed
 
 # No window, no hub (the models and images of laptop and study ship with the package), one hash seed, and a fixed
 # number of threads, since it changes float32 sums. `make figures FVIT_THREADS=8` where speed matters more.
+# `make test` does JOBS things at once, each with one thread, unless FVIT_THREADS is given; JOBS=1 is for little memory.
+JOBS ?= 2
+ifndef FVIT_THREADS
+FVIT_THREADS := 2
+test: FVIT_THREADS := $(if $(filter 1,$(JOBS)),2,1)
+endif
+export FVIT_THREADS
+export OMP_NUM_THREADS = $(FVIT_THREADS)
 export MPLBACKEND := agg
 export HF_HUB_OFFLINE ?= 1
 export PYTHONHASHSEED := 0
-export FVIT_THREADS ?= 2
-export OMP_NUM_THREADS := $(FVIT_THREADS)
 
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg -x -q
 
@@ -29,12 +35,10 @@ figures: $(INSTALLED)  ## run every notebook at laptop size; figures/ and result
 
 test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored outputs
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q tests
-	@for notebook in notebooks/*.ipynb notebooks/solutions/*.ipynb; do \
-	  if [ -e "$$notebook" ]; then \
-	    echo "$$notebook"; $(BIN)/python -m pytest $(NBVAL) "$$notebook" || exit 1; \
-	  fi; \
-	done
+	$(BIN)/python -m pytest -q -n $(if $(filter 1,$(JOBS)),0,$(JOBS)) tests
+	@ls -r $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb) | xargs -P $(JOBS) -n 1 sh -c '\
+	  if said=$$($(BIN)/python -m pytest $(NBVAL) "$$0" 2>&1); then echo "$$0: $$(echo "$$said" | tail -n 1)"; \
+	  else echo "$$said"; echo "$$0: FAILED"; exit 1; fi'
 
 lab: $(INSTALLED)  ## open JupyterLab on the index notebook
 	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.news_url=None \
@@ -52,6 +56,6 @@ $(INSTALLED): requirements.lock pyproject.toml
 	  + sys.version.split()[0] + "; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@

@@ -4,9 +4,10 @@ import atexit
 import os
 import shutil
 import tempfile
+from functools import partial
 
 # Set before anything imports torch or matplotlib. Nothing a test or a notebook writes may reach figures/ or results/.
-os.environ["FVIT_OUT"] = tempfile.mkdtemp(prefix="fvit-pytest-")
+os.environ["FVIT_OUT"] = tempfile.mkdtemp(prefix="fvit-pytest-")  # one each for xdist's processes
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 os.environ["PYTHONHASHSEED"] = "0"  # of the kernels; this process has its own already
@@ -20,3 +21,12 @@ SKIPPED = ("text/html", "image/svg+xml", "application/pdf", "application/vnd.jup
 def pytest_collectstart(collector):
     if hasattr(collector, "skip_compare"):  # a notebook collected by nbval, and nothing else
         collector.skip_compare += SKIPPED
+        _speak_through_files()
+
+
+def _speak_through_files():
+    """Kernels of nbval listen on sockets in FVIT_OUT: those started side by side would race for network ports."""
+    from jupyter_client.manager import KernelManager
+    from nbval import kernel
+
+    kernel.KernelManager = partial(KernelManager, transport="ipc", ip=os.path.join(os.environ["FVIT_OUT"], "kernel"))

@@ -1,5 +1,6 @@
 """Paired comparisons: closed forms, exact small cases, error rates under the null, power, and what is refused."""
 
+import gc
 import itertools
 
 import numpy as np
@@ -12,6 +13,14 @@ from fvit.intervals import mean_interval
 
 pytestmark = pytest.mark.filterwarnings("error")
 PHOTOGRAPHS = ["moon", "page", "coffee", "flower", "chelsea"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_objects_to_look_through():
+    """statsmodels collects garbage at each call, which takes half a second where other tests have loaded much."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def tidy(differences, groups, base=0.4, **columns):

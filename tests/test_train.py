@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import fvit
+from fvit import cli
 from fvit.train import (
     DenoiserTask,
     Scenes,
@@ -116,11 +117,14 @@ def test_a_broken_checkpoint_names_itself_and_the_mend(tmp_path):
         train(ViTTask, tmp_path, steps=2, **SMALL)
 
 
-def test_the_command_trains_and_refuses_senseless_numbers(tmp_path):
-    command = [sys.executable, "-m", "fvit", "train", "vit", "--out", str(tmp_path)]
-    wrong = subprocess.run([*command, "--steps", "0"], capture_output=True, text=True)
-    assert wrong.returncode == 2 and "--steps 0" in wrong.stderr
+def test_the_command_refuses_senseless_numbers(tmp_path, capsys):
+    assert cli.main(["train", "vit", "--out", str(tmp_path), "--steps", "0"]) == 2
+    assert "--steps 0" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_command_trains(tmp_path):
     small = "--steps 2 --batch 4 --chapter 8 --every 2 --n-val 4 --precision float32 --device cpu".split()
-    done = subprocess.run([*command, *small], capture_output=True, text=True)
+    command = [sys.executable, "-m", "fvit", "train", "vit", "--out", str(tmp_path), *small]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "vit 2/2" in done.stderr and (tmp_path / "model.safetensors").exists()
