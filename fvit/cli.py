@@ -47,6 +47,8 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     run.add_argument("--out", metavar="DIR", help="where figures and results go ($FVIT_OUT or the repository)")
     run.add_argument("--shard", metavar="i/n", help="part of the work, told to the notebooks; each wants its own --out")
     run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="0 for none (default 900 at laptop, else 0)")
+    run.add_argument("--jobs", type=int, default=1, metavar="N",
+                     help="notebooks at once (default 1), each with FVIT_THREADS threads and up to 3 GiB of memory")
     run.set_defaults(command=_run)
 
     refresh = commands.add_parser("refresh", help="run notebooks with their defaults and store them executed, in place")
@@ -85,9 +87,11 @@ def _run(args: argparse.Namespace) -> int:
         given[name] = value
     if args.cell_timeout is not None and args.cell_timeout < 0:
         raise ValueError(f"--cell-timeout {args.cell_timeout}: wanted seconds, or 0 for no limit")
+    if args.jobs < 1:
+        raise ValueError(f"--jobs {args.jobs}: wanted at least 1")
     todo = runner.plan(args.names, args.profile, given)
     try:
-        runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout)
+        runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout, args.jobs)
     except runner.NotebookError as error:
         return _stopped(error, 1)
     return 0

@@ -1,7 +1,10 @@
-"""Folders found from this file, never from the current folder, and the one way a file is written."""
+"""Folders found from this file, never from the current folder, and the one way a file is written or changed."""
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -52,6 +55,33 @@ def write_atomic(path: Path | str, data: bytes | str) -> Path:
         _remove(temporary)
         raise
     return path
+
+
+@contextmanager
+def alone(path: Path | str) -> Iterator:
+    """Wait until no other process is here for the same path: for a file that is read, changed and written again.
+
+    The lock is a file beside `path`, gone at the end; the system frees that of a process that was killed.
+    Raises OSError as `write_atomic` does.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = open(beside, "a")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(beside), os.fstat(file.fileno())):
+                    break
+            file.close()  # who was here before has removed it while we waited: what we hold is no lock any more
+    except OSError as error:
+        raise _with_mend(error, path) from error
+    with file:
+        try:
+            yield
+        finally:
+            _remove(beside)
 
 
 def check_writable(folder: Path | str) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fvit import profiles
-from fvit.paths import results_dir, write_atomic
+from fvit.paths import alone, results_dir, write_atomic
 
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_low", "ci_high", "relation", "bound",
@@ -111,16 +111,19 @@ def _record(outcome):
 
 
 def upsert(path, row: dict, *, key, columns) -> None:
-    """Add `row` to the CSV at `path`, or replace the row of the same key; sorted by key (P1.2 before P1.10), atomic."""
-    path = Path(path)
-    old = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+    """Add `row` to the CSV at `path`, or replace the row of the same key; sorted by key (P1.2 before P1.10), atomic.
+
+    Notebooks that run side by side may do so at once: each waits for its turn.
+    """
+    path, out = Path(path), io.StringIO()
     new = {column: f"{row[column]:.6g}" if isinstance(row[column], float) else str(row[column]) for column in columns}
-    table = {tuple(r[k] for k in key): r for r in [*old, new]}
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table[k] for k in sorted(table, key=_natural))
-    write_atomic(path, out.getvalue())
+    with alone(path):
+        old = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+        table = {tuple(r[k] for k in key): r for r in [*old, new]}
+        writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table[k] for k in sorted(table, key=_natural))
+        write_atomic(path, out.getvalue())
 
 
 def _natural(key):
@@ -142,14 +145,15 @@ def append_rows(rows, path, *, replace=True) -> None:
     Raises ValueError for unknown columns and values that do not fit a column's dtype.
     """
     path, table = Path(path), _conform(pd.DataFrame(rows), "rows")
-    if path.exists():
-        table = pd.concat([read_rows(path), table], ignore_index=True)
-    if replace:
-        table = table.drop_duplicates(KEY, keep="last").sort_values(KEY, na_position="first", kind="stable")
-    printed = table.astype({column: object for column in MEASURED})
-    for column in MEASURED:
-        printed[column] = [f"{v:.6g}" if v == v else "" for v in table[column]]
-    write_atomic(path, printed.to_csv(index=False, lineterminator="\n"))
+    with alone(path):
+        if path.exists():
+            table = pd.concat([read_rows(path), table], ignore_index=True)
+        if replace:
+            table = table.drop_duplicates(KEY, keep="last").sort_values(KEY, na_position="first", kind="stable")
+        printed = table.astype({column: object for column in MEASURED})
+        for column in MEASURED:
+            printed[column] = [f"{v:.6g}" if v == v else "" for v in table[column]]
+        write_atomic(path, printed.to_csv(index=False, lineterminator="\n"))
 
 
 def read_rows(path) -> pd.DataFrame:

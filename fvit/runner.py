@@ -7,6 +7,7 @@ Here a wrong parameter stops the run before it starts, and a notebook is moved t
 import ast
 import fcntl
 import math
+import multiprocessing.connection
 import os
 import re
 import signal
@@ -15,17 +16,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from fvit import notebooks, paths, profiles
 
+GALLERY = "10_"  # shows the figures of the other notebooks
 CELL_TIMEOUT = {"laptop": 900}  # seconds; other profiles have cells that run for hours
 Plan = list[tuple[Path, dict]]
 
@@ -101,12 +105,13 @@ def _value(name: str, given: str, kind: str, default: str) -> object:
 # Running ----------------------------------------------------------------------------------------------------------
 
 def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None,
-        cell_timeout: int | None = None) -> None:
-    """Execute a plan, one notebook after another (parallel kernels race for ports), and keep the executed notebooks.
+        cell_timeout: int | None = None, jobs: int = 1) -> None:
+    """Execute a plan, one notebook after another or `jobs` at once, and keep the executed notebooks.
 
     out            folder for figures and results; None takes FVIT_OUT, else the repository root
     shard          "i/n", handed to the kernels as FVIT_SHARD
     cell_timeout   seconds a cell may take; None takes that of the profile, 0 sets no limit
+    jobs           notebooks at once, each in a process of its own; the gallery follows alone, for it shows the others'
 
     Writes <out>/results/<profile>/notebooks/NN_name.ipynb, or NN_name.failed.ipynb with what ran before the error.
     Raises NotebookError at the first notebook that fails; OSError if out cannot be written to or another run uses it.
@@ -115,8 +120,51 @@ def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shar
     with kernel_environment(profile, out, shard), lock(paths.output_root()):
         paths.check_writable(paths.figures_dir(profile))
         kept = paths.check_writable(paths.results_dir(profile) / "notebooks")
+        if jobs > 1:
+            _side_by_side([task for task in todo if not task[0].name.startswith(GALLERY)], jobs, timeout, kept)
+            todo = [task for task in todo if task[0].name.startswith(GALLERY)]
         for source, parameters in todo:
             _move(_execute(source, parameters, timeout, kept), kept / source.name)
+
+
+def _side_by_side(todo: Plan, jobs: int, timeout: int | None, kept: Path) -> None:
+    """`run` of several notebooks at once; when one fails, or at an interrupt, those at work are interrupted too."""
+    fresh = multiprocessing.get_context("spawn")
+    waiting, working = list(todo), {}
+    try:
+        while waiting or working:
+            while waiting and len(working) < jobs:
+                receiver, sender = fresh.Pipe(duplex=False)
+                source, parameters = waiting.pop(0)
+                working[receiver] = fresh.Process(target=_work, name=source.name,
+                                                  args=(sender, source, parameters, timeout, kept))
+                working[receiver].start()
+                sender.close()  # the process has its own; when that is closed, here is an end of file
+            for receiver in multiprocessing.connection.wait(list(working)):
+                process = working.pop(receiver)
+                with receiver, suppress(EOFError):
+                    raise NotebookError(receiver.recv())
+                process.join()
+                if process.exitcode:
+                    raise NotebookError(f"{process.name} failed: its process ended with code {process.exitcode}")
+    finally:
+        for process in working.values():
+            process.terminate()
+        for process in working.values():
+            process.join()
+
+
+def _work(sender: Connection, source: Path, parameters: dict, timeout: int | None, kept: Path) -> None:
+    """One notebook, in a process of its own, which sends the message of what failed."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+    with sender:
+        try:
+            _move(_execute(source, parameters, timeout, kept, through_files=True), kept / source.name)
+        except (NotebookError, OSError) as error:
+            sender.send(str(error))
+        except KeyboardInterrupt:
+            sys.exit(1)
 
 
 def refresh(names: Iterable[str] = ("all",)) -> None:
@@ -136,17 +184,23 @@ def refresh(names: Iterable[str] = ("all",)) -> None:
             _move(executed, source)
 
 
-def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: Path) -> nbformat.NotebookNode:
-    """The executed notebook, stripped; if a cell fails, what ran so far is left in folder `kept`."""
+def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: Path,
+             through_files: bool = False) -> nbformat.NotebookNode:
+    """The executed notebook, stripped; if a cell fails, what ran so far is left in folder `kept`.
+
+    through_files   speak with the kernel through files: several that start at once would race for network ports
+    """
     failed = kept / f"{source.stem}.failed.ipynb"
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fvit-run-") as folder, _noted_interrupts() as interrupts:
         temporary = Path(folder) / source.name
+        files = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}} if through_files else {}
         try:
             papermill.execute_notebook(
                 notebooks.escape(source), notebooks.escape(temporary), parameters, kernel_name="python3",
                 cwd=source.parent,  # as under JupyterLab and nbval
                 progress_bar=False, start_timeout=300, execution_timeout=timeout, coalesce_streams=True,
+                config=Config(files),
                 extra_arguments=["--IPKernelApp.log_level=ERROR"])  # else each start warns of TCP without encryption
         except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:  # Runtime: the kernel itself
             if interrupts:

@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,32 @@ def test_an_interrupt_leaves_no_temporary_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         paths.write_atomic(tmp_path / "file.csv", "new")
     assert not list(tmp_path.iterdir())
+
+
+def test_alone_lets_processes_in_one_by_one_and_leaves_nothing(tmp_path):
+    """Each of three adds 1 to a number 200 times; were two inside at once, additions would be lost."""
+    target = tmp_path / "new" / "number"
+    code = ("import sys; from pathlib import Path; from fvit import paths\n"
+            "path = Path(sys.argv[1])\n"
+            "for _ in range(200):\n"
+            "    with paths.alone(path):\n"
+            "        old = int(path.read_text()) if path.exists() else 0\n"
+            "        path.write_text(str(old + 1))")
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(target)], cwd=paths.ROOT) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert target.read_text() == "600"
+    assert [p.name for p in target.parent.iterdir()] == ["number"]
+
+
+def test_alone_is_left_by_an_error_and_names_a_folder_that_cannot_be_written(tmp_path):
+    target = tmp_path / "file.csv"
+    for _ in range(2):  # the second would wait for ever if the first still held it
+        with pytest.raises(KeyboardInterrupt), paths.alone(target):
+            raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="set FVIT_OUT or pass --out"), paths.alone(tmp_path / "file" / "claims.csv"):
+        pass
 
 
 def test_check_writable_leaves_nothing_and_refuses_a_file_as_folder(tmp_path):

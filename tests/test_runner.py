@@ -115,6 +115,38 @@ def test_a_run_keeps_the_executed_notebook_and_leaves_the_source(bench, capsys):
     assert "FVIT_SHARD" not in os.environ
 
 
+def test_notebooks_run_side_by_side(bench, capsys):
+    """Both have begun before either may end: each waits for the file of the other. The gallery finds them done."""
+    for name, other in [("00", "02"), ("02", "00")]:
+        meeting(name, f"(root / '{name}').touch()\nwhile not (root / '{other}').exists(): time.sleep(0.01)")
+    meeting("10", "assert len(list(root.glob('results/laptop/notebooks/0*.ipynb'))) == 2")
+    assert cli.main(["run", "00", "02", "10", "--jobs", "3", "--cell-timeout", "60"]) == 0
+    assert capsys.readouterr().out == ""
+    names = ["00_meets.ipynb", "02_meets.ipynb", "10_meets.ipynb"]
+    assert files(bench / "out") == [f"results/laptop/notebooks/{name}" for name in names]
+
+
+def test_side_by_side_a_failure_stops_the_other(bench, capsys):
+    shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
+    meeting("01", "while not (root / 'begun').exists(): time.sleep(0.01)\nraise ValueError('seen it begin')")
+    meeting("03", "raise SystemError('it is not begun any more')")
+    assert cli.main(["run", "01", "02", "03", "--jobs", "2", "--cell-timeout", "60"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("fvit: 01_meets.ipynb failed in cell [2]") and "ValueError: seen it begin" in said
+    assert files(bench / "out") == ["results/laptop/notebooks/01_meets.failed.ipynb"]
+
+
+def meeting(number, code):
+    """Notebook `number`_meets, in place of what has that number, runs `code` with root, the output folder."""
+    for path in paths.NOTEBOOKS.glob(f"{number}_*"):
+        path.unlink()
+    notebook = nbformat.read(FIXTURES / "succeeds.ipynb", 4)
+    head = "import os, time\nfrom pathlib import Path\n\nroot = Path(os.environ['FVIT_OUT'])\n"
+    del notebook.cells[3:]
+    notebook.cells[2].source = head + code
+    nbformat.write(notebook, paths.NOTEBOOKS / f"{number}_meets.ipynb")
+
+
 def test_a_failing_notebook_says_where_and_keeps_what_ran(bench, capsys):
     kept = bench / "out/results/laptop/notebooks"
     kept.mkdir(parents=True)
@@ -154,6 +186,7 @@ def test_a_kernel_that_dies_or_does_not_start_is_named(bench, monkeypatch, capsy
     ["run", "7"], ["run", "00", "-p", "sede=1"], ["run", "00", "-p", "seed"], ["run", "00", "-p", "=1"],
     ["run", "00", "-p", "seed=1", "-p", "seed=2"], ["run", "00", "--profile", "huge"], ["run", "00", "--shard", "3/2"],
     ["run", "00", "--shard", "0/2"], ["run", "00", "--shard", "half"], ["run", "00", "--cell-timeout", "-1"],
+    ["run", "00", "--jobs", "0"], ["run", "00", "--jobs", "two"],
     ["run", "--nonsense"], ["walk"], [],
 ])
 def test_wrong_arguments_exit_with_2_before_anything_runs(bench, monkeypatch, capsys, arguments):
@@ -202,10 +235,11 @@ def heed_interrupts():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_an_interrupted_run_leaves_no_half_written_file(bench):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupted_run_leaves_no_half_written_file(bench, jobs):
     shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
     code = ("import sys; from pathlib import Path; from fvit import cli, paths\n"
-            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); sys.exit(cli.main(['run', '2']))")
+            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); sys.exit(cli.main(['run', '2', '--jobs', '{jobs}']))")
     temporary = bench / "tmp"
     temporary.mkdir()
     process = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True,
