@@ -8,11 +8,12 @@ INSTALLED := $(VENV)/.installed
 
 # No window, no hub (the models and images of laptop and study ship with the package), one hash seed, and a fixed
 # number of threads, since it changes float32 sums. `make figures FVIT_THREADS=8` where speed matters more.
-# `make test` does JOBS things at once, each with one thread, unless FVIT_THREADS is given; JOBS=1 is for little memory.
+# `make figures` and `make test` do JOBS things at once, each with one thread, unless FVIT_THREADS is given; JOBS=1 is for
+# little memory.
 JOBS ?= 2
 ifndef FVIT_THREADS
 FVIT_THREADS := 2
-test: FVIT_THREADS := $(if $(filter 1,$(JOBS)),2,1)
+figures test: FVIT_THREADS := $(if $(filter 1,$(JOBS)),2,1)
 endif
 export FVIT_THREADS
 export OMP_NUM_THREADS = $(FVIT_THREADS)
@@ -31,7 +32,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 figures: $(INSTALLED)  ## run every notebook at laptop size; figures/ and results/ are written
-	$(BIN)/fvit run all
+	$(BIN)/fvit run all --jobs $(JOBS)
 
 test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored outputs
 	$(BIN)/ruff check .
