@@ -13,7 +13,6 @@ import re
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -192,7 +191,7 @@ def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: P
     """
     failed = kept / f"{source.stem}.failed.ipynb"
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="fvit-run-") as folder, _noted_interrupts() as interrupts:
+    with tempfile.TemporaryDirectory(prefix="fvit-run-") as folder:
         temporary = Path(folder) / source.name
         files = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}} if through_files else {}
         try:
@@ -203,8 +202,6 @@ def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: P
                 config=Config(files),
                 extra_arguments=["--IPKernelApp.log_level=ERROR"])  # else each start warns of TCP without encryption
         except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:  # Runtime: the kernel itself
-            if interrupts:
-                raise KeyboardInterrupt from error
             message = f"{source.name} failed{_reason(error)}"
             if temporary.is_file():
                 _move(notebooks.strip(nbformat.read(temporary, 4)), failed)
@@ -214,27 +211,6 @@ def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: P
     failed.unlink(missing_ok=True)
     print(f"{source.name}  {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     return executed
-
-
-@contextmanager
-def _noted_interrupts() -> Iterator[list[int]]:
-    """The signals to stop that came: papermill, as it tidies up after one, may raise an error of its own instead."""
-    noted, before = [], {}
-    if threading.current_thread() is threading.main_thread():  # elsewhere Python lets nobody handle signals
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number, frame):
-        noted.append(number)
-        before[number](number, frame)
-
-    for number, handler in before.items():
-        if callable(handler):  # not where the signal is ignored, or ends the process as it is
-            signal.signal(number, note)
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _move(notebook: nbformat.NotebookNode, target: Path) -> None:

@@ -120,7 +120,7 @@ def test_notebooks_run_side_by_side(bench, capsys):
     for name, other in [("00", "02"), ("02", "00")]:
         meeting(name, f"(root / '{name}').touch()\nwhile not (root / '{other}').exists(): time.sleep(0.01)")
     meeting("10", "assert len(list(root.glob('results/laptop/notebooks/0*.ipynb'))) == 2")
-    assert cli.main(["run", "00", "02", "10", "--jobs", "3", "--cell-timeout", "60"]) == 0
+    assert cli.main(["run", "00", "02", "10", "--jobs", "3", "--cell-timeout", "300"]) == 0
     assert capsys.readouterr().out == ""
     names = ["00_meets.ipynb", "02_meets.ipynb", "10_meets.ipynb"]
     assert files(bench / "out") == [f"results/laptop/notebooks/{name}" for name in names]
@@ -130,7 +130,7 @@ def test_side_by_side_a_failure_stops_the_other(bench, capsys):
     shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
     meeting("01", "while not (root / 'begun').exists(): time.sleep(0.01)\nraise ValueError('seen it begin')")
     meeting("03", "raise SystemError('it is not begun any more')")
-    assert cli.main(["run", "01", "02", "03", "--jobs", "2", "--cell-timeout", "60"]) == 1
+    assert cli.main(["run", "01", "02", "03", "--jobs", "2", "--cell-timeout", "300"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("fvit: 01_meets.ipynb failed in cell [2]") and "ValueError: seen it begin" in said
     assert files(bench / "out") == ["results/laptop/notebooks/01_meets.failed.ipynb"]
@@ -255,26 +255,6 @@ def test_an_interrupted_run_leaves_no_half_written_file(bench, jobs):
     assert files(bench / "out") == []
     assert not list((bench / "out").rglob("*.tmp"))
     assert not list(temporary.glob("fvit-run-*"))
-
-
-def test_an_interrupt_is_one_even_where_papermill_answers_it_with_an_error(bench, monkeypatch, capsys):
-    def execute(_, target, *__, **___):
-        Path(target).write_text((paths.NOTEBOOKS / "00_succeeds.ipynb").read_text())
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt:
-            raise RuntimeError("the kernel is gone") from None
-
-    handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(runner.papermill, "execute_notebook", execute)
-    try:
-        heed_interrupts()
-        assert cli.main(["run", "00"]) == 1
-        assert "interrupted" in capsys.readouterr().err
-        assert files(bench / "out") == []
-        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def test_a_batch_systems_stop_is_an_interrupt_too(bench, monkeypatch, capsys):
