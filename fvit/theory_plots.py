@@ -1,4 +1,4 @@
-"""Figures of the theory notebooks 03 and 04: one function per figure, (df, ax=None) -> Figure, from tables only."""
+"""Figures of notebook 04, is Gaussian noise nearly the best: one function each, (df, ax=None) -> Figure."""
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -6,24 +6,15 @@ from matplotlib.ticker import MultipleLocator
 
 from fvit.plots import MARKERS, _axes, _label_ends
 
-# Notebook 04: is Gaussian noise nearly the best? -------------------------------------------------------------------
-
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 
 
 def plot_noise_by_divergence(df, ax=None):
     """Variance over the Gaussian's against the divergence, a line per noise; df: noise, divergence, relative."""
     ax = _axes(ax, (5.2, 3.0))
-    ends = []
-    styles = zip(MARKERS, DASHES, sns.color_palette(), strict=False)
-    for (name, part), (marker, dash, colour) in zip(df.groupby("noise", sort=False), styles, strict=False):
-        ax.plot(part["divergence"], part["relative"], linestyle=dash, marker=marker, color=colour, markersize=3.5)
-        ends.append((name, part["relative"].iloc[-1], colour))
-    ax.axhline(1, color="0.3", linewidth=1)
-    levels = sorted(df["divergence"].unique())
+    ends = _lines_over_the_gaussian(ax, df, "noise", "divergence", markersize=3.5)
     ax.set(xscale="log", ylim=(0, None), xlabel="divergence allowed (nats)", ylabel="variance / Gaussian variance")
-    ax.set_xticks(levels, [f"{v:g}" for v in levels])
-    ax.minorticks_off()
+    _ticks_at_the_points(ax, df["divergence"])
     _label_ends(ax, [*ends, ("Gaussian", 1, "0.3")])
     return ax.figure
 
@@ -47,16 +38,10 @@ def plot_noise_densities(df):
 def plot_gap_by_dim(df, ax=None):
     """Least E||z||^2 over the Gaussian's by dimension, a line per divergence; df: divergence, dim, relative."""
     ax = _axes(ax, (4.4, 2.8))
-    ends = []
-    lines = zip(df.groupby("divergence", sort=False), MARKERS, DASHES, sns.color_palette(), strict=False)
-    for (divergence, part), marker, dash, colour in lines:
-        ax.plot(part["dim"], part["relative"], linestyle=dash, marker=marker, color=colour, markersize=4)
-        ends.append((f"divergence {divergence:g}", part["relative"].iloc[-1], colour))
-    ax.axhline(1, color="0.3", linewidth=1)
-    dims = sorted(df["dim"].unique())
+    ends = _lines_over_the_gaussian(ax, df, "divergence", "dim")
     ax.set(xscale="log", ylim=(None, 1.03), xlabel="dimension d", ylabel="best noise / Gaussian, mean of $||z||_2^2$")
-    ax.set_xticks(dims, [str(d) for d in dims])
-    ax.minorticks_off()
+    _ticks_at_the_points(ax, df["dim"])
+    ends = [(f"divergence {divergence:g}", height, colour) for divergence, height, colour in ends]
     _label_ends(ax, [*ends, ("Gaussian", 1, "0.3")])
     return ax.figure
 
@@ -64,14 +49,25 @@ def plot_gap_by_dim(df, ax=None):
 def plot_max_norm(df, ax=None):
     """What a noise costs against its exponent, over the Gaussian's (exponent 2); df: shape, quantity, relative."""
     ax = _axes(ax, (4.6, 2.8))
-    ends = []
-    lines = zip(df.groupby("quantity", sort=False), MARKERS, DASHES, sns.color_palette(), strict=False)
-    for (name, part), marker, dash, colour in lines:
-        ax.plot(part["shape"], part["relative"], linestyle=dash, marker=marker, color=colour, markersize=4)
-        ends.append((name, part["relative"].iloc[-1], colour))
-    ax.axhline(1, color="0.3", linewidth=1)
-    shapes = sorted(df["shape"].unique())
+    ends = _lines_over_the_gaussian(ax, df, "quantity", "shape")
     ax.set(ylim=(0, None), xlabel="exponent p of exp(-|z / b|^p); 2 is Gaussian", ylabel="over the Gaussian's")
-    ax.set_xticks(shapes, [f"{v:g}" for v in shapes])
+    _ticks_at_the_points(ax, df["shape"])
     _label_ends(ax, ends)
     return ax.figure
+
+
+def _lines_over_the_gaussian(ax, df, by, x, markersize=4):
+    """A line of `relative` against `x` for each value of column `by`, and one at 1; returns (value, height, colour)."""
+    ends = []
+    lines = zip(df.groupby(by, sort=False), MARKERS, DASHES, sns.color_palette(), strict=False)
+    for (value, part), marker, dash, colour in lines:
+        ax.plot(part[x], part["relative"], linestyle=dash, marker=marker, color=colour, markersize=markersize)
+        ends.append((value, part["relative"].iloc[-1], colour))
+    ax.axhline(1, color="0.3", linewidth=1)
+    return ends
+
+
+def _ticks_at_the_points(ax, values):
+    ticks = sorted(values.unique())
+    ax.set_xticks(ticks, [f"{v:g}" for v in ticks])
+    ax.minorticks_off()
