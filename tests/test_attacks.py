@@ -1,22 +1,17 @@
 """PGD against optima in closed form, a plain loop and the reference code; losses by value and slope, against loops."""
 
-import json
 import math
-from pathlib import Path
 
+import golden
 import pytest
-import timm
 import torch
 from oracles import class_token_attention, dds_loop, images, pgd_loop, tiny_denoiser, tiny_vit
-from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from fvit import attacks, explanations, smoothing
 from fvit.attacks import explanation_loss, pgd, prediction_loss
 from fvit.smoothing import DDS
 from fvit.vit import load_vit
-
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 
 
 def norms(delta, norm):
@@ -77,25 +72,20 @@ def test_pgd_is_the_plain_loop(vit, norm):
         assert norms(got[i : i + 1] - start[i : i + 1], norm) > 0.1 * eps
 
 
-@pytest.mark.skipif(not (GOLDEN / "explanations.safetensors").exists(), reason="golden files are absent")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("eps", [8, 32])
 @pytest.mark.parametrize("random_start", [0, 1])
 def test_pgd_is_that_of_the_reference_code(dtype, eps, random_start):
     """torchattacks PGD on a net in float32; float64 agrees because no gradient changes its sign here."""
-    golden = load_file(GOLDEN / "explanations.safetensors")
-    config = json.loads((GOLDEN / "explanations.json").read_text())["configs"]["A"]
-    shape = {k: config[k] for k in ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "num_classes")}
-    net = timm.models.VisionTransformer(**shape)
-    net.load_state_dict({k.removeprefix("A/weights/"): v for k, v in golden.items() if k.startswith("A/weights/")})
-    vit = load_vit(net, mean=(0.5,) * 3, std=(0.5,) * 3).to(dtype)
-    x, start = golden["pgd/input_normalised"].to(dtype) / 2 + 0.5, "clean"
+    tensors, _ = golden.explanations()
+    vit = load_vit(golden.backbone(), mean=(0.5,) * 3, std=(0.5,) * 3).to(dtype)
+    x, start = tensors["pgd/input_normalised"].to(dtype) / 2 + 0.5, "clean"
     if random_start:
         streams = [torch.Generator().manual_seed(100 + i) for i in range(3)]
         draws = [torch.empty(3, 32, 32).uniform_(-eps / 255, eps / 255, generator=g) for g in streams]
         start = (x + torch.stack(draws).to(dtype)).clamp(0, 1)
     got = pgd(prediction_loss(vit, vit(x).argmax(1)), x, eps / 255, start=start)
-    want = golden[f"pgd/adv_eps{eps}_randstart{random_start}"].to(dtype) / 2 + 0.5
+    want = tensors[f"pgd/adv_eps{eps}_randstart{random_start}"].to(dtype) / 2 + 0.5
     torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
 
 

@@ -1,12 +1,11 @@
 """Every method against golden maps of the reference code, slow references, and ViTs whose answer is known."""
 
-import json
 
+import golden
 import pytest
 import timm
 import torch
 from oracles import lrp_loop
-from safetensors.torch import load_file
 from timm.models.swin_transformer import window_partition
 from torch import nn
 
@@ -21,10 +20,8 @@ from fvit.explanations import (
     forward_pass,
     normalise_map,
 )
-from fvit.paths import ROOT
 from fvit.vit import ViT
 
-GOLDEN = ROOT.parent / "shared" / "golden"
 HALF = (0.5,) * 3
 SPECIFIC = [name for name, row in METHODS.items() if row.class_specific]
 X = torch.rand(3, 3, 16, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -60,18 +57,10 @@ def slow_rollout(attn, start_layer):
     return joint[0]
 
 
-@pytest.fixture(scope="module")
-def golden():
-    file = GOLDEN / "explanations.safetensors"
-    if not file.is_file():
-        pytest.skip("the golden explanations are not on this machine (shared/golden)")
-    tensors = load_file(file)
-    config = json.loads((GOLDEN / "explanations.json").read_text())["configs"]["A"]
-    names = ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "num_classes", "mlp_ratio")
-    backbone = timm.models.VisionTransformer(**{name: config[name] for name in names}).double()
-    prefix = "A/weights/"
-    backbone.load_state_dict({key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)})
-    return ViT(backbone, HALF, HALF), (tensors["A/input"] + 1) / 2, tensors
+@pytest.fixture(scope="module", name="golden")
+def golden_maps():
+    tensors, _ = golden.explanations()
+    return ViT(golden.backbone(), HALF, HALF), (tensors["A/input"] + 1) / 2, tensors
 
 
 def test_golden_logits_and_attention(golden):

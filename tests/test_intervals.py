@@ -1,18 +1,16 @@
 """Intervals and one-sided bounds: exact answers, slow references, miss rates by simulation, values by hand."""
 
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from golden import theory as golden
 from scipy import stats
 
 from fvit.intervals import dkw_margin, interval_table, mean_bound, mean_interval, rate_bound, rate_interval
 
 pytestmark = pytest.mark.filterwarnings("error")
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "theory.json"
 SIDES, METHODS = ("lower", "upper"), ("betting", "bernstein", "hoeffding")
 
 
@@ -137,9 +135,8 @@ def test_a_table_of_intervals_has_one_row_a_combination_in_order_of_appearance()
     assert list(interval_table(df, ["method"])["n"]) == [12, 12]
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="golden files are absent")
 def test_golden_clopper_pearson_bound():
-    item = next(i for i in json.loads(GOLDEN.read_text())["items"] if i["name"] == "clopper_pearson_upper")
+    [item] = golden("clopper_pearson_upper")
     count, m, delta = (item["inputs"][key] for key in ("count", "m", "delta"))
     assert rate_bound(count, m, delta, "upper") == pytest.approx(item["value"], abs=1e-9)
 

@@ -1,28 +1,18 @@
 """Bounds on noise: golden values, quadrature by mpmath, coins that attain them, and families and optima above them."""
 
-import json
 import math
 
 import mpmath
 import numpy as np
 import pytest
+from golden import theory as golden
 
 from fvit import noise, optimal_noise
-from fvit.paths import ROOT
 from fvit.theory import renyi_divergence
 
-GOLDEN = ROOT.parent / "shared" / "golden" / "theory.json"
 ORDERS = (0.3, 0.5, 1, 1.25, 2, 4, 12, np.inf)
 SHAPES = [("laplace", None), ("logistic", None), ("student", 3), ("student", 10), ("generalised_normal", 0.6),
           ("generalised_normal", 1.5), ("generalised_normal", 4)]
-
-
-def golden(start):
-    if not GOLDEN.exists():
-        pytest.skip("the golden theory values are not on this machine (shared/golden)")
-    items = [item for item in json.loads(GOLDEN.read_text())["items"] if item["name"].startswith(start)]
-    assert items
-    return items
 
 
 def test_golden_lower_bounds():

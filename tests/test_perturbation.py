@@ -1,33 +1,24 @@
 """Perturbation curves: the reference code's hits, models whose answer is known, a slow reference; areas by hand."""
 
-import json
 
+import golden
 import numpy as np
 import pytest
-import timm
 import torch
 from oracles import images, tiny_vit
-from safetensors.torch import load_file
 
 from fvit import curve_auc, perturbation_curve
-from fvit.paths import ROOT
 from fvit.vit import ViT
 
 pytestmark = pytest.mark.filterwarnings("error")
-GOLDEN = ROOT.parent / "shared" / "golden" / "explanations.safetensors"
 KINDS = ("positive", "negative")
 ZERO = torch.tensor([0])
 
 
-@pytest.fixture(scope="module")
-def golden():
-    if not GOLDEN.exists():
-        pytest.skip("the golden explanations are not on this machine (shared/golden)")
-    tensors, settings = load_file(GOLDEN), json.loads(GOLDEN.with_suffix(".json").read_text())
-    sizes = {k: settings["configs"]["A"][k] for k in ("patch_size", "embed_dim", "depth", "num_heads", "num_classes")}
-    backbone = timm.models.VisionTransformer(img_size=32, **sizes)
-    backbone.load_state_dict({k.removeprefix("A/weights/"): v for k, v in tensors.items() if k.startswith("A/weights")})
-    return ViT(backbone.float(), (0.5,) * 3, (0.5,) * 3), tensors, settings["metric_values"]
+@pytest.fixture(scope="module", name="golden")
+def golden_hits():
+    tensors, settings = golden.explanations()
+    return ViT(golden.backbone().float(), (0.5,) * 3, (0.5,) * 3), tensors, settings["metric_values"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

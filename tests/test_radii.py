@@ -1,14 +1,13 @@
 """Certified radii: linear programs, explicit maps that break just above them, THEORY's tables, bounds from draws."""
 
 import itertools
-import json
 import re
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import oracles_theory as oracle
 import pytest
+from golden import theory as golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
@@ -32,18 +31,9 @@ from fvit.radii import (
 from fvit.theory import breaking_divergence, pooled_divergence, renyi_divergence, tokens_to_break
 
 pytestmark = pytest.mark.filterwarnings("error")  # a valid call prints no warning
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "theory.json"
 W6 = [0.4, 0.25, 0.15, 0.1, 0.06, 0.04]
 CERTIFICATES = ("sharp", "coordinate", "renyi", "pooled")
 FIRST, SECOND = oracle.DIRECTIONS
-
-
-def golden(prefix):
-    if not GOLDEN.exists():
-        pytest.skip("golden theory.json is not on this machine (shared/golden)")
-    items = [item for item in json.loads(GOLDEN.read_text())["items"] if item["name"].startswith(prefix)]
-    assert items
-    return items
 
 
 def beta_for(k, k0):

@@ -1,27 +1,23 @@
 """Segmentation scores: the reference code's numbers, a slow reference, perfect, worst, tied and empty inputs."""
 
-import json
 
+import golden
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from fvit import segmentation_scores
 from fvit.metrics import to_pixels
-from fvit.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("error")
-GOLDEN = ROOT.parent / "shared" / "golden" / "explanations.safetensors"
 HALF = torch.tensor([[[1, 1], [0, 0]]], dtype=torch.int8)
 
 
-@pytest.fixture(scope="module")
-def golden():
-    if not GOLDEN.exists():
-        pytest.skip("the golden explanations are not on this machine (shared/golden)")
-    return load_file(GOLDEN) | {"values": json.loads(GOLDEN.with_suffix(".json").read_text())["metric_values"]}
+@pytest.fixture(scope="module", name="golden")
+def golden_scores():
+    tensors, settings = golden.explanations()
+    return tensors | {"values": settings["metric_values"]}
 
 
 @pytest.mark.parametrize("case, labels", [("noignore", "labels"), ("ignore", "labels_ignore")])

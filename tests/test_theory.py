@@ -1,15 +1,14 @@
 """Renyi divergence, and the least one that breaks a top-k: by hand, by SciPy, by brute force, in every limit."""
 
 import itertools
-import json
 import re
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import oracles_theory as oracle
 import pytest
 import torch
+from golden import theory as golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -18,7 +17,6 @@ from scipy.optimize import minimize_scalar
 from fvit.theory import breaking_divergence, pooled_divergence, renyi_divergence, tokens_to_break
 
 pytestmark = pytest.mark.filterwarnings("error")  # a valid call prints no warning
-GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "theory.json"
 W6 = [0.4, 0.25, 0.15, 0.1, 0.06, 0.04]
 FIRST, SECOND = oracle.DIRECTIONS
 COIN, BIASED = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
@@ -144,14 +142,6 @@ def test_refusals_name_the_mend(p, q, order, message):
 
 
 # Tokens to break ------------------------------------------------------------------------------------------------------
-def golden(prefix):
-    if not GOLDEN.exists():
-        pytest.skip("golden theory.json is not on this machine (shared/golden)")
-    items = [item for item in json.loads(GOLDEN.read_text())["items"] if item["name"].startswith(prefix)]
-    assert items
-    return items
-
-
 def test_tokens_to_break_golden():
     for item in golden("k0_"):
         k, beta = item["inputs"]["k"], item["inputs"]["beta"]

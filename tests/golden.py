@@ -1,0 +1,44 @@
+"""Values and maps of the reference code and of independent solvers, in ../shared/golden; a test skips without them."""
+
+import json
+
+import pytest
+
+from fvit.paths import ROOT
+
+FOLDER = ROOT.parent / "shared" / "golden"
+
+
+def theory(prefix: str) -> list[dict]:
+    """The items of theory.json whose names begin so, at least one."""
+    items = [item for item in _json("theory")["items"] if item["name"].startswith(prefix)]
+    assert items, prefix
+    return items
+
+
+def explanations() -> tuple[dict, dict]:
+    """Tensors of the reference code by name, and the settings they were made with."""
+    from safetensors.torch import load_file  # late: tests of the theory need no torch
+
+    settings = _json("explanations")
+    return load_file(FOLDER / "explanations.safetensors"), settings
+
+
+def backbone():
+    """The ViT that made those maps, float64; its images are normalised with mean and std 0.5."""
+    import timm
+
+    tensors, settings = explanations()
+    config = settings["configs"]["A"]
+    names = ("img_size", "patch_size", "embed_dim", "depth", "num_heads", "num_classes", "mlp_ratio")
+    net = timm.models.VisionTransformer(**{name: config[name] for name in names}).double()
+    prefix = "A/weights/"
+    net.load_state_dict({key[len(prefix):]: value for key, value in tensors.items() if key.startswith(prefix)})
+    return net
+
+
+def _json(name: str) -> dict:
+    file = FOLDER / f"{name}.json"
+    if not file.is_file():
+        pytest.skip(f"the golden {file.name} is not on this machine (../shared/golden)")
+    return json.loads(file.read_text(encoding="utf-8"))
