@@ -98,7 +98,7 @@ def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
         margin, clipped = dkw_margin(len(draws), each), np.minimum(draws, high)
         return np.array([cdf_rho(clipped, top, beta, 0.0, high, margin) for beta in betas])
     if certificate == "votes":
-        counts = _votes(draws, k).sum(0)
+        counts = votes(draws, k).sum(0)
         lower = rate_bound(counts[top], len(draws), each, "lower")
         upper = rate_bound(counts[rest], len(draws), each, "upper")
     else:
@@ -121,10 +121,17 @@ def shown_set(pilot, k, certificate="votes"):
     """The k tokens (k,) that a certificate speaks of: the top-k of its map over the pilot, ties to the lowest index."""
     pilot = _maps(pilot, "pilot")
     if certificate == "votes":
-        heat = _votes(pilot, k).mean(0)
+        heat = votes(pilot, k).mean(0)
     else:
         heat = np.minimum(pilot, _clip_level(pilot, k) if certificate in ("clipped", "cdf") else 1.0).mean(0)
     return np.argsort(-heat, kind="stable")[:k]
+
+
+def votes(maps, k):
+    """For each map, which of its tokens are in its top-k: (draws, n) bool, k in a row, ties to the lowest index."""
+    cast = np.zeros(maps.shape, dtype=bool)
+    np.put_along_axis(cast, np.argsort(-maps, axis=1, kind="stable")[:, :k], True, axis=1)
+    return cast
 
 
 def draw_maps(dds, x, image_id, method, target, purpose, n_samples):
@@ -138,12 +145,6 @@ def draw_maps(dds, x, image_id, method, target, purpose, n_samples):
                           draws=range(at, min(at + size, n_samples)))[0][0].flatten(1)
                  for at in range(0, n_samples, size)]
     return torch.cat(parts).double().cpu().numpy()
-
-
-def _votes(maps, k):
-    votes = np.zeros(maps.shape, dtype=bool)
-    np.put_along_axis(votes, np.argsort(-maps, axis=1, kind="stable")[:, :k], True, axis=1)
-    return votes
 
 
 def _clip_level(pilot, k):

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import log_ndtr, ndtr, ndtri
 
 from fvit.theory import (
+    DIRECTIONS,
     breaking_divergence,
     breaking_rate,
     contested,
@@ -40,7 +41,8 @@ def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp"
     Source: "renyi" in the manner of Hu et al. 2024 with the exact minimum; "sharp" ours (THEORY Thm 3), in the line of
     Cohen et al. 2019 and Levine et al. 2019. Taught in notebook 03.
     """
-    per_l2, _ = _norm_factor(norm, dim), _positive(sigma, "sigma")
+    per_l2 = _norm_factor(norm, dim)
+    _positive(sigma, "sigma")
     _known(certificate, CERTIFICATES, "certificate")
     if order is not None and certificate in ("sharp", "coordinate"):
         raise ValueError(f"order={order} with certificate {certificate!r}, which uses no divergence; leave order out")
@@ -206,7 +208,7 @@ def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
         raise ValueError(f"y has {y.shape[1]} classes, wanted at most 8: the vertices are all their orders")
     if not 0 <= rho < np.inf:
         raise ValueError(f"rho={rho}, wanted a finite radius >= 0 in units of sigma")
-    _known(direction, ("clean_to_attacked", "attacked_to_clean"), "direction")
+    _known(direction, DIRECTIONS, "direction")
     orders = np.array(list(permutations(range(y.shape[1]))))  # (C!, C)
     worst = []
     for clean in y:

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, softmax
 
 from fvit import certification, rng
-from fvit.certification import ABSTAIN, CERTIFICATES, certify, certify_draws, draw_maps, shown_set
+from fvit.certification import ABSTAIN, CERTIFICATES, certify, certify_draws, draw_maps, shown_set, votes
 from fvit.explanations import METHODS, Method, top_k
 from fvit.intervals import dkw_margin, mean_bound
 from fvit.radii import certified_radius
@@ -148,6 +148,7 @@ def test_bounds_cover_all_tokens_and_the_set_is_not_chosen_from_the_draws_that_b
 def test_votes_by_hand():
     rows = [[0.4, 0.3, 0.2, 0.1]] * 60 + [[0.25] * 4] * 10 + [[0.4, 0.1, 0.3, 0.2]] * 30  # a tie: to 0 and 1
     draws = np.random.default_rng(0).permutation(rows)  # votes: 100, 70, 30, 0 of 100
+    assert votes(draws, 2).sum(0).tolist() == [100, 70, 30, 0] and (votes(draws, 2).sum(1) == 2).all()
     each = 0.05 / 4
     low = brentq(lambda p: stats.binom.sf(69, 100, p) - each, 0.01, 0.99)  # Clopper-Pearson: P(>= 70) = each
     high = brentq(lambda p: stats.binom.cdf(30, 100, p) - each, 0.01, 0.99)  # P(<= 30) = each
