@@ -40,5 +40,5 @@ def backbone():
 def _json(name: str) -> dict:
     file = FOLDER / f"{name}.json"
     if not file.is_file():
-        pytest.skip(f"the golden {file.name} is not on this machine (../shared/golden)")
+        pytest.skip(reason=f"the golden {file.name} is not on this machine (../shared/golden)")
     return json.loads(file.read_text(encoding="utf-8"))
