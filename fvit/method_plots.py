@@ -24,12 +24,12 @@ def plot_pointing(df, ax=None):
         y = [methods.index(method) for method in part["method"]]
         ax.errorbar(part["mean"], y, xerr=_errors(part), fmt=marker, color=colour, markersize=5, capsize=2,
                     linewidth=1.2, label=group)
-        for row, at in zip(part.itertuples(), y, strict=True):
-            ax.annotate(f"{row.mean:.2f}", (max(row.high, row.mean), at), xytext=(5, 0), textcoords="offset points",
-                        va="center", fontsize="small", color=colour)
+        for value, at in zip(part["mean"], y, strict=True):
+            ax.annotate(f"{value:.2f}", (1, at), xycoords=ax.get_yaxis_transform(), xytext=(4, 0),
+                        textcoords="offset points", va="center", fontsize="small", color=colour)
     ax.set_yticks(range(len(methods)), methods)
     ax.invert_yaxis()
-    ax.set(xlim=(0, 1.08), xlabel="share of the digits' mass on the digit of the map's own class")
+    ax.set(xlim=(0, 1), xlabel="share of the digits' mass on the digit of the map's own class")
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=3)
     return ax.figure

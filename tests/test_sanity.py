@@ -1,4 +1,4 @@
-"""Pointing on maps whose answer is known; randomisation that keeps weights' values, leaves the original, and is named."""
+"""Pointing on maps whose answer is known; randomisation that keeps the values of weights and leaves the original."""
 
 import pytest
 import torch
