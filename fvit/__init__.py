@@ -17,6 +17,7 @@ _HOME = {  # public name: module that holds it
     "explain": "explanations",
     "DDS": "smoothing",
     "pgd": "attacks",
+    "strongest": "attacks",
     "prediction_loss": "attacks",
     "explanation_loss": "attacks",
     "topk_overlap": "metrics",

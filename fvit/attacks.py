@@ -1,5 +1,6 @@
 """PGD on a loss passed in as a callable, and the losses that move a prediction or an explanation."""
 
+import functools
 import math
 
 import torch
@@ -45,6 +46,39 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
             raise ValueError(f"gradient at step {step} is not finite for images {bad}; look at their loss")
         x_adv = _project(x_adv.detach() + step_size * _direction(grad, norm), x, eps, norm)
     return x_adv.detach()
+
+
+def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size=None, seed=0, ids=None, judgements=4):
+    """Of several `pgd` runs from random starts, for each image the one whose last iterate has the greatest loss.
+
+    restarts     runs; the first is that of `pgd` to the bit, start streams of the others are (seed, "pgd", id, restart)
+    judgements   the last iterates are compared by the mean loss at so many step indices after all those of the
+                 attacks: draws that no gradient and no other judgement has seen. They are spent on the choice, so the
+                 attack's strength is to be measured on others, as evaluations do
+    returns      x_adv as from `pgd`; other arguments are its
+
+    Raises ValueError as `pgd` does, and for less than one run or judgement.
+    Source: restarts as in Madry et al. 2018; the choice on fresh draws is ours. Taught in notebook 09.
+    """
+    for name, value in {"restarts": restarts, "judgements": judgements}.items():
+        if int(value) != value or value < 1:
+            raise ValueError(f"{name}={value}, wanted an integer >= 1")
+    ids = check_ids(ids, len(check_images(x)))
+    best, most = None, None
+    for run in range(restarts):
+        start = _start(x.detach(), "random", eps, norm, seed, ids, *([run] if run else []))
+        later = functools.partial(_shifted, loss, run * steps)  # draws of its own for each run
+        x_adv = pgd(later, x, eps, norm, steps, step_size, start, seed, ids)
+        with torch.no_grad():
+            reached = sum(loss(x_adv, restarts * steps + j) for j in range(judgements)) / judgements
+        better = torch.ones_like(reached, dtype=torch.bool) if best is None else reached > most
+        best = x_adv if best is None else torch.where(better.view(-1, 1, 1, 1), x_adv, best)
+        most = reached if most is None else torch.where(better, reached, most)
+    return best
+
+
+def _shifted(loss, first, x, step):
+    return loss(x, first + step)
 
 
 def prediction_loss(model, y, n_samples=None, ids=None):
@@ -122,7 +156,7 @@ def _margin(log_probs, y):
     return log_probs.gather(1, y[:, None])[:, 0] - other
 
 
-def _start(x, start, eps, norm, seed, ids):
+def _start(x, start, eps, norm, seed, ids, *restart):
     if isinstance(start, torch.Tensor):
         if start.shape != x.shape:
             raise ValueError(f"start has shape {tuple(start.shape)}, wanted that of x, {tuple(x.shape)}")
@@ -132,7 +166,7 @@ def _start(x, start, eps, norm, seed, ids):
         return start.detach().to(x)
     if check_choice(start, ("random", "clean"), "start") == "clean":
         return x
-    draws = [_uniform(x.shape[1:], norm, rng.numpy_generator(seed, "pgd", i)) for i in ids]
+    draws = [_uniform(x.shape[1:], norm, rng.numpy_generator(seed, "pgd", i, *restart)) for i in ids]
     return x + eps * torch.stack(draws).to(x)
 
 

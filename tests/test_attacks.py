@@ -9,7 +9,7 @@ from oracles import class_token_attention, dds_loop, images, pgd_loop, tiny_deno
 from torch.nn.functional import cross_entropy
 
 from fvit import attacks, explanations, smoothing
-from fvit.attacks import explanation_loss, pgd, prediction_loss
+from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
 from fvit.smoothing import DDS
 from fvit.vit import load_vit
 
@@ -349,3 +349,67 @@ def test_losses_refuse_what_they_cannot_do(monkeypatch, vit):
         explanation_loss(vit, heat, 17)
     with pytest.raises(ValueError, match="keep_class needs a ViT or a DDS"):
         explanation_loss(lambda x, step: heat, heat, 4, keep_class=torch.tensor([0, 1]))
+
+
+# restarts ------------------------------------------------------------------------------------------------------------
+
+
+def hills(x, step):
+    """A loss whose optimum hangs on the start: sine waves along every pixel."""
+    return (40 * x).sin().mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_one_restart_is_pgd_to_the_bit(vit, den, norm):
+    x, dds = images(2), DDS(vit, den, 0.25)
+    loss = explanation_loss(dds, class_token_attention(vit, x), 4, n_samples=2)
+    want = pgd(loss, x, 0.1, norm, steps=2, seed=3, ids=["a", "b"])
+    assert torch.equal(strongest(loss, x, 1, 0.1, norm, steps=2, seed=3, ids=["a", "b"]), want)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_more_restarts_never_lose_for_any_image_and_win_for_some(norm):
+    x, eps = images(6), {"linf": 0.1, "l2": 2.0}[norm]
+    reached = torch.stack([hills(strongest(hills, x, n, eps, norm, steps=3), 0) for n in (1, 2, 5)])
+    assert (reached.diff(dim=0) >= 0).all() and (reached[2] > reached[0]).any()
+    assert norms(strongest(hills, x, 5, eps, norm, steps=3) - x, norm).max() <= eps * (1 + 1e-9)
+
+
+def test_restarts_are_chosen_image_by_image_whatever_the_batch():
+    x, ids = images(4), list("abcd")
+    together = strongest(hills, x, 4, 0.1, steps=2, ids=ids)
+    for i in range(4):
+        assert torch.equal(strongest(hills, x[i : i + 1], 4, 0.1, steps=2, ids=ids[i : i + 1])[0], together[i])
+    starts = [attacks._start(x, "random", 0.1, "linf", 0, ids, *run) for run in ((), (1,), (2,), (3,))]
+    assert all(not torch.equal(a, b) for a in starts for b in starts if a is not b)
+
+
+def test_attacks_and_judgements_of_all_runs_meet_different_steps():
+    graded = []
+
+    def loss(x, step):
+        graded.append((step, x.requires_grad))
+        return hills(x, step)
+
+    strongest(loss, images(1), 3, 0.1, steps=2, judgements=2)
+    assert [step for step, wanted in graded if wanted] == [0, 1, 2, 3, 4, 5]
+    assert [step for step, wanted in graded if not wanted] == [6, 7] * 3  # the same draws judge every run
+
+
+def test_the_choice_is_by_the_mean_of_the_judgements():
+    """Two runs; judgement 0 likes high pixels a little, judgement 1 likes low pixels much: the lower run must win."""
+    x = torch.full((1, 3, 16, 16), 0.5, dtype=torch.float64)
+
+    def loss(x, step):
+        return x.mean((1, 2, 3)) * {4: 1.0, 5: -3.0}.get(step, 0.0)
+
+    starts = [attacks._start(x, "random", 0.1, "linf", 0, ["0"], *run) for run in ((), (1,))]
+    runs = [pgd(loss, x, 0.1, steps=0, start=start) for start in starts]
+    lower = min(runs, key=lambda v: v.mean().item())
+    assert torch.equal(strongest(loss, x, 2, 0.1, steps=2, step_size=0, judgements=2), lower)
+
+
+@pytest.mark.parametrize("changes", [{"restarts": 0}, {"restarts": 1.5}, {"judgements": 0}])
+def test_strongest_refuses_what_is_no_count(changes):
+    with pytest.raises(ValueError, match="wanted an integer >= 1"):
+        strongest(hills, images(1), **changes)

@@ -1,0 +1,47 @@
+"""Timing against a clock that the calls themselves advance: nothing here depends on real time."""
+
+import pytest
+
+from fvit.timing import take_turns
+
+
+class Clock:
+    """A clock that stands still until a call takes its time."""
+
+    def __init__(self):
+        self.now, self.called = 0.0, []
+
+    def __call__(self):
+        return self.now
+
+    def call(self, name, seconds):
+        lengths = iter(seconds)
+
+        def run():
+            self.called.append(name)
+            self.now += next(lengths)
+
+        return run
+
+
+def test_each_call_has_its_own_seconds_and_the_warm_up_is_not_among_them():
+    clock = Clock()
+    calls = {"a": clock.call("a", [100, 1, 2, 3]), "b": clock.call("b", [200, 10, 40, 20])}
+    times = take_turns(calls, repeats=3, warmup=1, clock=clock)
+    assert times.to_dict("list") == {"a": [1, 2, 3], "b": [10, 40, 20]}
+    assert times.median().to_dict() == {"a": 2, "b": 20}
+
+
+def test_calls_take_turns_so_that_a_load_that_grows_does_not_change_their_ratio():
+    clock = Clock()
+    loads = [1, 5, 7]
+    calls = {"a": clock.call("a", loads), "b": clock.call("b", [3 * load for load in loads])}
+    times = take_turns(calls, repeats=3, warmup=0, clock=clock)
+    assert clock.called == ["a", "b"] * 3
+    assert (times.b / times.a).tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("changes", [{"calls": {}}, {"repeats": 0}, {"repeats": 1.5}, {"warmup": -1}])
+def test_it_refuses_what_it_cannot_count(changes):
+    with pytest.raises(ValueError, match="wanted calls, at least one repeat"):
+        take_turns(**{"calls": {"a": dict}} | changes)
