@@ -62,7 +62,8 @@ def plot_attack_strength(df, k) -> plt.Figure:
         _ticks(ax, part["setting"])
         ax.set(xlabel=f"{knob} of the attack", ylim=(0, 1.03))
     axes[0, 0].set_ylabel(f"kept of the clean top-{k}")
-    axes[0, 0].legend(frameon=False, fontsize="small", loc="upper right")
+    handles = axes[0, 0].get_legend_handles_labels()
+    fig.legend(*handles, frameon=False, fontsize="small", loc="outside lower center", ncols=2)
     return fig
 
 
