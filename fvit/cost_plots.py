@@ -8,12 +8,17 @@ import seaborn as sns
 from fvit.plots import MARKERS
 
 
-def _lines(ax, df, x, by):
-    """A line with intervals for each value of `by`, named in a legend; df: x, by, mean, low, high."""
-    for (name, part), marker, colour in zip(df.groupby(by, sort=False), MARKERS, sns.color_palette(), strict=False):
+def _lines(ax, df, x, by, dodge=1.0):
+    """A line with intervals for each value of `by`, named in a legend; df: x, by, mean, low, high.
+
+    dodge   factor between neighbours' x on a log axis, so that intervals do not hide each other
+    """
+    middle = (df[by].nunique() - 1) / 2
+    lines = zip(df.groupby(by, sort=False), MARKERS, sns.color_palette(), strict=False)
+    for i, ((name, part), marker, colour) in enumerate(lines):
         bars = np.maximum(np.stack([part["mean"] - part["low"], part["high"] - part["mean"]]), 0)
-        ax.errorbar(part[x], part["mean"], yerr=bars, marker=marker, color=colour, markersize=4, capsize=2,
-                    linewidth=1.2, label=name)
+        ax.errorbar(part[x] * dodge ** (i - middle), part["mean"], yerr=bars, marker=marker, color=colour, markersize=4,
+                    capsize=2, linewidth=1.2, label=name)
 
 
 def _ticks(ax, values):
@@ -31,7 +36,7 @@ def _legend(ax, ncols=2, below=-0.2):
 def plot_ablation(df, x, xlabel, ylabel, ax=None) -> plt.Figure:
     """Shares in [0, 1] against one setting, a line per measure; df: the column named by x, measure, mean, low, high."""
     ax = ax or plt.subplots(figsize=(4.6, 3.2), layout="constrained")[1]
-    _lines(ax, df, x, "measure")
+    _lines(ax, df, x, "measure", dodge=1.02)
     _ticks(ax, df[x])
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(-0.02, 1.03))
     _legend(ax)
