@@ -8,6 +8,7 @@ from fvit.intervals import interval_table, rate_interval
 from fvit.perturbation import TENTHS, curve_auc
 
 CONDITION = ["method", "smoothing", "attack", "eps"]
+OWN = {"none": "vit", "dds": "dds", "denoise": "denoise"}  # through what the adaptive attack on a smoothing is made
 CLASSES = ("fixed", "re-predicted")  # the class that a map made under attack explains
 
 
@@ -21,11 +22,12 @@ def curve_rows(rows) -> pd.DataFrame:
     Raises ValueError if there are none, or if a curve lacks a step or has one twice.
     """
     suffix = REPREDICTED.replace("(", r"\(").replace(")", r"\)")
+    rows = rows.reset_index(drop=True)
     parts = rows["metric"].str.extract(rf"^(positive|negative) (\d+)({suffix})?$")
-    found = parts[0].notna()
-    if not found.any():
+    parts = parts[parts[0].notna()]
+    if parts.empty:
         raise ValueError('no rows of perturbation tests; wanted metrics such as "positive 30", measure "perturbation"')
-    hits = rows.loc[found, ["image_id", *CONDITION, "value"]].assign(
+    hits = rows.loc[parts.index, ["image_id", *CONDITION, "value"]].assign(
         kind=parts[0], explained=np.where(parts[2].isna(), *CLASSES), removed=parts[1].astype(float) / 100)
     curves = hits.groupby(["image_id", *CONDITION, "kind", "explained"], sort=False)["removed"]
     whole = curves.agg(["size", "nunique"]) == len(TENTHS)
@@ -43,7 +45,7 @@ def auc_rows(rows, convention: str) -> pd.DataFrame:
     keys = ["image_id", *CONDITION, "kind", "explained"]
     hits = curve_rows(rows)
     wide = hits.pivot(index=keys, columns="removed", values="value")
-    areas = wide.assign(value=curve_auc(wide.to_numpy(), convention))["value"]
+    areas = wide.assign(value=curve_auc(wide.to_numpy(copy=True), convention))["value"]
     order = pd.MultiIndex.from_frame(hits[keys].drop_duplicates())  # of appearance, which pivot has sorted away
     return areas.reindex(order).reset_index().assign(convention=convention)
 
@@ -88,3 +90,15 @@ def accuracy_table(rows) -> pd.DataFrame:
         both = int(((before == 1) & (after == 1)).sum())
         found.append([smoothing, attack, eps, after.mean(), *rate_interval(both, len(after)), len(after)])
     return pd.DataFrame(found, columns=["smoothing", "attack", "eps", "right", "robust", "low", "high", "n"])
+
+
+def by_threat(rows) -> pd.DataFrame:
+    """The rows twice, by what the attack knows: column `threat` is "transferred" or "adaptive".
+
+    Clean rows are in both, as are attacks on the bare ViT, whose own the transferred attack is. Rows need smoothing
+    and attack, named as by `attack_rows`; fresh noise and other attacks are left out.
+    """
+    clean, own = rows["attack"] == "none", rows["attack"] == "prediction via " + rows["smoothing"].map(OWN)
+    transferred = clean | (rows["attack"] == "prediction via vit")
+    return pd.concat([rows[transferred].assign(threat="transferred"), rows[clean | own].assign(threat="adaptive")],
+                     ignore_index=True)
