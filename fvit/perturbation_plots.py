@@ -59,13 +59,14 @@ def plot_auc_by_radius(df, convention) -> plt.Figure:
                     x = 255 * part["eps"] + 0.12 * (i - 1) * (part["eps"] > 0)  # bars beside each other
                     points = ax.errorbar(x, part["mean"], yerr=_errors(part), color=colour, marker=marker, capsize=2,
                                          markersize=4, linewidth=1.2, elinewidth=0.8, linestyle="-" if solid else "--",
+                                         zorder=3 if solid else 2,
                                          markerfacecolor=colour if solid else "white")
                     shown.setdefault(line if solid else f"{line}, class re-predicted", points)
             if kind == KINDS[0]:
                 ax.set_title(method)
             else:
                 ax.set(xlabel="attack radius, 1/255 (linf)", xticks=sorted({round(255 * eps) for eps in df["eps"]}))
-        row[0].set_ylabel(f"{kind} AUC, {convention}\n({BETTER[kind]})")
+        row[0].set_ylabel(f"{kind} AUC, {convention}\n({BETTER[kind]})", fontsize="small")
     names = sorted(shown, key=lambda name: (name.endswith("re-predicted"), list(shown).index(name)))
     fig.legend([shown[name] for name in names], names, loc="outside lower center", ncols=min(3, len(names)),
                frameon=False, fontsize="small")

@@ -125,7 +125,8 @@ def test_controls_rank_as_they_say(bench, scene):
         for kind in ("positive", "negative"):
             hits = perturbation_curve(bench.vit, scene.x, scene.y, pixel_map, kind)
             found = curve_rows(rows)
-            wide = found[(found["method"] == method) & (found["kind"] == kind)].pivot(index="image_id", columns="removed", values="value")
+            wide = found[(found["method"] == method) & (found["kind"] == kind)]
+            wide = wide.pivot(index="image_id", columns="removed", values="value")
             assert wide.to_numpy().tolist() == hits.tolist()
 
 
