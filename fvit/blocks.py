@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -41,7 +42,7 @@ def run_blocks(work, n_images: int, size: int, *, name: str, settings: dict, cod
     key = json.dumps([name, settings, code_digest(code)], sort_keys=True)
     stem = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     paths = [results_dir(run.name) / "blocks" / f"{stem}-{start:05d}-{stop:05d}.parquet" for start, stop in spans]
-    shard, n_shards = (int(part) for part in (os.environ.get("FVIT_SHARD") or "1/1").split("/"))
+    shard, n_shards = _shard(os.environ.get("FVIT_SHARD") or "1/1")
     for number, (span, path) in enumerate(zip(spans, paths, strict=True)):
         if number % n_shards == shard - 1 and not path.exists():
             save_rows(_conform(work(*span), run.name), path)
@@ -50,6 +51,14 @@ def run_blocks(work, n_images: int, size: int, *, name: str, settings: dict, cod
         raise UnfinishedError(f"shard {shard}/{n_shards} of {name} is done; {len(missing)} of {len(paths)} blocks are "
                               f"missing, first {missing[0]}; run the other shards, then this again: it merges them")
     return pd.concat([load_rows(path) for path in paths], ignore_index=True)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    shard, n_shards = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= shard <= n_shards:
+        raise ValueError(f"FVIT_SHARD={text!r}, wanted i/n with 1 <= i <= n, such as 1/4")
+    return shard, n_shards
 
 
 def save_rows(rows: pd.DataFrame, path: Path | str) -> Path:
@@ -93,10 +102,12 @@ def code_digest(modules: list[str], package: Path = PACKAGE) -> str:
 def _imports(source: str, package: Path) -> list[str]:
     names = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == "fvit":
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fvit."):
-            names.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, ["fvit" if node.level else "", node.module or ""]))
+            full = [f"fvit.{alias.name}" for alias in node.names] if module == "fvit" else [module]
+        else:
+            full = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names.update(name.split(".")[1] for name in full if name.startswith("fvit."))
     return [name for name in names if (package / f"{name}.py").is_file()]
 
 
@@ -106,4 +117,4 @@ def _conform(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
         raise ValueError(f"rows have unknown columns {unknown}, known: {', '.join(SCHEMA)}")
     rows = rows.assign(profile=profile).reindex(columns=list(SCHEMA))
     text = [column for column, kind in SCHEMA.items() if kind == "str"]
-    return rows.assign(**{column: rows[column].fillna("") for column in text}).astype(SCHEMA)
+    return rows.assign(**{column: rows[column].astype(object).fillna("") for column in text}).astype(SCHEMA)

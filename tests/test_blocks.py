@@ -1,0 +1,203 @@
+"""Blocks: the same rows however they are cut, stopped, shared out or read back; never those of other code."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fvit import blocks, profiles
+from fvit.blocks import UnfinishedError, code_digest, load_rows, run_blocks, save_rows
+from fvit.results import SCHEMA
+
+pytestmark = pytest.mark.filterwarnings("error")
+N = 7
+
+
+class Work:
+    """Rows of squares, image by image; counts its calls and may be killed at one of them."""
+
+    def __init__(self, killed_at=None):
+        self.spans, self.killed_at = [], killed_at
+
+    def __call__(self, start, stop):
+        if len(self.spans) + 1 == self.killed_at:
+            raise KeyboardInterrupt
+        self.spans.append((start, stop))
+        ids = np.arange(start, stop)
+        return pd.DataFrame({"image_id": [f"test-0-{i}" for i in ids], "metric": "square", "value": ids**2 / 3,
+                             "eps": 8 / 255, "n_samples": 16})
+
+
+@pytest.fixture(autouse=True)
+def study(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path))
+    monkeypatch.delenv("FVIT_SHARD", raising=False)
+    monkeypatch.setattr(profiles, "current", None)
+    profiles.profile("study")
+    return tmp_path / "results" / "study" / "blocks"
+
+
+def run(work, size=3, n=N, settings=None, code=("paths",)):
+    return run_blocks(work, n, size, name="08_scores", settings=settings or {"radii": [8 / 255]}, code=list(code))
+
+
+@pytest.mark.parametrize("profile", ["laptop", "study"])
+def test_rows_do_not_depend_on_the_size_of_a_block(profile):
+    profiles.profile(profile)
+    whole = run(Work(), size=N)
+    assert list(whole) == list(SCHEMA) and whole.dtypes.astype(str).to_dict() == SCHEMA
+    assert list(whole["value"]) == [i**2 / 3 for i in range(N)] and set(whole["profile"]) == {profile}
+    for size in (1, 3, N + 1):
+        pd.testing.assert_frame_equal(run(Work(), size=size), whole)
+
+
+def test_blocks_cover_the_images_once_and_in_order():
+    work = Work()
+    run(work)
+    assert work.spans == [(0, 3), (3, 6), (6, 7)]
+
+
+def test_laptop_always_computes_and_leaves_no_blocks(tmp_path):
+    profiles.profile("laptop")
+    for _ in range(2):
+        work = Work()
+        run(work)
+        assert len(work.spans) == 3
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same():
+    first, again = run(Work()), Work()
+    pd.testing.assert_frame_equal(run(again), first)
+    assert again.spans == []
+
+
+def test_more_images_add_only_the_blocks_that_are_new():
+    run(Work(), n=6)
+    more = Work()
+    run(more, n=9)
+    assert more.spans == [(6, 9)]
+
+
+def test_a_killed_run_resumes_where_it_was(study):
+    killed = Work(killed_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    assert len(list(study.iterdir())) == 2
+    resumed = Work()
+    rows = run(resumed)
+    assert resumed.spans == [(6, 7)]
+    assert list(rows["value"]) == [i**2 / 3 for i in range(N)]
+
+
+def test_other_settings_and_other_code_are_computed_anew(monkeypatch):
+    run(Work())
+    for change in ({"settings": {"radii": [4 / 255]}}, {"code": ["rng"]}):
+        other = Work()
+        run(other, **change)
+        assert len(other.spans) == 3
+    monkeypatch.setattr(blocks, "code_digest", lambda modules: "edited since")
+    edited = Work()
+    run(edited)
+    assert len(edited.spans) == 3
+
+
+def test_the_order_of_settings_and_tuples_for_lists_change_nothing():
+    run(Work(), settings={"k": 25, "radii": [1, 2]})
+    again = Work()
+    run(again, settings={"radii": (1, 2), "k": 25})
+    assert again.spans == []
+
+
+def test_two_shards_merge_to_the_rows_of_one_process(monkeypatch, tmp_path):
+    whole = run(Work())
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path / "shards"))
+    monkeypatch.setenv("FVIT_SHARD", "1/2")
+    one, two = Work(), Work()
+    with pytest.raises(UnfinishedError, match=r"shard 1/2 of 08_scores is done; 1 of 3 blocks are missing, first "
+                                              r"08_scores-[0-9a-f]{12}-00003-00006\.parquet; run the other shards"):
+        run(one)
+    monkeypatch.setenv("FVIT_SHARD", "2/2")
+    pd.testing.assert_frame_equal(run(two), whole)
+    assert one.spans == [(0, 3), (6, 7)] and two.spans == [(3, 6)]
+    files = [sorted((tmp_path / out).rglob("*-0*.parquet")) for out in ("results", "shards")]
+    assert [p.name for p in files[0]] == [p.name for p in files[1]] and len(files[0]) == 3
+    assert [p.read_bytes() for p in files[0]] == [p.read_bytes() for p in files[1]]
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_refused_before_any_work(monkeypatch, shard):
+    monkeypatch.setenv("FVIT_SHARD", shard)
+    work = Work()
+    with pytest.raises(ValueError, match=f"FVIT_SHARD='{shard}', wanted i/n with 1 <= i <= n, such as 1/4"):
+        run(work)
+    assert work.spans == []
+
+
+@pytest.mark.parametrize("n, size", [(0, 3), (3, 0)])
+def test_no_images_and_no_size_are_refused(n, size):
+    with pytest.raises(ValueError, match=f"n_images={n}, size={size}; wanted at least 1 of each"):
+        run(Work(), n=n, size=size)
+
+
+def test_a_truncated_block_is_named_with_its_mend(study):
+    run(Work())
+    path = sorted(study.iterdir())[1]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=rf"{path.name} is no whole Parquet file \(\w+\); delete it and run again"):
+        run(Work())
+    path.unlink()
+    mended = Work()
+    run(mended)
+    assert mended.spans == [(3, 6)]
+
+
+def test_wrong_columns_are_refused(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pd.DataFrame({"image_id": ["a"]}).to_parquet(path)
+    with pytest.raises(ValueError, match=r"has columns \['image_id'\], wanted \['run_id'.*not a table of tidy rows"):
+        load_rows(path)
+    with pytest.raises(ValueError, match=r"unknown columns \['colour'\], known: run_id"):
+        run(lambda start, stop: pd.DataFrame({"colour": ["red"]}))
+    with pytest.raises(FileNotFoundError):
+        load_rows(tmp_path / "none.parquet")
+
+
+def test_rows_come_back_to_the_bit_and_the_same_rows_give_the_same_bytes(tmp_path):
+    rows = run(Work())
+    rows.loc[0, "value"] = np.nan
+    one, two = save_rows(rows, tmp_path / "one.parquet"), save_rows(rows.copy(), tmp_path / "two.parquet")
+    assert one.read_bytes() == two.read_bytes()
+    pd.testing.assert_frame_equal(load_rows(one), rows, check_exact=True)
+    assert (load_rows(one)["eps"] == 8 / 255).all()
+
+
+@pytest.fixture
+def package(tmp_path):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    sources = {"top": "from fvit.middle import f\nfrom fvit import side, explain\n", "middle": "import fvit.low\n",
+               "low": "def g():\n    from . import lazy\n", "lazy": "import numpy\n", "side": "from .low import g\n",
+               "other": "import torch\n"}
+    for name, text in sources.items():
+        (folder / f"{name}.py").write_text(text)
+    (folder / "vit.safetensors").write_bytes(b"weights")
+    (folder / "checkpoint-1.safetensors").write_bytes(b"of a training")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["top.py", "middle.py", "low.py", "lazy.py", "side.py", "vit.safetensors"])
+def test_the_digest_follows_imports_and_weights(package, name):
+    before = code_digest(["top"], package)
+    (package / name).write_bytes((package / name).read_bytes() + b"\n# edited")
+    assert code_digest(["top"], package) != before
+
+
+@pytest.mark.parametrize("name", ["other.py", "checkpoint-1.safetensors"])
+def test_the_digest_ignores_what_is_not_imported_and_checkpoints(package, name):
+    before = code_digest(["top"], package)
+    (package / name).write_bytes(b"# edited")
+    assert code_digest(["top"], package) == before
+
+
+def test_the_digest_of_the_package_does_not_depend_on_the_order_of_names():
+    assert code_digest(["rng", "paths"]) == code_digest(["paths", "rng"]) != code_digest(["rng"])
