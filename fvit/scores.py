@@ -72,6 +72,20 @@ def _scores(t):
             "mAP": means[0], "mF1": means[1]}
 
 
+def image_iou(rows) -> pd.DataFrame:
+    """One row for each image and condition with metric "iou": the mean of its two IoU, so that images can be paired.
+
+    `rows` as in `segmentation_table`. The mean over images is not the pooled mIoU, where large objects count for more.
+    """
+    found = rows[rows["metric"].isin(NEEDED[:3])]
+    keys = [name for name in found if name not in ("metric", "value", "ci_low", "ci_high")]
+    keys = [name for name in keys if found[name].notna().all()]
+    wide = found.pivot(index=keys, columns="metric", values="value").reset_index()
+    union_bg, union_fg = wide["labelled"] - wide["inter_fg"], wide["labelled"] - wide["inter_bg"]
+    iou = (wide["inter_bg"] / union_bg.clip(lower=1) + wide["inter_fg"] / union_fg.clip(lower=1)) / 2
+    return wide[keys].assign(metric="iou", value=iou)
+
+
 def paired_conditions(rows, conditions=CONDITIONS) -> pd.DataFrame:
     """Rows with a column `condition` in the place of `attack`, so that "none" and "dds" can be compared in each.
 

@@ -139,7 +139,7 @@ def test_maps_of_the_class_fixed_and_predicted_anew(vit, rows, data, seen, condi
         want |= {"positive 30": curve[:, 3]}
         for metric, values in want.items():
             torch.testing.assert_close(pick(rows, smoothing, name, method, metric + suffix), values.double(),
-                                       rtol=1e-6, atol=1e-8, equal_nan=True)
+                                       rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def test_the_class_changes_somewhere_so_that_fixed_and_predicted_anew_differ(rows):

@@ -7,7 +7,7 @@ import torch
 
 from fvit.intervals import mean_interval
 from fvit.rng import numpy_generator
-from fvit.scores import NEEDED, POOLED, paired_conditions, segmentation_table
+from fvit.scores import NEEDED, POOLED, image_iou, paired_conditions, segmentation_table
 from fvit.segmentation import segmentation_scores
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -86,6 +86,13 @@ def test_a_suffix_selects_its_metrics_alone():
     table = segmentation_table(pd.concat([tidy(first), tidy(second, " (again)", method="lrp")]), suffix=" (again)")
     assert set(table["method"]) == {"lrp"}
     assert as_series(table).loc["mAP", "mean"] == pytest.approx(second.summary().mAP)
+
+
+def test_iou_of_an_image_is_the_summary_of_that_image_alone():
+    per_image = scores()
+    got = image_iou(tidy(per_image)).set_index("image_id")["value"]
+    for n, i in enumerate(IDS):
+        assert got[i] == pytest.approx(per_image.iloc[[n]].summary().mIoU, abs=1e-12)
 
 
 @pytest.mark.parametrize("spoil, message", [
