@@ -6,14 +6,14 @@ import seaborn as sns
 
 from fvit.plots import MARKERS, _errors, _points
 
-SIDES = {"none": ("-", "white"), "dds": ("-", None)}  # smoothing -> dash, face of the markers (None: filled)
+SIDES = {"none": ("--", "white"), "dds": ("-", None)}  # smoothing -> dash, face of the markers (None: filled)
 NAMES = {"none": "no smoothing", "dds": "DDS"}
 
 
 def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
     """A score against the attack radius, a panel per method, a line per smoothing and condition.
 
-    df      method, smoothing ("none", "dds" or "constant map": a dashed level), condition, eps, mean, low, high
+    df      method, smoothing ("none", "dds" or "constant map": a dotted level), condition, eps, mean, low, high
     score   its name, with its unit
     """
     methods = list(dict.fromkeys(df["method"]))
@@ -24,7 +24,7 @@ def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
     for ax, method in zip(axes.flat, methods, strict=False):
         mine = df[df["method"] == method]
         for level in mine.loc[mine["smoothing"] == "constant map", "mean"].unique()[:1]:
-            ax.axhline(level, color="0.4", linestyle="--", linewidth=1, label="constant map")
+            ax.axhline(level, color="0.4", linestyle=":", linewidth=1.2, label="constant map")
         lines = mine[mine["smoothing"] != "constant map"].groupby(["smoothing", "condition"], sort=False)
         for number, ((smoothing, condition), part) in enumerate(lines):
             part, x = part.sort_values("eps"), part["eps"].sort_values() * 255
@@ -34,7 +34,9 @@ def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
         ax.set_xticks(sorted(df["eps"].unique() * 255))
     for ax in axes.flat[len(methods):]:
         ax.set_axis_off()
-    fig.supxlabel("attack radius, linf, in 1/255", fontsize="small")
+    for ax in axes.flat[max(0, len(methods) - ncols):len(methods)]:
+        ax.set_xlabel("attack radius, linf, in 1/255", fontsize="small")
+        ax.tick_params(labelbottom=True)
     fig.supylabel(score, fontsize="small")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False,
                fontsize="x-small")
@@ -78,7 +80,7 @@ def plot_overlap_by_method(df, k: int) -> plt.Figure:
 
 
 def plot_class_explained(df, k: int) -> plt.Figure:
-    """Top-k overlap with the class fixed and with the class predicted anew, joined; a panel per smoothing.
+    """Top-k overlap with the class fixed and with the class predicted anew; a panel per smoothing.
 
     df   method, smoothing, explained (two values, fixed first), mean, low, high
     """
@@ -90,7 +92,6 @@ def plot_class_explained(df, k: int) -> plt.Figure:
         found = [df[(df["smoothing"] == side) & (df["explained"] == kind)].set_index("method").reindex(methods)
                  for kind in kinds]
         y = np.arange(len(methods))
-        ax.hlines(y, found[0]["mean"], found[1]["mean"], color="0.6", linewidth=2)
         for part, kind, marker, colour, shift in zip(found, kinds, MARKERS, sns.color_palette(), (-0.1, 0.1),
                                                      strict=False):
             ax.errorbar(part["mean"], y + shift, xerr=_errors(part), fmt=marker, color=colour, markersize=5,
