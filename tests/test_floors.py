@@ -11,20 +11,19 @@ from fvit.paths import PACKAGE, ROOT
 FLOORS = {name: floor for floor, names in enumerate([
     "paths rng profiles timing",
     "checks theory intervals schedule notebooks noise",
-    "comparisons radii optimal_noise scenes vit attention denoiser",
+    "comparisons scores radii optimal_noise scenes vit attention denoiser",
     "lrp",
     "explanations",
     "smoothing attacks",
     "metrics certification results",
     "segmentation perturbation blocks sanity",
     "plots experiments",
-    "theory_plots radius_plots method_plots cost_plots perturbation_plots score_tables controls",
+    "theory_plots radius_plots method_plots cost_plots perturbation_plots score_tables controls score_plots",
     "runner train",
     "cli",
     "__main__",
 ]) for name in names.split()}
-NO_TORCH = ("theory radii noise optimal_noise intervals comparisons schedule notebooks paths profiles plots "
-            "theory_plots radius_plots method_plots cost_plots timing perturbation_plots").split()
+            "_ theory radii noise optimal_noise intervals comparisons schedule notebooks paths profiles plots theory_plots radius_plots method_plots cost_plots timing perturbation_plots scores score_plots").split()
 PUBLIC_FACE = "__init__"  # above all floors: it names what lies in them, and imports nothing until asked
 
 
@@ -65,7 +64,7 @@ def test_files_that_need_no_torch_do_not_import_it(name):
     assert imports(source(name)) & {"torch", "torchvision", "timm", "diffusers"} == set()
 
 
-    "pytest mark parametrize name plots cost_plots radius_plots theory_plots method_plots perturbation_plots",
+    "pytest mark parametrize name plots cost_plots radius_plots theory_plots method_plots perturbation_plots score_plots",
 def test_no_figure_function_sees_a_model(name):
     below = {m.partition(".")[2] for m in imports(source(name)) if m.startswith("fvit.")}
     assert below <= {"paths", "profiles", "results", "plots"}
