@@ -23,7 +23,8 @@ FLOORS = {name: floor for floor, names in enumerate([
     "cli",
     "__main__",
 ]) for name in names.split()}
-            "_ theory radii noise optimal_noise intervals comparisons schedule notebooks paths profiles plots theory_plots radius_plots method_plots cost_plots timing perturbation_plots scores score_plots").split()
+NO_TORCH = ("theory radii noise optimal_noise intervals comparisons scores schedule notebooks paths profiles plots "
+            "theory_plots radius_plots method_plots cost_plots timing perturbation_plots score_plots").split()
 PUBLIC_FACE = "__init__"  # above all floors: it names what lies in them, and imports nothing until asked
 
 
@@ -64,7 +65,10 @@ def test_files_that_need_no_torch_do_not_import_it(name):
     assert imports(source(name)) & {"torch", "torchvision", "timm", "diffusers"} == set()
 
 
-    "pytest mark parametrize name plots cost_plots radius_plots theory_plots method_plots perturbation_plots score_plots",
+PLOTS = "plots cost_plots radius_plots theory_plots method_plots perturbation_plots score_plots".split()
+
+
+@pytest.mark.parametrize("name", PLOTS)
 def test_no_figure_function_sees_a_model(name):
     below = {m.partition(".")[2] for m in imports(source(name)) if m.startswith("fvit.")}
     assert below <= {"paths", "profiles", "results", "plots"}
