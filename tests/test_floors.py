@@ -19,12 +19,13 @@ FLOORS = {name: floor for floor, names in enumerate([
     "segmentation perturbation blocks sanity",
     "plots experiments",
     "theory_plots radius_plots method_plots cost_plots perturbation_plots score_tables controls score_plots",
+    "gallery",
     "runner train",
     "cli",
     "__main__",
 ]) for name in names.split()}
 NO_TORCH = ("theory radii noise optimal_noise intervals comparisons scores schedule notebooks paths profiles plots "
-            "theory_plots radius_plots method_plots cost_plots timing perturbation_plots score_plots").split()
+            "theory_plots radius_plots method_plots cost_plots timing perturbation_plots score_plots gallery").split()
 PUBLIC_FACE = "__init__"  # above all floors: it names what lies in them, and imports nothing until asked
 
 

@@ -1,0 +1,97 @@
+"""The gallery: verdicts from hand-made ledgers, tables for print, figures against the manifest."""
+
+import hashlib
+import json
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fvit import gallery
+from fvit.results import CLAIM_COLUMNS
+
+
+def ledger(*rows):
+    blank = dict.fromkeys(CLAIM_COLUMNS, "") | {"profile": "laptop", "value": "0.5", "bound": "0", "relation": ">"}
+    return pd.DataFrame([blank | row for row in rows])
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """An output folder and a repository, both empty."""
+    out, root = tmp_path / "out", tmp_path / "root"
+    monkeypatch.setenv("FVIT_OUT", str(out))
+    monkeypatch.setattr(gallery, "ROOT", root)
+    return out, root
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("statuses", "verdict", "counts"), [
+    ([], "NOT TESTED", "no run"),
+    (["PASS", "PASS"], "PASS", "2 PASS"),
+    (["PASS", "DIFFERS"], "DIFFERS", "1 PASS, 1 DIFFERS"),
+])
+def test_a_row_passes_only_if_all_its_claims_do(statuses, verdict, counts):
+    claims = ledger(*({"claim": f"P5.{i}", "status": s} for i, s in enumerate(statuses)), {"claim": "X1.1"})
+    found = {v.row: v for v in gallery.verdicts(claims)}
+    assert (found["P5"].status, found["P5"].counts) == (verdict, counts)
+    assert found["P1"].status == "NOT TESTED"
+
+
+def test_p1_is_not_p10():
+    found = {v.row: v for v in gallery.verdicts(ledger({"claim": "P10.1", "status": "DIFFERS"}))}
+    assert found["P1"].status == "NOT TESTED"
+
+
+def test_text_holds_verdicts_and_html_numbers_and_text_is_escaped():
+    claims = ledger({"claim": "P1.1", "status": "PASS", "text": "a < b", "ci_low": "0.25", "ci_high": "0.75"})
+    table = gallery.verdicts(claims)
+    assert repr(table).splitlines()[0].startswith("P1  PASS") and "0.5" not in repr(table)
+    assert "a &lt; b" in table._repr_html_() and "[0.25, 0.75]" in table._repr_html_()
+
+
+def test_the_output_folder_comes_first_then_the_repository(folders):
+    out, root = folders
+    write(root / "results/laptop/claims.csv", "old")
+    assert gallery.find("results/laptop/claims.csv") == root / "results/laptop/claims.csv"
+    write(out / "results/laptop/claims.csv", "new")
+    assert gallery.find("results/laptop/claims.csv") == out / "results/laptop/claims.csv"
+
+
+def test_ledgers_of_all_profiles_are_joined_and_none_is_an_error(folders):
+    out, root = folders
+    with pytest.raises(FileNotFoundError, match="fvit run all"):
+        gallery.load_claims()
+    write(out / "results/laptop/claims.csv", ledger({"claim": "P1.1"}).to_csv(index=False))
+    write(root / "results/study/claims.csv", ledger({"claim": "P1.1", "profile": "study"}).to_csv(index=False))
+    assert gallery.load_claims()["profile"].tolist() == ["laptop", "study"]
+
+
+def test_cells_say_mean_and_interval_and_leave_blank_what_was_not_run():
+    table = pd.DataFrame({"m": ["a", "a", "b"], "s": ["x", "y", "x"], "mean": [0.5, 1, 0.25],
+                          "low": [0.4, float("nan"), 0.2], "high": [0.6, float("nan"), 0.3]})
+    printed = gallery.cells(table, "m", "s")
+    assert printed.loc["a", "x"] == "0.50 [0.40, 0.60]"
+    assert printed.loc["a", "y"] == "1.00" and printed.loc["b", "y"] == ""
+
+
+def test_figures_are_those_of_the_manifest(folders):
+    out, _ = folders
+    write(out / "figures/laptop/F01a_x.csv", "a\n1\n")
+    write(out / "figures/laptop/F01a_x.json", json.dumps({"alt": "A <b>", "caption": "C"}))
+    Image.new("RGB", (600, 300), "white").save(out / "figures/laptop/F01a_x.png")
+    digest = hashlib.sha256(b"a\n1\n").hexdigest()
+    head = "figure,title,source,notebook,profile,csv_sha256,source_sha256,seed,device_kind,claim_ids\n"
+    write(out / "figures/MANIFEST.csv", f"{head}F01a,T,ours,01,laptop,{digest},,0,cpu,P1.1\n"
+                                        f"F02a,U,ours,02,laptop,{digest},,0,cpu,\n")
+    manifest = gallery.load_manifest()
+    assert gallery.wrong_digests(manifest) == ["laptop F02a"]  # its files are missing
+    write(out / "figures/laptop/F01a_x.csv", "a\n2\n")
+    assert gallery.wrong_digests(manifest) == ["laptop F01a", "laptop F02a"]
+    shown = gallery.Figures(manifest)
+    assert repr(shown) == "F01a  T (laptop)\nF02a  U (laptop)"
+    assert "A &lt;b&gt;" in shown._repr_html_() and "run notebook 02" in shown._repr_html_()
