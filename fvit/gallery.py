@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from fvit.paths import ROOT, output_root
+from fvit.paths import NOTEBOOKS, ROOT, output_root, write_atomic
+from fvit.results import natural
 
 ROWS = {  # the claims, by the prefix of the ids of the `fvit.claim` lines that decide them
     "P1": "The attention of a ViT is fragile: slight perturbations move its focal points",
@@ -28,6 +29,11 @@ ROWS = {  # the claims, by the prefix of the ids of the `fvit.claim` lines that 
     "O3": "(ours) the reference code tells its denoiser a t some thirty times too late",
 }
 PROFILES = ("laptop", "study", "paper")
+MARKS = "<!-- findings -->", "<!-- /findings -->"  # lines of the README between which `readme_table` stands
+KEY = {  # the claim whose number stands for a row in the README: under attack, the adaptive one
+    "P1": "P1.2", "P2": "P2.2", "P3": "P3.4", "P4": "P4.2", "P5": "P5.2", "P6": "P6.1", "P7": "P7.1", "R1": "R1.2",
+    "R2": "R2.3", "O1": "O1.1", "O2": "O2.4", "O3": "O3.1",
+}
 
 
 def find(name: str) -> Path:
@@ -37,12 +43,29 @@ def find(name: str) -> Path:
 
 
 def load_claims() -> pd.DataFrame:
-    """The ledgers of all profiles, one row for each claim and profile; text throughout, as written."""
-    found = [find(f"results/{profile}/claims.csv") for profile in PROFILES]
-    tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in found if path.exists()]
+    """The ledgers of all profiles, one row for each claim and profile; text throughout, as written.
+
+    Row by row: a run of some notebooks decides their claims anew, and the others stand as the repository has them.
+    """
+    tables = [_joined(f"results/{profile}/claims.csv", ["claim", "profile"]) for profile in PROFILES]
+    tables = [table for table in tables if table is not None]
     if not tables:
         raise FileNotFoundError(f"no claims.csv under {output_root()} or {ROOT}; run `fvit run all` first")
     return pd.concat(tables, ignore_index=True)
+
+
+def _joined(name, key):
+    """The repository's table `name` with the output folder's rows in the place of those of equal key; None if no file.
+
+    A column `root` says which of the two folders a row is of.
+    """
+    roots = [root for root in dict.fromkeys([ROOT, output_root()]) if (root / name).exists()]
+    if not roots:
+        return None
+    tables = [pd.read_csv(root / name, dtype=str, keep_default_na=False).assign(root=root) for root in roots]
+    table = pd.concat(tables, ignore_index=True).drop_duplicates(key, keep="last")
+    order = sorted(table.index, key=lambda i: natural(table.loc[i, key]))
+    return table.loc[order].reset_index(drop=True)
 
 
 @dataclass(frozen=True)
@@ -63,8 +86,15 @@ class Verdict:
         n = self.claims["status"].value_counts()
         return ", ".join(f"{n[status]} {status}" for status in ("PASS", "DIFFERS") if status in n) or "no run"
 
+    @property
+    def differing(self) -> list[str]:
+        """Id, profile and text of each claim that did not pass."""
+        found = self.claims[self.claims["status"] != "PASS"]
+        return [f"{claim.claim}, {claim.profile}: {claim.text}" for claim in found.itertuples()]
+
     def __repr__(self) -> str:
-        return f"{self.row}  {self.status:<10} {ROWS[self.row]} ({self.counts})"
+        head = f"{self.row}  {self.status:<10} {ROWS[self.row]} ({self.counts})"
+        return "\n".join([head, *(f"      differs {line}" for line in self.differing)])
 
 
 class Verdicts(list):
@@ -89,13 +119,49 @@ def verdicts(claims: pd.DataFrame) -> Verdicts:
 
 
 def _claim_line(claim):
-    measured = f"{_short(claim['value'])}" if claim["value"] else "a time, see the dated rows"
-    if claim["ci_low"]:
-        measured += f" [{_short(claim['ci_low'])}, {_short(claim['ci_high'])}]"
     note = f" ({html.escape(claim['note'])})" if claim["note"] else ""
     return (f"<li><b>{claim['status']}</b> {claim['claim']} ({claim['profile']}, notebook {claim['notebook']}): "
-            f"{html.escape(claim['text'])}: <b>{measured}</b>, asked for {html.escape(claim['relation'])} "
+            f"{html.escape(claim['text'])}: <b>{_measured(claim)}</b>, asked for {html.escape(claim['relation'])} "
             f"{_short(claim['bound'])}; {html.escape(claim['source'])}{note}</li>")
+
+
+def readme_table(claims: pd.DataFrame | None = None) -> str:
+    """"What we found" as a Markdown table: a line for each of ROWS, with one number, its interval and its notebook.
+
+    claims   as of `load_claims`, which is the default. The number is that of KEY, of the largest profile that has one
+    """
+    lines = ["| claim | verdict | one number of several, with its interval | in |", "|---|---|---|---|"]
+    for verdict in verdicts(load_claims() if claims is None else claims):
+        said, link = "no run of it is committed", ""
+        if not verdict.claims.empty:
+            key = verdict.claims[verdict.claims["claim"] == KEY[verdict.row]]
+            shown = (verdict.claims if key.empty else key).iloc[-1 if len(key) else 0]
+            said = f"{_cell(shown['text'])}: {_measured(shown)} ({shown['claim']}, {shown['profile']})"
+            link = _link(shown["notebook"])
+        lines.append(f"| {verdict.row}: {_cell(ROWS[verdict.row])} | **{verdict.status}**, {verdict.counts} "
+                     f"| {said} | {link} |")
+    return "\n".join(lines)
+
+
+def update_readme(path: Path = ROOT / "README.md", claims: pd.DataFrame | None = None) -> Path:
+    """Put `readme_table` between the marks of the README, after a run whose results are to be committed."""
+    before, rest = path.read_text(encoding="utf-8").split(f"{MARKS[0]}\n")
+    _, after = rest.split(MARKS[1])
+    return write_atomic(path, f"{before}{MARKS[0]}\n{readme_table(claims)}\n{MARKS[1]}{after}")
+
+
+def _cell(text):
+    return html.escape(text, quote=False).replace("|", "\\|")
+
+
+def _link(number):
+    found = sorted(NOTEBOOKS.glob(f"{number}_*.ipynb")) if number else []
+    return f"[{number}](notebooks/{found[0].name})" if found else number
+
+
+def _measured(claim):
+    measured = _short(claim["value"]) if claim["value"] else "a time, see the dated rows"
+    return measured + (f" [{_short(claim['ci_low'])}, {_short(claim['ci_high'])}]" if claim["ci_low"] else "")
 
 
 def _short(number: str) -> str:
@@ -113,10 +179,11 @@ def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
 
 
 def load_manifest() -> pd.DataFrame:
-    """Every figure on record, in order of its number, with the folder of its files."""
-    path = find("figures/MANIFEST.csv")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return table.assign(folder=[path.parent / profile for profile in table["profile"]])
+    """Every figure on record, in order of its number, with the folder of its files; joined as by `load_claims`."""
+    table = _joined("figures/MANIFEST.csv", ["figure", "profile"])
+    if table is None:
+        raise FileNotFoundError(f"no figures/MANIFEST.csv under {output_root()} or {ROOT}; run `fvit run all` first")
+    return table.assign(folder=[row.root / "figures" / row.profile for row in table.itertuples()])
 
 
 def wrong_digests(manifest: pd.DataFrame) -> list[str]:

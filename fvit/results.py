@@ -127,11 +127,12 @@ def upsert(path, row: dict, *, key, columns) -> None:
         table = {tuple(r[k] for k in key): r for r in [*old, new]}
         writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(table[k] for k in sorted(table, key=_natural))
+        writer.writerows(table[k] for k in sorted(table, key=natural))
         write_atomic(path, out.getvalue())
 
 
-def _natural(key):
+def natural(key):
+    """Sort key of several texts, by the numbers in them: P1.2 before P1.10."""
     return [[int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)] for text in key]
 
 

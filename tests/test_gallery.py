@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shutil
+import subprocess
 
 import pandas as pd
 import pytest
 from PIL import Image
 
-from fvit import gallery
+from fvit import gallery, paths
 from fvit.results import CLAIM_COLUMNS
 
 
@@ -69,6 +71,79 @@ def test_ledgers_of_all_profiles_are_joined_and_none_is_an_error(folders):
     write(out / "results/laptop/claims.csv", ledger({"claim": "P1.1"}).to_csv(index=False))
     write(root / "results/study/claims.csv", ledger({"claim": "P1.1", "profile": "study"}).to_csv(index=False))
     assert gallery.load_claims()["profile"].tolist() == ["laptop", "study"]
+
+
+def test_a_run_of_one_notebook_hides_no_other_claim(folders):
+    out, root = folders
+    old = ledger({"claim": "P1.2", "status": "PASS"}, {"claim": "P1.10", "status": "PASS"})
+    write(root / "results/laptop/claims.csv", old.to_csv(index=False))
+    write(out / "results/laptop/claims.csv", ledger({"claim": "P1.2", "status": "DIFFERS"}).to_csv(index=False))
+    claims = gallery.load_claims()
+    assert list(zip(claims["claim"], claims["status"], strict=True)) == [("P1.2", "DIFFERS"), ("P1.10", "PASS")]
+
+
+def test_a_run_of_one_notebook_hides_no_other_figure(folders):
+    out, root = folders
+    head = "figure,title,source,notebook,profile,csv_sha256,source_sha256,seed,device_kind,claim_ids\n"
+    with pytest.raises(FileNotFoundError, match="fvit run all"):
+        gallery.load_manifest()
+    write(root / "figures/MANIFEST.csv", f"{head}F01a,old,,01,laptop,,,0,cpu,\nF02a,old,,02,laptop,,,0,cpu,\n")
+    write(out / "figures/MANIFEST.csv", f"{head}F02a,new,,02,laptop,,,0,cpu,\n")
+    found = gallery.load_manifest()
+    assert list(zip(found["figure"], found["title"], found["folder"], strict=True)) == [
+        ("F01a", "old", root / "figures/laptop"), ("F02a", "new", out / "figures/laptop")]
+
+
+def test_what_differs_is_named_beside_the_verdict():
+    claims = ledger({"claim": "P5.1", "status": "PASS", "text": "kept"},
+                    {"claim": "P5.2", "status": "DIFFERS", "text": "all kept"})
+    said = repr({v.row: v for v in gallery.verdicts(claims)}["P5"]).splitlines()
+    assert said[0].startswith("P5  DIFFERS") and said[1:] == ["      differs P5.2, laptop: all kept"]
+
+
+def test_the_readme_table_has_a_line_for_each_row_and_one_number(folders):
+    claims = ledger({"claim": "P1.1", "status": "PASS", "text": "first", "value": "0.1"},
+                    {"claim": "P1.2", "status": "PASS", "text": "a < b | c", "value": "0.25", "ci_low": "0.2",
+                     "ci_high": "0.3", "notebook": "01"},
+                    {"claim": "R2.1", "status": "DIFFERS", "text": "a time", "value": ""})
+    lines = {line.split(":")[0].removeprefix("| "): line for line in gallery.readme_table(claims).splitlines()[2:]}
+    assert list(lines) == list(gallery.ROWS)
+    assert "**PASS**, 2 PASS | a &lt; b \\| c: 0.25 [0.2, 0.3] (P1.2, laptop) | [01](notebooks/01_" in lines["P1"]
+    assert "**NOT TESTED**" in lines["P4"] and "no run" in lines["P4"]
+    assert "a time: a time, see the dated rows (R2.1, laptop)" in lines["R2"]  # not KEY's, which was not run
+
+
+def test_the_number_in_the_readme_table_is_that_of_the_largest_profile(folders):
+    claims = ledger({"claim": "P1.2", "status": "PASS", "value": "0.1"},
+                    {"claim": "P1.2", "status": "PASS", "value": "0.2", "profile": "study"})
+    assert "0.2 (P1.2, study)" in gallery.readme_table(claims)
+
+
+def committed(name):
+    """A file as committed, "" if it is not: numbers of another machine's run are none of the README's."""
+    if shutil.which("git") and (paths.ROOT / ".git").exists():
+        shown = subprocess.run(["git", "show", f"HEAD:{name}"], cwd=paths.ROOT, capture_output=True)
+        return shown.stdout.decode()
+    return (paths.ROOT / name).read_text(encoding="utf-8") if (paths.ROOT / name).exists() else ""
+
+
+def test_the_readme_says_what_the_committed_results_say(folders):
+    _, root = folders
+    for name in (f"results/{profile}/claims.csv" for profile in gallery.PROFILES):
+        if text := committed(name):
+            write(root / name, text)
+    _, rest = committed("README.md").split(f"{gallery.MARKS[0]}\n")
+    assert rest.split(f"\n{gallery.MARKS[1]}")[0] == gallery.readme_table(), (
+        "put the table anew, by gallery.update_readme(), into the commit that changes results/")
+
+
+def test_updating_the_readme_changes_nothing_but_the_table(tmp_path):
+    path, claims = tmp_path / "README.md", ledger({"claim": "P1.1", "status": "PASS"})
+    path.write_text("before\n<!-- findings -->\nold\n<!-- /findings -->\nafter\n")
+    gallery.update_readme(path, claims)
+    once = path.read_text()
+    assert once == f"before\n<!-- findings -->\n{gallery.readme_table(claims)}\n<!-- /findings -->\nafter\n"
+    assert gallery.update_readme(path, claims).read_text() == once
 
 
 def test_cells_say_mean_and_interval_and_leave_blank_what_was_not_run():
