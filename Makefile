@@ -21,7 +21,7 @@ export MPLBACKEND := agg
 export HF_HUB_OFFLINE ?= 1
 export PYTHONHASHSEED := 0
 
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg -x -q
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval_sanitize.cfg -x -q
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
