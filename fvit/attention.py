@@ -10,45 +10,60 @@ class AttentionMaps(list):
     """The maps (B, heads, N, N) of each block in the last forward pass, first block first; rows sum to 1.
 
     Of a Swin transformer the blocks of the last stage, whose maps are (B * windows, heads, n, n), n tokens a window.
+    Blocks that were not asked for have None.
     """
 
-    def __init__(self, depth: int):
+    def __init__(self, depth: int, wanted=None):
         super().__init__()
         self.depth = depth
+        self.wanted = range(depth) if wanted is None else sorted(set(wanted))
 
     def stack(self) -> torch.Tensor:
         """All maps as (B, L, heads, N, N), differentiable; RuntimeError unless there is one for each block."""
-        return torch.stack(self.check(), dim=1)
+        return torch.stack(self.check(range(self.depth)), dim=1)
 
-    def check(self) -> "AttentionMaps":
-        """Return itself if every block gave its map; RuntimeError otherwise."""
-        if len(self) != self.depth:
+    def check(self, blocks=None) -> "AttentionMaps":
+        """Return itself if every block that was asked for gave its map; RuntimeError otherwise."""
+        blocks = self.wanted if blocks is None else blocks
+        found = [n for n in blocks if n < len(self) and self[n] is not None]
+        if len(found) != len(blocks):
             raise RuntimeError(
-                f"captured {len(self)} attention maps of {self.depth} blocks; run vit(x) inside capture_attention(vit)"
+                f"captured {len(found)} attention maps of {len(blocks)} blocks; "
+                "run vit(x) inside capture_attention(vit)"
             )
         return self
 
 
 @contextmanager
-def capture_attention(vit: nn.Module):
+def capture_attention(vit: nn.Module, blocks=None):
     """Context in which each forward pass of `vit` leaves the attention of its blocks in the list that is yielded.
 
     vit      a ViT of `load_vit`, or a timm vision transformer (plain, or Swin: then its last stage)
+    blocks   indices of the blocks that are read, default all; the others stay fused, which is faster
     yields   AttentionMaps: attn[l] is (B, heads, N, N), attn.stack() is (B, L, heads, N, N)
 
-    Each forward pass replaces the maps of the one before. Inside, blocks run unfused, since the fused kernel never
-    forms the map (logits differ by some 1e-7). On exit, also by an exception, only our own hooks are removed and the
-    flags are as they were.
+    Each forward pass replaces the maps of the one before. Inside, blocks that are read run unfused, since the fused
+    kernel never forms the map (logits differ by some 1e-7). On exit, also by an exception, only our own hooks are
+    removed and the flags are as they were.
     Raises ValueError if the model has no such blocks, RuntimeError if what was captured is not attention.
     """
     layers = [block.attn for block in attention_blocks(vit)]
-    maps = AttentionMaps(len(layers))
+    maps = AttentionMaps(len(layers), blocks)
+    if not all(0 <= n < len(layers) for n in maps.wanted):
+        raise ValueError(f"blocks={list(maps.wanted)} with {len(layers)} blocks, wanted indices 0..{len(layers) - 1}")
     flags = [layer.fused_attn for layer in layers]
-    handles = [layers[0].register_forward_pre_hook(lambda *_: maps.clear())]
+
+    def start(*_):
+        maps[:] = [None] * len(layers)
+
+    def keep(n, out):
+        maps[n] = _checked(out)
+
+    handles = [layers[0].register_forward_pre_hook(start)]
     try:
-        for layer in layers:
-            layer.fused_attn = False  # per block: timm's global switch has no effect on models already built
-            handles.append(layer.attn_drop.register_forward_hook(lambda module, args, out: maps.append(_checked(out))))
+        for n in maps.wanted:
+            layers[n].fused_attn = False  # per block: timm's global switch has no effect on models already built
+            handles.append(layers[n].attn_drop.register_forward_hook(lambda module, args, out, n=n: keep(n, out)))
         yield maps
     finally:
         for handle in handles:

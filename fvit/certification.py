@@ -10,7 +10,7 @@ from fvit.checks import check_choice, check_k
 from fvit.explanations import METHODS
 from fvit.intervals import dkw_margin, mean_bound, rate_bound
 from fvit.radii import cdf_rho, coordinate_rho, renyi_rho, sharp_rho
-from fvit.smoothing import _check_count
+from fvit.smoothing import check_count
 from fvit.theory import tokens_to_break
 
 ABSTAIN = -1.0
@@ -59,7 +59,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
         raise ValueError("sigma=0 adds no noise, and without noise nothing is certified; give the DDS a sigma > 0")
     if METHODS[method].class_specific and target is None:
         raise ValueError(f"method {method!r} explains a class: give target (B,), constants chosen without looking at x")
-    n_samples, _ = _check_count(n_samples, "n_samples"), _probability(failure_prob)
+    n_samples, _ = check_count(n_samples, "n_samples"), _probability(failure_prob)
     kept = [k - tokens_to_break(k, b) + 1 for b in betas]
     rows = []
     for i, image_id in enumerate(ids):

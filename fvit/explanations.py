@@ -66,6 +66,7 @@ class Method:
 
     differentiable   an attack may differentiate through it; the others are detached
     check            `check(vit, settings)` raises ValueError where the method has no meaning
+    reads            `reads(start_layer, depth)`: the blocks whose attention it reads, None for all
     """
 
     function: Callable
@@ -73,6 +74,7 @@ class Method:
     differentiable: bool
     summary: str
     check: Callable | None = None
+    reads: Callable | None = None
 
     @property
     def options(self) -> list[str]:
@@ -176,11 +178,20 @@ def _check_tokens(vit, settings):
         raise ValueError(f"{name} has no tokens that run through all blocks; choose raw_attention or gradcam")
 
 
+def _one_block(start_layer, depth):
+    return [_last(start_layer) % depth]
+
+
+def _blocks_on(start_layer, depth):
+    return range(start_layer, depth)
+
+
 METHODS = {
     row.function.__name__: row
     for row in (
-        Method(raw_attention, False, True, "attention of the class token in the last block"),
-        Method(rollout, False, True, "attention multiplied through the blocks, with the residual path", _check_tokens),
+        Method(raw_attention, False, True, "attention of the class token in the last block", reads=_one_block),
+        Method(rollout, False, True, "attention multiplied through the blocks, with the residual path", _check_tokens,
+               reads=_blocks_on),
         Method(gradcam, True, False, "last attention, its heads weighted by their gradient"),
         Method(partial_lrp, True, False, "relevance of the last attention", check_blocks),
         Method(lrp, True, False, "relevance of the pixels", check_pixels),
@@ -210,24 +221,32 @@ def explain(vit, x, method: str = "vta", target=None, raw: bool = False, **optio
 def explain_with_logits(vit, x, method: str, target=None, raw: bool = False, **options):
     """`explain` and the logits (B, C) of the same forward pass. Values of `x` may leave [0, 1], as noisy images do."""
     check_method(method, vit, **options)
-    record = forward_pass(vit, x, [method])
+    record = forward_pass(vit, x, [method], **options)
     return explain_pass(record, method, target, raw, **options), record.logits
 
 
-def forward_pass(vit, x: torch.Tensor, methods=None) -> Pass:
+def forward_pass(vit, x: torch.Tensor, methods=None, **options) -> Pass:
     """Run `vit` once and keep what `methods` read (default: any); they share the pass through `explain_pass`.
 
+    options   those that `explain_pass` will be given
     Class-specific methods have their gradients also under no_grad; they cost the memory of a backward pass.
     """
     rows = [METHODS[check_choice(method, METHODS, "method")] for method in (METHODS if methods is None else methods)]
     if not any(row.class_specific for row in rows):
-        with capture_attention(vit) as attention:
+        with capture_attention(vit, _blocks_read(rows, options, len(attention_blocks(vit)))) as attention:
             logits = vit(x)
         return Pass(vit, x, attention.check(), logits)
     wanted = x.requires_grad and torch.is_grad_enabled()
     with _gradients(), capture_attention(vit) as attention, trace_layers(vit) as layers:
         scores = vit(x if wanted else x.detach().clone().requires_grad_())
     return Pass(vit, x, attention.check(), scores if wanted else scores.detach(), scores, layers)
+
+
+def _blocks_read(rows, options, depth):
+    """Indices of the blocks whose attention the methods `rows` read; None, all, where one of them does not say."""
+    if not all(row.reads for row in rows):
+        return None
+    return sorted({n for row in rows for n in row.reads(row.settings(options)["start_layer"], depth)})
 
 
 def explain_pass(record: Pass, method: str, target=None, raw: bool = False, **options) -> torch.Tensor:

@@ -72,7 +72,7 @@ class DDS:
     sigma        noise std for images in [0, 1]; at 0 the denoiser is used only where den.has_level(0)
                  (a callable without has_level always is), and one draw is computed, since all are equal
     n_samples    draws an image; seed: root of the streams (seed, purpose, image id, draw)
-    batch_size   noisy images per network call (default 64), over images and draws together
+    batch_size   noisy images per network call (default 32, the quickest on a CPU), over images and draws together
     aggregate    "mean" of the normalised maps, or "votes": share of draws with the token in their top k
     precision    "float32" or "bfloat16" for the denoiser, None leaves it as it is; averages are float64 inside
 
@@ -83,8 +83,8 @@ class DDS:
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
         self.vit, self.den, self.sigma, self.seed = vit, den, _check_sigma(sigma), seed
-        self.n_samples = _check_count(n_samples, "n_samples")
-        self.batch_size = _check_count(64 if batch_size is None else batch_size, "batch_size")
+        self.n_samples = check_count(n_samples, "n_samples")
+        self.batch_size = check_count(32 if batch_size is None else batch_size, "batch_size")
         self.aggregate = check_choice(aggregate, ("mean", "votes"), "aggregate")
         check_choice(precision, (None, "float32", "bfloat16"), "precision")
         if precision is not None and hasattr(den, "precision"):
@@ -139,7 +139,7 @@ class DDS:
         if names and METHODS[method].class_specific and target is None:
             raise ValueError(f"method {method!r} explains a class: give target (B,), one class for all draws")
         draws = list(range(self.n_samples) if draws is None else draws)
-        _check_count(len(draws), "number of draws")
+        check_count(len(draws), "number of draws")
         shown = draws[:1] if self.sigma == 0 else draws
         recompute = len(x) * len(shown) > self.batch_size and x.requires_grad
         chunks = self._chunks(ids, shown)
@@ -183,7 +183,7 @@ class DDS:
             if not names:
                 return (self.vit(x_hat).softmax(1),)
             classes = None if target is None else target[rows]
-            record = forward_pass(self.vit, x_hat, names)  # one pass for all methods
+            record = forward_pass(self.vit, x_hat, names, **options)  # one pass for all methods
             maps = (explain_pass(record, name, classes, **options) for name in names)
             return record.logits.softmax(1), *maps
 
@@ -240,7 +240,7 @@ def _check_sigma(sigma):
     return float(sigma)
 
 
-def _check_count(n, name):
+def check_count(n, name):
     if int(n) != n or n < 1:
         raise ValueError(f"{name}={n}, wanted an integer >= 1")
     return int(n)

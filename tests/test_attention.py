@@ -100,6 +100,25 @@ def test_each_pass_replaces_the_maps():
     assert torch.equal(attn.stack(), first)
 
 
+def test_blocks_that_are_not_read_stay_fused():
+    vit = tiny_vit()
+    with capture_attention(vit) as every:
+        vit(X)
+    with capture_attention(vit, [2]) as last:
+        assert flags(vit) == [True, True, False] and n_hooks(vit) == 1 + 1
+        vit(X)
+    assert last[:2] == [None, None] and len(last.check()) == 3
+    torch.testing.assert_close(last[2], every[2], rtol=0, atol=1e-6)
+    with pytest.raises(RuntimeError, match="captured 1 attention maps of 3 blocks"):
+        last.stack()
+
+
+@pytest.mark.parametrize("blocks", [[3], [-1], [0, 7]])
+def test_a_block_that_is_none_is_refused(blocks):
+    with pytest.raises(ValueError, match=r"3 blocks, wanted indices 0\.\.2"), capture_attention(tiny_vit(), blocks):
+        pass
+
+
 def test_contexts_nest():
     vit = tiny_vit()
     with capture_attention(vit) as outer:

@@ -279,8 +279,8 @@ def test_a_list_of_methods_shares_the_denoised_draws(vit, den, x):
     assert sum(calls) == 12 and list(both) == ["raw_attention", "rollout"]
     for name, out in both.items():
         alone = DDS(vit, den, 0.25, n_samples=4)(x, IDS, method=name, keep_samples=True)
-        assert torch.equal(out.heatmap, alone.heatmap) and torch.equal(out.samples, alone.samples)
-        assert torch.equal(out.probs, alone.probs)
+        for field in ("heatmap", "samples", "probs"):  # alone, blocks that are not read stay fused: other roundings
+            torch.testing.assert_close(getattr(out, field), getattr(alone, field), rtol=0, atol=1e-6)
     assert not torch.allclose(both["rollout"].heatmap, both["raw_attention"].heatmap, atol=1e-3)
 
 
