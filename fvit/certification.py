@@ -47,7 +47,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     """
     import pandas as pd  # late: only tables need it
 
-    ids, target = dds._check(x, ids, [method], target)
+    ids, target = dds.check(x, ids, [method], target)
     names = [certificate] if isinstance(certificate, str) else list(certificate)
     betas = list(beta) if isinstance(beta, list | tuple | np.ndarray) else [beta]
     if not names or not betas:

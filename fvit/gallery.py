@@ -160,8 +160,11 @@ def _link(number):
 
 
 def _measured(claim):
-    measured = _short(claim["value"]) if claim["value"] else "a time, see the dated rows"
-    return measured + (f" [{_short(claim['ci_low'])}, {_short(claim['ci_high'])}]" if claim["ci_low"] else "")
+    if not claim["value"]:
+        return "a time, see the dated rows"
+    interval = f" [{_short(claim['ci_low'])}, {_short(claim['ci_high'])}]" if claim["ci_low"] else ""
+    groups = f" on {claim['n_groups']} photographs" if claim["n_groups"] else ""
+    return _short(claim["value"]) + interval + (f", n = {claim['n']}{groups}" if claim["n"] else "")
 
 
 def _short(number: str) -> str:

@@ -15,7 +15,25 @@ TRUNCATION = 0.5  # most of its wealth a bet may lose in one draw; sound for any
 PRIOR_VARIANCE = 1 / 400  # of the pseudo-draw before the first, range 1; Waudby-Smith and Ramdas take 1/4, see Note
 
 
-def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> tuple[float, float, float]:
+class Interval(tuple):
+    """(value, low, high), with what it rests on: `n` images, `n_groups` clusters of them (None: images by themselves).
+
+    As the value of a `fvit.claim` it brings its interval and its n along.
+    """
+
+    n: int
+    n_groups: int | None
+
+    def __new__(cls, value, low, high, n, n_groups=None):
+        self = super().__new__(cls, (value, low, high))
+        self.n, self.n_groups = n, n_groups
+        return self
+
+    def __getnewargs__(self):  # copies and pickles keep n
+        return *self, self.n, self.n_groups
+
+
+def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> Interval:
     """Mean of per-image values with its percentile bootstrap interval: (mean, low, high).
 
     values   (n,) one finite number per image
@@ -25,6 +43,8 @@ def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> tuple
              is somewhat too narrow: the text that shows it says how many there were.
     returns  low and high are NaN if there is a single image or group: from one, nothing is learnt about the spread
 
+    Draws of noise and of attacks are in the interval: their streams are named by seed and image, so that each value has
+    its own, independent of the others', and the spread of the values holds theirs.
     The order of the images does not matter. Raises ValueError for empty, non-finite or ill-shaped input.
     Source: Efron 1979; groups as in Field and Welsh 2007.
     """
@@ -38,13 +58,13 @@ def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> tuple
     if operator.index(n_boot) < 1:
         raise ValueError(f"n_boot={n_boot}, wanted at least 1; 2000 is usual")
     sums, counts = _by_group(values, groups)
-    mean = values.mean().item()
+    mean, size = values.mean().item(), (values.size, None if groups is None else len(sums))
     if len(sums) == 1:
-        return mean, np.nan, np.nan
+        return Interval(mean, np.nan, np.nan, *size)
     picks = numpy_generator(seed, "bootstrap").integers(len(sums), size=(n_boot, len(sums)))  # (n_boot, groups)
     means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return mean, low.item(), high.item()
+    return Interval(mean, low.item(), high.item(), *size)
 
 
 def _by_group(values, groups):
@@ -59,7 +79,7 @@ def _by_group(values, groups):
     return np.bincount(index, weights=values[order]), np.bincount(index)
 
 
-def rate_interval(successes: int, n: int, level=0.95) -> tuple[float, float, float]:
+def rate_interval(successes: int, n: int, level=0.95) -> Interval:
     """Share of successes with its exact two-sided interval: (rate, low, high).
 
     The interval holds the true rate with probability at least `level`, whatever that rate is, if the n trials are
@@ -70,7 +90,7 @@ def rate_interval(successes: int, n: int, level=0.95) -> tuple[float, float, flo
     if not (n >= 1 and 0 <= successes <= n and successes == int(successes) and n == int(n)):
         raise ValueError(f"{successes} successes of {n}, wanted whole numbers with 0 <= successes <= n and n >= 1")
     low, high = proportion_confint(int(successes), int(n), alpha=1 - level, method="beta")
-    return successes / n, float(low), float(high)
+    return Interval(successes / n, float(low), float(high), int(n))
 
 
 def _check_level(level):

@@ -27,8 +27,8 @@ class Profile:
 
 _SIZES = [field.name for field in fields(Profile) if field.name not in ("name", "notebook")]
 PROFILES = {
-    "laptop": Profile("laptop", "", 16, 16, 25, 10, 4, 64, 0.25, "float32"),
-    "study": Profile("study", "", 128, 16, 25, 20, 4, 64, 0.25, "float32"),
+    "laptop": Profile("laptop", "", 16, 16, 25, 10, 4, 32, 0.25, "float32"),
+    "study": Profile("study", "", 128, 16, 25, 20, 4, 32, 0.25, "float32"),
     "paper": Profile("paper", "", 500, 64, 49, 40, 8, 32, 0.25, "bfloat16"),  # k: a quarter of the 196 tokens
 }
 current: Profile | None = None  # the latest one asked for; claims and figures are filed under it

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 
 from fvit import profiles
+from fvit.intervals import Interval
 from fvit.paths import alone, results_dir, write_atomic
 
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_low", "ci_high", "relation", "bound",
-                 "source", "expected", "note"]
+CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_low", "ci_high", "n", "n_groups",
+                 "relation", "bound", "source", "expected", "note"]
 SCHEMA = {"run_id": "str", "profile": "str", "dataset": "str", "image_id": "str", "model": "str", "method": "str",
           "smoothing": "str", "sigma": "float64", "n_samples": "Int64", "attack": "str", "eps": "float64",
           "norm": "str", "metric": "str", "value": "float64", "ci_low": "float64", "ci_high": "float64"}
@@ -46,6 +47,8 @@ class Claim:
     expected: str
     note: str
     timed: bool = False
+    n: int | None = None
+    n_groups: int | None = None
 
     @property
     def status(self) -> str:
@@ -57,7 +60,8 @@ class Claim:
     def measured(self) -> str:
         interval = f" [{self.ci[0]:.3g}, {self.ci[1]:.3g}]" if self.ci else ""
         undecided = bool(self.ci) and self.ci[0] <= self.bound <= self.ci[1]
-        return f"{self.value:.3g}{interval}{', the interval holds the bound: undecided' if undecided else ''}"
+        size = f", n = {self.n}{f' on {self.n_groups} photographs' if self.n_groups else ''}" if self.n else ""
+        return f"{self.value:.3g}{interval}{size}{', the interval holds the bound: undecided' if undecided else ''}"
 
     def __repr__(self) -> str:
         return f"{self.status} {self.claim}  {self.text} ({self.relation} {_bound_text(self.bound)})"
@@ -71,6 +75,7 @@ class Claim:
 def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="PASS", note="", timed=False) -> Claim:
     """Test `value relation bound`, put the outcome on record in claims.csv of the current profile, and show it.
 
+    value      a number, or an `intervals.Interval`, which brings its ci, n and n_groups along
     ci         (low, high) of the value. A claim with an interval passes only if the whole interval satisfies the
                relation: a bound inside it would be a verdict by luck. DIFFERS then means "not shown".
     bound      from theory, or with a margin of several standard errors; the text says which
@@ -90,8 +95,10 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
         raise ValueError(f"expected={expected!r}, known: PASS, DIFFERS")
     if not (claim_id and text and source):
         raise ValueError(f"claim {claim_id!r} needs an id, a text and a source; 'ours' is a source")
+    size = (value.n, value.n_groups) if isinstance(value, Interval) else (None, None)
+    value, ci = (value[0], value[1:]) if isinstance(value, Interval) and ci is None else (value, ci)
     ci = None if ci is None else (float(ci[0]), float(ci[1]))
-    outcome = Claim(str(claim_id), text, float(value), ci, relation, float(bound), source, expected, note, timed)
+    outcome = Claim(str(claim_id), text, float(value), ci, relation, float(bound), source, expected, note, timed, *size)
     _check_numbers(outcome)
     _record(outcome)
     if outcome.status != expected and profiles.current.name == "laptop" and not timed:
@@ -110,6 +117,7 @@ def _check_numbers(outcome):
 def _record(outcome):
     run, (low, high) = profiles.current, outcome.ci or ("", "")
     row = vars(outcome) | {"status": outcome.status, "ci_low": low, "ci_high": high}
+    row |= {name: "" for name in ("n", "n_groups") if row[name] is None}
     row |= {"profile": run.name, "notebook": run.notebook}
     row |= dict.fromkeys(MEASURED, "") if outcome.timed and run.name == "laptop" else {}
     upsert(results_dir(run.name) / "claims.csv", row, key=("claim", "profile"), columns=CLAIM_COLUMNS)

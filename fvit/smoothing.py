@@ -112,7 +112,7 @@ class DDS:
         Note: a clean and an attacked image with one id meet the same noise; another seed gives them fresh draws.
         """
         names = [method] if isinstance(method, str) else list(method)
-        ids, target = self._check(x, ids, names, target, options)
+        ids, target = self.check(x, ids, names, target, options)
         if self.aggregate == "votes" and k is None:
             raise ValueError('aggregate="votes" needs k, the size of the top set')
         k = None if k is None else check_k(k, math.prod(self.vit.grid))
@@ -135,7 +135,7 @@ class DDS:
         Activations are kept for one batch_size at most: beyond it they are computed again in the backward pass.
         """
         names = [] if method is None else [method]
-        ids, target = self._check(x, ids, names, target, options)
+        ids, target = self.check(x, ids, names, target, options)
         if names and METHODS[method].class_specific and target is None:
             raise ValueError(f"method {method!r} explains a class: give target (B,), one class for all draws")
         draws = list(range(self.n_samples) if draws is None else draws)
@@ -191,7 +191,7 @@ class DDS:
             return run(x[rows])
         return checkpoint(run, x[rows], use_reentrant=False, preserve_rng_state=False, early_stop=False)
 
-    def _check(self, x, ids, names, target, options=None):
+    def check(self, x, ids, names, target, options=None):
         ids = check_ids(ids, len(check_images(x)))
         size = tuple(getattr(self.vit, "image_size", x.shape[-2:]))
         if tuple(x.shape[-2:]) != size:
