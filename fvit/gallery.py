@@ -8,9 +8,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
+from fvit import blocks, results
+from fvit.intervals import mean_interval
 from fvit.paths import NOTEBOOKS, ROOT, output_root, write_atomic
 from fvit.results import natural
 
@@ -27,6 +30,30 @@ ROWS = {  # the claims, by the prefix of the ids of the `fvit.claim` lines that 
     "O1": "(ours) the fully pooled closed form over-claims",
     "O2": "(ours) sharp and vote certificates reach several times the Renyi radius",
     "O3": "(ours) the reference code tells its denoiser a t some thirty times too late",
+}
+STABILITY = [  # what a score of stability means nothing without
+    ("a constant map (mean of the training set): overlap under any attack", "05_overlap", {
+        "smoothing": "constant map", "attack": "adaptive attack"}),
+    ("... and its overlap with the bare map (fidelity)", "05_overlap", {
+        "smoothing": "constant map", "attack": "fidelity (clean, to bare)"}),
+    ("DDS met by fresh noise instead of an attack: the ceiling", "05_overlap", {
+        "smoothing": "DDS", "attack": "fresh noise"}),
+    ("DDS's clean map and the bare one (fidelity)", "05_overlap", {
+        "smoothing": "DDS", "attack": "fidelity (clean, to bare)"}),
+]
+CONTROLS = {  # row of the table of claims -> controls beside it: what, stem of the rows, columns that pick them
+    "P1": [("random signs of the same size: overlap of raw attention", "01_overlap", {
+        "method": "raw_attention", "attack": "random signs", "eps": 8 / 255})],
+    "P4": [("denoising without noise, attack made through it: right after it", "08_controls", {
+        "smoothing": "denoise", "attack": "prediction via denoise", "eps": 8 / 255, "metric": "right"}),
+           ("DDS met by fresh noise instead of an attack: right", "08_scores", {
+        "smoothing": "dds", "attack": "fresh noise", "metric": "right"})],
+    "P5": STABILITY,
+    "P6": [STABILITY[1], STABILITY[3]],
+    "P7": STABILITY,
+    "R1": [*STABILITY[:2], *((f"{method} with DDS met by fresh noise: the ceiling", "07_scores", {
+        "smoothing": "dds", "attack": "fresh noise", "metric": "topk_overlap", "method": method})
+        for method in ("raw_attention", "vta", "lrp"))],
 }
 PROFILES = ("laptop", "study", "paper")
 MARKS = "<!-- findings -->", "<!-- /findings -->"  # lines of the README between which `readme_table` stands
@@ -100,6 +127,8 @@ class Verdict:
 class Verdicts(list):
     """The table of claims: text with the verdicts alone, HTML with every number, interval and n behind them."""
 
+    controls: pd.DataFrame | None = None  # as of `control_table`
+
     def __repr__(self) -> str:
         return "\n".join(map(repr, self))
 
@@ -107,15 +136,53 @@ class Verdicts(list):
         parts = []
         for verdict in self:
             lines = "".join(_claim_line(claim) for claim in verdict.claims.to_dict("records"))
+            beside = [] if self.controls is None else self.controls[self.controls["row"] == verdict.row].itertuples()
+            lines += "".join(f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: {_interval(c)}</li>"
+                             for c in beside)
             parts.append(f"<h4>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row])}</h4>"
                          f"<p>{verdict.counts}</p><ul>{lines}</ul>")
         return "".join(parts)
 
 
-def verdicts(claims: pd.DataFrame) -> Verdicts:
-    """A verdict for each of ROWS, from a table as of `load_claims`."""
+def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None) -> Verdicts:
+    """A verdict for each of ROWS, from a table as of `load_claims`; `controls`, of `control_table`, stand beside."""
     prefix = claims["claim"].str.split(".").str[0]
-    return Verdicts(Verdict(row, claims[prefix == row]) for row in ROWS)
+    table = Verdicts(Verdict(row, claims[prefix == row]) for row in ROWS)
+    table.controls = controls
+    return table
+
+
+def load_rows(stem: str) -> pd.DataFrame | None:
+    """The tidy rows results/<profile>/<stem>.parquet or .csv of the largest profile that has them; None if none has."""
+    for profile in PROFILES[::-1]:
+        for suffix, read in ((".parquet", blocks.load_rows), (".csv", results.read_rows)):
+            path = find(f"results/{profile}/{stem}{suffix}")
+            if path.exists():
+                return read(path)
+    return None
+
+
+def control_table(photograph: dict[str, str]) -> pd.DataFrame:
+    """CONTROLS with their numbers: row, control, profile, mean, low, high, n; rows that no run has left are left out.
+
+    photograph   image id -> photograph, by which the intervals are clustered
+    """
+    found = []
+    for row, wanted in CONTROLS.items():
+        for control, stem, picks in wanted:
+            rows = load_rows(stem)
+            if rows is None:
+                continue
+            for column, value in picks.items():
+                rows = rows[np.isclose(rows[column], value) if column == "eps" else rows[column] == value]
+            if len(rows):
+                mean = mean_interval(rows["value"], groups=rows["image_id"].map(photograph))
+                found.append([row, control, rows["profile"].iloc[0], *mean, mean.n])
+    return pd.DataFrame(found, columns=["row", "control", "profile", "mean", "low", "high", "n"])
+
+
+def _interval(c):
+    return f"<b>{c.mean:.3g}</b> [{c.low:.3g}, {c.high:.3g}], n = {c.n}"
 
 
 def _claim_line(claim):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fvit import gallery, paths
+from fvit import gallery, paths, results
 from fvit.results import CLAIM_COLUMNS
 
 
@@ -54,6 +54,29 @@ def test_text_holds_verdicts_and_html_numbers_and_text_is_escaped():
     table = gallery.verdicts(claims)
     assert repr(table).splitlines()[0].startswith("P1  PASS") and "0.5" not in repr(table)
     assert "a &lt; b" in table._repr_html_() and "[0.25, 0.75]" in table._repr_html_()
+
+
+def test_n_stands_beside_a_number():
+    claims = ledger({"claim": "P1.1", "n": "64", "n_groups": "5"}, {"claim": "P1.2"})
+    page = gallery.verdicts(claims)._repr_html_()
+    assert page.count("n = ") == 1 and "<b>0.5, n = 64 on 5 photographs</b>" in page
+
+
+def test_controls_stand_beside_their_row_with_interval_and_n(folders):
+    root = folders[1]
+    rows = pd.DataFrame({"image_id": list("xyz") * 2, "attack": ["random signs"] * 3 + ["on the prediction"] * 3,
+                         "value": [0.9, 1.0, 1.0, 0.1, 0.2, 0.3]}).assign(
+        smoothing="none", method="raw_attention", eps=8 / 255, profile="laptop")
+    results.append_rows(rows, root / "results/laptop/01_overlap.csv")
+    results.append_rows(rows.assign(eps=4 / 255, value=0.0), root / "results/laptop/01_overlap.csv")
+    table = gallery.control_table({"x": "moon", "y": "moon", "z": "coins"})
+    [control] = table.itertuples(index=False)
+    assert (control.row, control.profile, control.n) == ("P1", "laptop", 3) and control.mean == pytest.approx(2.9 / 3)
+    assert control.low == pytest.approx(0.95) and control.high == pytest.approx(1)  # two clusters: 0.95 and 1
+    page = gallery.verdicts(ledger({"claim": "X1.1"}), table)._repr_html_()
+    assert page.index("P1 NOT") < page.index("random signs of the same size") < page.index("P2 NOT")
+    results.append_rows(rows.assign(profile="study"), root / "results/study/01_overlap.csv")
+    assert gallery.control_table(dict.fromkeys("xyz", "moon")).profile.tolist() == ["study"]
 
 
 def test_the_output_folder_comes_first_then_the_repository(folders):

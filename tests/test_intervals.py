@@ -1,6 +1,7 @@
 """Intervals and one-sided bounds: exact answers, slow references, miss rates by simulation, values by hand."""
 
 import itertools
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,16 @@ def enumerated(groups, level):
     """Percentiles of the bootstrap mean over all equally likely resamples of whole groups."""
     means = [np.mean(np.concatenate(pick)) for pick in itertools.product(groups, repeat=len(groups))]
     return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+
+
+def test_an_interval_says_what_it_rests_on():
+    by_image, by_group = mean_interval([1.0, 2, 3, 6]), mean_interval([1.0, 2, 3, 6], list("aabc"))
+    assert (by_image.n, by_image.n_groups, by_group.n, by_group.n_groups) == (4, None, 4, 3)
+    assert (rate_interval(3, 8).n, mean_interval([1.0]).n) == (8, 1)
+    value, low, high = by_group  # a tuple as any other
+    assert value == 3 and low < 3 < high
+    again = pickle.loads(pickle.dumps(by_group))
+    assert again == by_group and (again.n, again.n_groups) == (4, 3)
 
 
 def test_mean_interval_is_the_enumerated_one():

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from fvit import paths, profiles, results
+from fvit.intervals import Interval
 from fvit.results import KEY, SCHEMA, ClaimError, append_rows, claim, read_rows, upsert
 
 
@@ -41,9 +42,19 @@ def test_the_row_on_record():
     assert ledger()["P1.2"] == {
         "claim": "P1.2", "profile": "laptop", "notebook": "01", "status": "PASS",
         "text": "PGD at 8/255 moves raw attention", "value": "0.412346", "ci_low": "0.35", "ci_high": "0.47",
-        "relation": "<", "bound": "0.8", "source": "Hu et al. 2024", "expected": "PASS",
+        "n": "", "n_groups": "", "relation": "<", "bound": "0.8", "source": "Hu et al. 2024", "expected": "PASS",
         "note": "few photographs, so wide",
     }
+
+
+def test_an_interval_brings_its_n_along():
+    outcome = pass_claim(value=Interval(0.41, 0.35, 0.47, 64, 5))
+    assert "0.41 [0.35, 0.47], n = 64 on 5 photographs" in outcome._repr_html_() and "64" not in repr(outcome)
+    columns = "value", "ci_low", "ci_high", "n", "n_groups"
+    assert [ledger()["P1.2"][c] for c in columns] == ["0.41", "0.35", "0.47", "64", "5"]
+    with pytest.raises(ClaimError, match="DIFFERS"):  # the whole interval decides
+        pass_claim(value=Interval(0.41, 0.35, 0.87, 64))
+    assert (ledger()["P1.2"]["n"], ledger()["P1.2"]["n_groups"]) == ("64", "")
 
 
 @pytest.mark.parametrize("relation, below, equal, above", [
