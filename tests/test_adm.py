@@ -1,8 +1,9 @@
-"""ADM checkpoints in diffusers: against the network written from its formulas, the original's outputs, and its shapes."""
+"""ADM checkpoints in diffusers: against the network written from its formulas, the original's outputs, its shapes."""
 
 import json
 import os
 import pickle
+import re
 
 import golden
 import numpy as np
@@ -49,7 +50,7 @@ def small(tmp_path_factory):
     dict(),
     dict(num_res_blocks=2, learn_sigma=False),
     dict(channel_mult=[1, 1, 2, 2], attention_resolutions=[8, 2], num_head_channels=8),
-    dict(channel_mult=[1, 3, 2], attention_resolutions=[16], num_head_channels=32),  # attention at the top and nowhere else
+    dict(channel_mult=[1, 3, 2], attention_resolutions=[16], num_head_channels=32),  # attention at the top
     dict(channel_mult=[1], attention_resolutions=[16], num_head_channels=8),
     dict(attention_resolutions=[3]),  # no level: only the middle attends
     dict(channel_mult=[1, 2, 2], attention_resolutions=[8, 4], num_heads=4, num_head_channels=-1),
@@ -58,7 +59,7 @@ def small(tmp_path_factory):
     dict(attention_resolutions=[16, 8], use_new_attention_order=True),
     dict(use_scale_shift_norm=False),
     dict(resblock_updown=False, attention_resolutions=[16], num_head_channels=32),
-    dict(resblock_updown=False, use_scale_shift_norm=False, channel_mult=[1, 2, 1], attention_resolutions=[8], num_res_blocks=2),
+    dict(resblock_updown=False, use_scale_shift_norm=False, channel_mult=[1, 2, 1], num_res_blocks=2),
     dict(image_size=64, attention_resolutions=[32]),  # X is smaller than the model's own images
 ], ids=lambda changes: " ".join(f"{k}={v}" for k, v in changes.items()) or "as published")
 def test_the_unet_is_adm(changes):
@@ -105,7 +106,7 @@ def test_the_published_model_maps_one_to_one():
     unet = to_unet({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, complete())
     assert torch.equal(torch.get_rng_state(), before)
     wanted = sources(unet)
-    assert list(wanted) and set(wanted) == set(unet.state_dict())
+    assert set(wanted) == set(unet.state_dict())
     assert list(dict(wanted.values()).items()) == list(shapes.items())
     assert sum(p.numel() for p in unet.parameters()) == sum(map(np.prod, shapes.values())) == 552_814_086
 
@@ -151,7 +152,8 @@ def test_gradients_and_precisions(small):
     x = x.requires_grad_()
     half = den(x, 0.1)
     half.sum().backward()
-    assert half.dtype == torch.float32 and 0 < (half - single).abs().max() < 0.05 and x.grad.abs().amax((1, 2, 3)).min() > 0
+    assert half.dtype == torch.float32 and 0 < (half - single).abs().max() < 0.05
+    assert x.grad.isfinite().all() and x.grad.abs().amax((1, 2, 3)).min() > 0
     den.precision = "float32"
     inside = (0.5 + 0.02 * X[:1, :, :8, :8]).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: den.double()(x, 0.05), inside, fast_mode=True)
@@ -184,11 +186,7 @@ def test_convert_keeps_the_bits(small, tmp_path, capsys):
     assert list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
     np.testing.assert_array_equal(den.alphas_cumprod, direct.alphas_cumprod)
     assert torch.equal(den(X, 0.25), direct(X, 0.25)) and den.learned_variance and den.multiple == direct.multiple
-    assert dict(den.network.config) | dict(direct.network.config) == dict(den.network.config) | {
-        "_name_or_path": den.network.config["_name_or_path"]
-    } or True
-
-    pipeline = DDPMPipeline.from_pretrained(out, low_cpu_mem_usage=False)  # diffusers reads it on its own, and samples
+    pipeline = DDPMPipeline.from_pretrained(out, low_cpu_mem_usage=False)  # diffusers alone reads it, and samples
     pipeline.set_progress_bar_config(disable=True)
     images = pipeline(num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(0)).images
     assert images.shape == (1, 16, 16, 3) and np.isfinite(images).all()
@@ -219,19 +217,22 @@ def test_convert_writes_all_or_nothing(small, tmp_path, monkeypatch, capsys):
 
 # Files that will not do -------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("changes", "message"), [
-    (dict(num_channels=64), r"time_embed\.0\.weight is of shape \(128, 32\), wanted shape \(256, 64\)"),
-    (dict(learn_sigma=False), r"out\.2\.weight is of shape \(6, 32, 3, 3\), wanted shape \(3, 32, 3, 3\)"),
-    (dict(use_scale_shift_norm=False), r"input_blocks\.1\.0\.emb_layers\.1\.weight is of shape \(64, 128\), wanted .*\(32,"),
-    (dict(attention_resolutions=[16, 8]), r"input_blocks\.1\.1\.norm\.weight is absent, wanted shape \(32,\)"),
-    (dict(attention_resolutions=[3]), r"output_blocks\.0\.1\.in_layers|output_blocks\.1\.1\.in_layers\.0\.weight is absent"),
-    (dict(num_res_blocks=2), r"input_blocks\.2\.0\.in_layers.*|input_blocks\.3\.0"),
-    (dict(channel_mult=[1, 3]), r"input_blocks\.3\.0\.in_layers\.2\.weight is of shape \(64, 32, 3, 3\), wanted .*\(96, 32"),
-    (dict(resblock_updown=False), r"input_blocks\.2\.0\.op\.weight is absent, wanted shape \(32, 32, 3, 3\)"),
+@pytest.mark.parametrize(("changes", "name", "got", "wanted"), [
+    (dict(num_channels=64), "time_embed.0.weight", "of shape (128, 32)", "shape (256, 64)"),
+    (dict(learn_sigma=False), "out.2.weight", "of shape (6, 32, 3, 3)", "shape (3, 32, 3, 3)"),
+    (dict(use_scale_shift_norm=False), "input_blocks.1.0.emb_layers.1.weight", "of shape (64, 128)", "shape (32, 128)"),
+    (dict(attention_resolutions=[16, 8]), "input_blocks.1.1.norm.weight", "absent", "shape (32,)"),
+    (dict(attention_resolutions=[3]), "output_blocks.1.1.in_layers.0.weight", "absent", "shape (64,)"),
+    (dict(attention_resolutions=[8, 16], channel_mult=[1]), "input_blocks.1.1.norm.weight", "absent", "shape (32,)"),
+    (dict(num_res_blocks=2), "input_blocks.3.0.in_layers.2.weight", "of shape (64, 32, 3, 3)", "shape (32, 32, 3, 3)"),
+    (dict(channel_mult=[1, 3]), "input_blocks.3.0.in_layers.2.weight", "of shape (64, 32, 3, 3)",
+     "shape (96, 32, 3, 3)"),
+    (dict(resblock_updown=False), "input_blocks.2.0.op.weight", "absent", "shape (32, 32, 3, 3)"),
 ])
-def test_the_first_mismatch_is_named(small, changes, message):
+def test_the_first_mismatch_is_named(small, changes, name, got, wanted):
     path, settings, _ = small
-    with pytest.raises(ValueError, match=message + r"[^;]*num_res_blocks=.*; give the file's own by config="):
+    said = re.escape(f"small.pt: {name} is {got}, wanted {wanted} by the settings num_channels=")
+    with pytest.raises(ValueError, match=said + ".*; give the file's own by config=, .*; if they are right, copy the"):
         load_adm(path, {**settings, **changes})
 
 
@@ -262,27 +263,29 @@ class Hostile:
 def test_a_pickle_that_would_run_code_is_refused(small, tmp_path, zipped):
     _, settings, state = small
     made_by_it = tmp_path / "made_by_the_pickle"
-    path = saved(tmp_path / "hostile.pt", {**state, "extra": Hostile(made_by_it)}, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r"hostile\.pt is refused and nothing in it was run: .*open.*its publisher") as info:
+    state = {**state, "extra": Hostile(made_by_it)}
+    path = saved(tmp_path / "hostile.pt", state, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"hostile\.pt is refused and nothing in it was run: .*its publisher") as info:
         load_denoiser(path, config=settings)
     assert not made_by_it.exists()
-    assert "weights_only" not in str(info.value) and info.value.__suppress_context__, "torch advises to load it unsafely"
-    torch.load(path, weights_only=False)  # it is hostile indeed
-    assert made_by_it.exists()
+    assert "io.open" in str(info.value)
+    assert "weights_only" not in str(info.value) and info.value.__suppress_context__, "torch advises to load it anyway"
+    pickle.loads(pickle.dumps(Hostile(made_by_it)))
+    assert made_by_it.exists(), "it was not hostile at all"
 
 
-def test_broken_files(small, tmp_path, recwarn):
+def test_broken_files(small, tmp_path):
     path, settings, state = small
     whole, old = path.read_bytes(), saved(tmp_path / "old.pt", state, _use_new_zipfile_serialization=False).read_bytes()
     assert load_adm(tmp_path / "old.pt", settings)
     broken = tmp_path / "broken.pt"
-    for content in (b"", whole[:-100], whole[:5000], old[:-100], old[:50], b"<html>not found</html>", pickle.dumps(open)):
+    for content in (b"", whole[:-100], whole[:5000], old[:-100], old[:50], b"<html>", pickle.dumps({}, protocol=2)):
         broken.write_bytes(content)
-        with pytest.raises((OSError, ValueError), match=r"broken\.pt is (truncated or no checkpoint|refused)"):
+        with pytest.raises(OSError, match=r"broken\.pt is truncated or no checkpoint \(\w+\); copy the file again"):
             load_denoiser(broken, config=settings)
-    for content, what in [([torch.ones(1)], "a list"), ({}, "a dict"), ({"step": 3, "w": torch.ones(1)}, "a dict of other")]:
+    for content, what in [([torch.ones(1)], "a list"), ({}, "a dict"), ({"step": 3, "w": torch.ones(1)}, "a dict of")]:
         torch.save(content, broken)
-        with pytest.raises(ValueError, match=rf"broken\.pt holds {what}.*, wanted a state dict, tensors by name; save it"):
+        with pytest.raises(ValueError, match=rf"broken\.pt holds {what}.*, wanted a state dict, tensors by name; save"):
             load_denoiser(broken, config=settings)
     with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*256x256_diffusion_uncond\.pt of OpenAI's guided"):
         load_denoiser("256x256_diffusion_uncond.pt")
@@ -308,9 +311,8 @@ def test_schedules():
     assert (config["prediction_type"], config["variance_type"]) == ("sample", "fixed_large")
 
 
-def test_a_cosine_schedule(tmp_path):
-    settings, weights, _ = made(noise_schedule="cosine")if False else made()
-    path = saved(tmp_path / "cosine.pt", weights)
+def test_a_cosine_schedule(small):
+    path, settings, _ = small
     den = load_denoiser(path, config={**settings, "noise_schedule": "cosine", "predict_xstart": True})
     level = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
     np.testing.assert_allclose(den.alphas_cumprod[:-1], (level / level[0])[1:-1], rtol=2e-4)
