@@ -1,6 +1,7 @@
 """Checks on arguments: every message says what was got, what was wanted and what to do."""
 
 import difflib
+import json
 import operator
 from pathlib import Path
 
@@ -98,6 +99,17 @@ def check_weights(path, mend: str) -> Path:
             return path
     except Exception as err:  # safetensors raises its own SafetensorError, which is neither ValueError nor OSError
         raise OSError(f"{path} is truncated or no safetensors file ({err}); {mend}") from err
+
+
+def read_json(path, mend: str):
+    """What a JSON file holds; FileNotFoundError or ValueError, both with the `mend`, if it is absent or no JSON."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} at {path}; {mend}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise ValueError(f"{path} is not JSON ({err}); {mend}") from err
 
 
 def weights_mend(folder, package_weights, command: str) -> str:

@@ -1,4 +1,4 @@
-"""The command `fvit`: run, refresh, train, info. Exit codes: 0 done, 1 stopped by an error, 2 wrong arguments."""
+"""The command `fvit`: run, refresh, train, convert-adm, info. Exit codes: 0 done, 1 an error, 2 wrong arguments."""
 
 import argparse
 import signal
@@ -37,7 +37,7 @@ def _interrupt(*_) -> None:
 def _parser(training: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fvit", description="Faithful vision transformers: notebooks and models.")
     parser.add_argument("--version", action="version", version=f"fvit {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{run,refresh,train,info}")
+    commands = parser.add_subparsers(required=True, metavar="{run,refresh,train,convert-adm,info}")
 
     run = commands.add_parser("run", help="run notebooks; write figures, tables and the executed notebooks")
     _add_names(run)
@@ -64,6 +64,13 @@ def _parser(training: bool) -> argparse.ArgumentParser:
 
             training_module.add_arguments(model, what)
             model.set_defaults(command=training_module.main)
+
+    convert = commands.add_parser("convert-adm", help="save a guided-diffusion checkpoint as a diffusers folder")
+    convert.add_argument("checkpoint", metavar="IN", help="a .pt of OpenAI's guided-diffusion")
+    convert.add_argument("folder", metavar="OUT", help="a new folder, which load_denoiser and diffusers read")
+    convert.add_argument("--config", metavar="FILE",
+                         help="JSON, in guided-diffusion's words: what differs from 256x256_diffusion_uncond.pt")
+    convert.set_defaults(command=_convert_adm)
 
     info = commands.add_parser("info", help="print versions, device, and where things are")
     info.set_defaults(command=_info)
@@ -104,6 +111,15 @@ def _refresh(args: argparse.Namespace) -> int:
         runner.refresh(args.names)
     except runner.NotebookError as error:
         return _stopped(error, 1)
+    return 0
+
+
+def _convert_adm(args: argparse.Namespace) -> int:
+    from fvit.checks import read_json  # late: these load torch
+    from fvit.extras.adm import convert_adm
+
+    config = read_json(args.config, "--config wants a JSON file") if args.config else None
+    print(convert_adm(args.checkpoint, args.folder, config))
     return 0
 
 

@@ -313,10 +313,10 @@ def test_info_names_versions_and_folders(bench, capsys):
         assert word in said
 
 
-@pytest.mark.parametrize("arguments", [[], ["run"], ["refresh"], ["train"], ["train", "vit"], ["info"]])
+@pytest.mark.parametrize("arguments", ["", "run", "refresh", "train", "train vit", "convert-adm", "info"])
 def test_help_everywhere(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main([*arguments, "--help"])
+        cli.main([*arguments.split(), "--help"])
     assert stop.value.code == 0
     assert "usage: fvit" in capsys.readouterr().out
 
