@@ -18,8 +18,9 @@ PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)(\s*;.*)?")
 
 
 def direct() -> dict[str, Requirement]:
-    """The direct dependencies, with those of the tests."""
-    every = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    """The direct dependencies, with those of the tests and of the data sets they read."""
+    extras = PROJECT["optional-dependencies"]
+    every = PROJECT["dependencies"] + extras["paper"] + extras["dev"]
     return {canonicalize_name(r.name): r for r in map(Requirement, every)}
 
 

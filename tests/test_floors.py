@@ -10,12 +10,15 @@ from fvit.paths import PACKAGE, ROOT
 
 FLOORS = {name: floor for floor, names in enumerate([
     "paths rng profiles timing",
-    "checks theory intervals schedule notebooks noise",
+    "checks theory intervals schedule notebooks noise images",
     "extras.adm_settings",
     "extras.adm",
     "comparisons scores radii optimal_noise scenes vit attention denoiser",
-    "lrp",
-    "explanations",
+    "lrp extras.pictures extras.bridge",
+    "explanations extras.folders",
+    "extras.segmented",
+    "extras.datasets",
+    "sources",
     "smoothing attacks",
     "metrics certification results",
     "segmentation perturbation blocks sanity",
