@@ -33,7 +33,7 @@ def run_blocks(work, n_images: int, size: int, *, name: str, settings: dict, cod
     size       images in a block; streams are named by image, so it changes rows by float32 rounding at most
     name       of the experiment, such as "07_scores"
     settings   all that the rows depend on besides code; JSON values. Those of a Bench or Task include its weights
-    code       modules of fvit that compute the rows, such as ["tasks"]: with what they import they are part of a
+    code       modules of fvit that compute the rows, such as ["controls"]: with what they import they are part of a
                block's name, so that rows of other code are never taken up
 
     At `laptop` everything is computed anew. Elsewhere a finished block is a Parquet file in

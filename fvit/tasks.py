@@ -60,6 +60,11 @@ class Task:
     def sources(self) -> dict:
         return {name: _arguments(getattr(self, name)) for name in ("vit", "den", "data")}
 
+    @property
+    def code(self) -> list[str]:
+        """The modules of fvit that compute the rows, for `blocks.run_blocks`."""
+        return ["tasks", *([self.rows.__module__.removeprefix("fvit.")] if self.rows.__module__[:5] == "fvit." else [])]
+
     def report(self, todo: list[tuple[int, int]]) -> str:
         """What the blocks `todo` load, call and take, for `fvit run --dry-run`."""
         return (f"  loads: {', '.join(f'{name} {arguments}' for name, arguments in self.sources.items())}; "

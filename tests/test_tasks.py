@@ -51,6 +51,7 @@ def test_settings_name_all_that_rows_depend_on(task):
               replace(task, vit={"source": "scenes", "pretrained": False})]
     assert all(other.settings != task.settings for other in others)
     assert replace(task, device="auto").settings == task.settings
+    assert task.code == ["tasks", "experiments"] and replace(task, rows=all_controls).code == ["tasks", "controls"]
 
 
 def test_splits_and_sources_are_passed_on(task):
