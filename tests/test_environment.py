@@ -18,9 +18,8 @@ PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)(\s*;.*)?")
 
 
 def direct() -> dict[str, Requirement]:
-    """The direct dependencies, with those of the tests and of the data sets they read."""
-    extras = PROJECT["optional-dependencies"]
-    every = PROJECT["dependencies"] + extras["paper"] + extras["dev"]
+    """The direct dependencies, with those of every extra."""
+    every = PROJECT["dependencies"] + [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
     return {canonicalize_name(r.name): r for r in map(Requirement, every)}
 
 

@@ -10,7 +10,7 @@ from fvit.paths import PACKAGE, ROOT
 
 FLOORS = {name: floor for floor, names in enumerate([
     "paths rng profiles timing",
-    "checks theory intervals schedule notebooks noise images",
+    "checks theory intervals schedule notebooks noise images memory",
     "extras.adm_settings",
     "extras.adm",
     "comparisons scores radii optimal_noise scenes vit attention denoiser",
@@ -21,10 +21,12 @@ FLOORS = {name: floor for floor, names in enumerate([
     "sources",
     "smoothing attacks",
     "metrics certification results",
+    "extras.cluster",
     "segmentation perturbation blocks sanity",
     "plots experiments",
     "theory_plots radius_plots method_plots cost_plots perturbation_plots score_tables controls score_plots",
-    "gallery",
+    "gallery estimates",
+    "tasks",
     "runner train",
     "cli",
     "__main__",
