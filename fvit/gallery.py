@@ -107,7 +107,7 @@ class Verdicts(list):
         parts = []
         for verdict in self:
             lines = "".join(_claim_line(claim) for claim in verdict.claims.to_dict("records"))
-            parts.append(f"<h4>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row])}</h4>"
+            parts.append(f"<h3>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row])}</h3>"
                          f"<p>{verdict.counts}</p><ul>{lines}</ul>")
         return "".join(parts)
 
@@ -216,7 +216,7 @@ class Figures:
         picture = base64.b64encode(_thumbnail(png, self.width)).decode()
         link = f"../figures/{row.profile}/{png.name}"
         decides = html.escape(row.claim_ids) or "none"
-        return (f'<h4>{row.figure} {html.escape(row.title)}</h4><a href="{link}"><img width="{self.width}" '
+        return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="{link}"><img width="{self.width}" '
                 f'alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a><p>{said["caption"]} '
                 f"<i>Rows: {row.profile}; notebook {row.notebook}; claims {decides}.</i></p>")
 
