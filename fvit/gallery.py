@@ -169,8 +169,11 @@ def _short(number: str) -> str:
 
 
 def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
-    """A table for print from rows with mean, low, high: "0.81 [0.77, 0.85]" in each cell, "" where nothing was run."""
-    said = [f"{m:.2f}" if low != low else f"{m:.2f} [{low:.2f}, {high:.2f}]"
+    """A table for print from rows with mean, low, high: "0.81 [0.77, 0.85]" in each cell, "" where nothing was run.
+
+    The space within the interval does not break: in a narrow window it stands whole below the mean.
+    """
+    said = [f"{m:.2f}" if low != low else f"{m:.2f} [{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]"
             for m, low, high in table[["mean", "low", "high"]].itertuples(index=False)]
     return table.assign(cell=said).pivot(index=index, columns=columns, values="cell").fillna("")
 
