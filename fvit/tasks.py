@@ -12,7 +12,7 @@ from fvit import estimates
 from fvit.denoiser import load_denoiser
 from fvit.experiments import Bench
 from fvit.profiles import Profile
-from fvit.scenes import load_images
+from fvit.sources import load_images
 from fvit.vit import load_vit
 
 

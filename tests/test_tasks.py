@@ -14,7 +14,7 @@ from fvit.controls import all_controls
 from fvit.denoiser import load_denoiser
 from fvit.estimates import NETWORKS, USES, attack_calls, control_calls, network_images, seconds_a_unit
 from fvit.experiments import Bench, attack_rows
-from fvit.scenes import load_images
+from fvit.sources import load_images
 from fvit.tasks import Task
 from fvit.vit import load_vit
 
