@@ -148,7 +148,7 @@ class ResizedViT(nn.Module):
 
 
 def _pair(size) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
         raise ValueError(f"size={size!r}, wanted pixels a side, or (height, width)")
     return pair
