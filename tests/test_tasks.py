@@ -5,22 +5,28 @@ import json
 import pickle
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import timm
+import torch
+from oracles import _fill
 
 from fvit import estimates, profiles
 from fvit.controls import all_controls
-from fvit.denoiser import load_denoiser
+from fvit.denoiser import Denoiser, load_denoiser
 from fvit.estimates import NETWORKS, USES, attack_calls, control_calls, network_images, seconds_a_unit
 from fvit.experiments import Bench, attack_rows
+from fvit.schedule import linear_alphas_cumprod
 from fvit.sources import load_images
 from fvit.tasks import Task
-from fvit.vit import load_vit
+from fvit.vit import ViT, load_vit
 
 SIZES = replace(profiles.PROFILES["laptop"], n_samples=3, attack_steps=2, attack_draws=2, eval_batch=4)
 WHAT = {"methods": ["raw_attention", "vta"], "attacks": [["prediction", "vit"], ["explanation", "dds"],
         ["rollout", "vit"]], "radii": [0.0, 8 / 255], "measures": ["stability", "perturbation"]}
+FEW = {"methods": ["rollout"], "attacks": [], "radii": [], "measures": ["segmentation"]}
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +36,12 @@ def task():
 
 def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(task):
     bench = Bench(load_vit("scenes"), load_denoiser("scenes"), SIZES.sigma, 3, 25, 2, 2, 4, "float32", 1)
-    small = replace(task, what=WHAT | {"attacks": [], "measures": ["segmentation"]})
-    want = attack_rows(bench, load_images("scenes", "test", 2, start=5), **small.what)
-    pd.testing.assert_frame_equal(small(5, 7), want)
+    small = replace(task, what=FEW)
+    want = attack_rows(bench, load_images("scenes", "test", 1, start=5), **FEW)
+    pd.testing.assert_frame_equal(small(5, 6), want)
     sent = pickle.dumps(small)
     assert len(sent) < 2000  # names, no networks
-    pd.testing.assert_frame_equal(pickle.loads(sent)(5, 7), want)
+    pd.testing.assert_frame_equal(pickle.loads(sent)(5, 6), want)
 
 
 def test_networks_are_loaded_once_for_all_tasks_of_a_process(task):
@@ -55,10 +61,30 @@ def test_settings_name_all_that_rows_depend_on(task):
 
 
 def test_splits_and_sources_are_passed_on(task):
-    rows = replace(task, data={"source": "scenes", "split": "val"}, what=WHAT | {"attacks": [], "measures": []})(0, 1)
+    rows = replace(task, data={"source": "scenes", "split": "val"}, what=FEW)(0, 1)
     assert set(rows.image_id) == {"val-0-0"}
     with pytest.raises(ValueError, match="unknown image source 'imagenot'"):
         replace(task, data="imagenot")(0, 1)
+
+
+class OneConvolution(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x_t, t):
+        return SimpleNamespace(sample=self.conv(x_t))
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """Networks of the scenes' size that take a millisecond: calls are counted, not judged."""
+    net = timm.models.VisionTransformer(img_size=64, patch_size=16, embed_dim=24, depth=2, num_heads=3)
+    net.reset_classifier(10)
+    _fill(net, 0.25, 0)
+    torch.manual_seed(0)
+    den = Denoiser(OneConvolution().requires_grad_(False), linear_alphas_cumprod(1000, 1e-4, 0.02))
+    return Bench(ViT(net, (0.5,) * 3, (0.5,) * 3, name="tiny"), den, 0.25, 3, 4, 2, 2, 4, "float32", 1)
 
 
 def counted(bench, run):
@@ -81,8 +107,8 @@ def counted(bench, run):
 
 @pytest.mark.parametrize("batch, n", [(4, 3), (64, 2)])  # with and without recomputation in the attack through DDS
 @pytest.mark.parametrize("methods", [["raw_attention", "vta"], ["rollout"]])
-def test_calls_are_counted_exactly(task, batch, n, methods):
-    bench, what = replace(task.bench, eval_batch=batch), WHAT | {"methods": methods}
+def test_calls_are_counted_exactly(bench, batch, n, methods):
+    bench, what = replace(bench, eval_batch=batch), WHAT | {"methods": methods}
     rows, found = counted(bench, lambda b: attack_rows(b, load_images(n=n), **what))
     kept = rows[rows.metric == "class_kept"].groupby(["smoothing", "attack", "eps"]).value
     changed = (1 - kept.mean()).mul(n).round().astype(int).to_dict()
@@ -93,17 +119,17 @@ def test_calls_are_counted_exactly(task, batch, n, methods):
     assert ("attack dds, recomputed" in units) == (batch == 4)
 
 
-def test_calls_of_the_controls_are_counted_exactly(task):
+def test_calls_of_the_controls_are_counted_exactly(bench):
     radii = [0.0, 8 / 255]
-    _, found = counted(task.bench, lambda b: all_controls(b, load_images(n=2), radii))
-    assert network_images(control_calls(task.bench, 2, radii=radii)) == found
+    _, found = counted(bench, lambda b: all_controls(b, load_images(n=2), radii))
+    assert network_images(control_calls(bench, 2, radii=radii)) == found
 
 
-def test_units_are_timed_as_what_they_are_called(task):
+def test_units_are_timed_as_what_they_are_called(bench):
     """One unit of a kind on n images makes n times the calls that USES says, warm-up and other kinds apart."""
     for kind, uses in USES.items():
         draws = 2 if "recomputed" in kind else 1
-        _, found = counted(task.bench, lambda b, kind=kind: seconds_a_unit(b, ["vta"], [kind], n=2))
+        _, found = counted(bench, lambda b, kind=kind: seconds_a_unit(b, ["vta"], [kind], n=2))
         preparation = Counter({"ViT forward": 2})
         want = {name: 2 * 2 * draws * n + preparation[name] for name, n in zip(NETWORKS, uses, strict=True)}
         assert found == want, kind
@@ -123,4 +149,4 @@ def test_the_report_says_what_is_loaded_called_and_taken(task, monkeypatch):
                                     "data {'source': 'scenes'}; on cpu")
     assert "ViT forward 48 to 60, ViT backward 6, denoiser forward 36 to 45, denoiser backward 0" in text
     assert "about 24 s to 30 s, from one call of each kind with 4 images" in text
-    assert set(kinds) == {"explain", "explain dds", "attack", "predict"}
+    assert set(kinds) == {"explain", "explain dds", "attack"}  # what is not called is not timed
