@@ -16,7 +16,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 @pytest.fixture(scope="session")
 def chromium():
     if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}; `make test-browser` installs it")
+        pytest.skip(reason=f"no {CHROMIUM}; `make test-browser` installs it")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM))
         yield browser
