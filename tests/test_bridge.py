@@ -191,7 +191,7 @@ def test_every_method_explains_a_resized_vit(method):
 
 
 def certified(a, b, mean, noise, sigma):
-    """sigma Phi^-1(p) of the classifier 1[<a, u> > b] at u = mean + sigma * noise @ z: what certificates are made of."""
+    """sigma Phi^-1(p) of the classifier 1[<a, u> > b], u = mean + sigma * noise @ z: what certificates are made of."""
     p = norm.cdf((a @ mean - b) / (sigma * np.linalg.norm(a @ noise)))
     return sigma * norm.ppf(p)
 
