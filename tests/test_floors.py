@@ -11,7 +11,7 @@ from fvit.paths import PACKAGE, ROOT
 FLOORS = {name: floor for floor, names in enumerate([
     "paths rng profiles timing",
     "checks theory intervals schedule notebooks noise",
-    "comparisons scores radii optimal_noise scenes vit attention denoiser",
+    "lessons comparisons scores radii optimal_noise scenes vit attention denoiser",
     "lrp",
     "explanations",
     "smoothing attacks",
@@ -19,7 +19,7 @@ FLOORS = {name: floor for floor, names in enumerate([
     "segmentation perturbation blocks sanity",
     "plots experiments",
     "theory_plots radius_plots method_plots cost_plots perturbation_plots score_tables controls score_plots",
-    "gallery",
+    "gallery widgets",
     "runner train",
     "cli",
     "__main__",
