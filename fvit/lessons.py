@@ -89,4 +89,20 @@ def digests(exercise: str, truth, within: float = 0.0, step: float = 0.0) -> tup
 
 
 EXERCISES = {
+    "01.2": Exercise(
+        "the l2 length of the longest change that an linf radius of 8/255 allows on a 3 x 64 x 64 image, to 0.02",
+        "Every one of the 3 x 64 x 64 values may move by the whole radius at once; how does an l2 length add them up?",
+        ("10613027dc6d", "38f82a70823b", "a60de86d6561", "e54c5dccaba5", "f5bc5e6ebee0"), step=0.01),
+    "02.3": Exercise(
+        "a number of draws",
+        "The standard error falls as one over the root of n: what must n be multiplied by?",
+        ("a0df109bd490",), step=1),
+    "03.1": Exercise(
+        "the least divergence of order 2 at which (0.6, 0.3, 0.1) loses its top token, k = 1, to 0.0005 nats",
+        "Two tokens are contested: they meet at their root mean square, the third stays, and all are scaled to sum 1.",
+        ("0e60eaeee8d4", "635e6f8857dd", "dba6710542d7", "de6ec9f20dc8", "e2ee7ade94c7"), step=0.00025),
+    "04.3": Exercise(
+        "the divergence, at order 2, where logistic and Gaussian noise have equal variance, to 0.005 nats",
+        "noise.relative_variance is 1 there; it is above 1 at a smaller divergence, so close in from both sides.",
+        ("0b6cabbd7966", "69f61d1bdf23", "84b64598994c", "9b6b5c6a6bea", "b388ae5de5af"), step=0.0025),
 }
