@@ -105,4 +105,13 @@ EXERCISES = {
         "the divergence, at order 2, where logistic and Gaussian noise have equal variance, to 0.005 nats",
         "noise.relative_variance is 1 there; it is above 1 at a smaller divergence, so close in from both sides.",
         ("0b6cabbd7966", "69f61d1bdf23", "84b64598994c", "9b6b5c6a6bea", "b388ae5de5af"), step=0.0025),
+    "05.1": Exercise(
+        "the timestep t that the denoiser is told at sigma 0.25 by who forgets that [-1, 1] is twice as wide as [0, 1]",
+        "Which sigma has that person in mind, in [0, 1] units? den.timestep gives the t of it.",
+        ("e7b89868761c",), step=1),
+    "06.5": Exercise(
+        "the stage of F06c from which rollout with start_layer=3 is gone (rank correlation below 0.3), in words",
+        "Rollout dies when the blocks that it reads have all forgotten; start_layer counts from 0. Which are left?",
+        ("4dbae2f6ce8e",), choices=("head", "+ block 5", "+ block 4", "+ block 3", "+ block 2", "+ block 1",
+                                    "+ embedding")),
 }
