@@ -4,6 +4,7 @@ import math
 import re
 from fractions import Fraction
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -142,3 +143,45 @@ def test_the_wrong_factor_is_the_one_asked_for_in_05():
 
 def test_the_crossing_of_04_is_where_the_library_has_it():
     assert noise.relative_variance("logistic", TRUTH["04.3"][0], 2) == pytest.approx(1, abs=1e-6)
+
+
+# The lessons themselves ---------------------------------------------------------------------------------------------
+
+LESSONS = [next(paths.NOTEBOOKS.glob(f"{n:02d}_*.ipynb")) for n in range(1, 7)]
+
+
+def cells(path):
+    return nbformat.read(path, 4).cells
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_exercise_of_a_lesson_is_solved_apart(path):
+    text = next(c.source for c in cells(path) if "## Exercises" in c.source).partition("## Exercises")[2]
+    asked = re.findall(r"^(\d)\. ", text, flags=re.M)
+    solved = cells(paths.NOTEBOOKS / "solutions" / f"{path.name[:2]}_solutions.ipynb")
+    prose = "\n".join(c.source for c in solved if c.cell_type == "markdown")
+    headings = re.findall(r"^## Exercise (\d)$", prose, flags=re.M)
+    assert headings == asked == [str(n) for n in range(1, len(asked) + 1)] and 3 <= len(asked) <= 5
+    assert f"(../{path.name})" in solved[0].source
+
+
+def test_the_solutions_answer_every_exercise_that_checks_itself_and_the_lessons_none():
+    answered = [output.data["text/plain"] for path in sorted(paths.NOTEBOOKS.glob("solutions/*.ipynb"))
+                for c in cells(path) if "exercise" in c.metadata.get("tags", []) for output in c.outputs]
+    assert answered == [f"RIGHT {name}" for name in sorted(lessons.EXERCISES)]
+    for path in LESSONS:
+        for name, rest in re.findall(r'lessons\.check\("([\d.]+)"(.*)\)', "\n".join(c.source for c in cells(path))):
+            assert name in lessons.EXERCISES and rest in ("", ", None"), f"{path.name} gives {name} away"
+
+
+def test_solutions_make_no_claims_and_write_no_files():
+    for path in paths.NOTEBOOKS.glob("solutions/*.ipynb"):
+        code = "\n".join(c.source for c in cells(path) if c.cell_type == "code")
+        assert not re.search(r"fvit\.claim|save_figure|append_rows|write_|to_csv|open\(", code), path.name
+
+
+def test_the_lesson_plan_names_every_notebook_and_no_other():
+    plan = (paths.NOTEBOOKS / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\((\d\d_\w+\.ipynb)\)", plan))
+    assert linked == {path.name for path in paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")}
+    assert set(re.findall(r'lessons\.check\("([\d.]+)"', plan)) <= set(lessons.EXERCISES)
