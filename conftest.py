@@ -10,6 +10,7 @@ from functools import partial
 os.environ["FVIT_OUT"] = tempfile.mkdtemp(prefix="fvit-pytest-")  # one each for xdist's processes
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
+os.environ["FVIT_WIDGETS"] = "0"  # still figures, also where pytest was started from a notebook
 os.environ["PYTHONHASHSEED"] = "0"  # of the kernels; this process has its own already
 os.environ["OMP_NUM_THREADS"] = os.environ.get("FVIT_THREADS") or "2"  # a fixed number: it changes float32 sums
 atexit.register(shutil.rmtree, os.environ["FVIT_OUT"], ignore_errors=True)

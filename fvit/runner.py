@@ -291,6 +291,7 @@ def kernel_environment(profile: str = "laptop", out: Path | str | None = None, s
         os.environ["FVIT_OUT"] = str(out)
     os.environ["FVIT_OUT"] = str(paths.output_root())  # absolute: a kernel starts in another folder
     os.environ.update(MPLBACKEND="agg", PYTHONHASHSEED="0", JUPYTER_PREFER_ENV_PATH="1")  # python3 is this Python
+    os.environ["FVIT_WIDGETS"] = "0"  # still figures, also where the run was started from a notebook
     os.environ["OMP_NUM_THREADS"] = os.environ.get("FVIT_THREADS") or "2"  # a fixed number: it changes float32 sums
     if profile != "paper":  # whose models come from the hub
         os.environ.setdefault("HF_HUB_OFFLINE", "1")

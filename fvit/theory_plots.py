@@ -1,6 +1,7 @@
 """Figures of notebook 04, is Gaussian noise nearly the best: one function each, (df, ax=None) -> Figure."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.ticker import MultipleLocator
 
@@ -71,3 +72,17 @@ def _ticks_at_the_points(ax, values):
     ticks = sorted(values.unique())
     ax.set_xticks(ticks, [f"{v:g}" for v in ticks])
     ax.minorticks_off()
+
+
+def plot_noise_pair(df):
+    """A noise beside its copy moved by R, and their log-ratio; df: position (in R), density, moved, log_ratio."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(6.8, 2.5), layout="constrained", gridspec_kw={"wspace": 0.1})
+    for column, label, dash in (("density", "x + z", "-"), ("moved", "x + R + z", "--")):
+        left.plot(df["position"], df[column], dash, label=label, linewidth=1.4)
+    left.fill_between(df["position"], np.minimum(df["density"], df["moved"]), color="0.85")
+    left.set(xlabel="position (in radii R)", ylabel="density", ylim=(0, None))
+    left.legend(frameon=False, fontsize="small")
+    right.plot(df["position"], df["log_ratio"], color="0.25", linewidth=1.4)
+    right.axhline(0, color="0.6", linewidth=0.8)
+    right.set(xlabel="position (in radii R)", ylabel="log-ratio (nats)", ylim=(-8, 8))
+    return fig
