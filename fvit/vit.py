@@ -3,12 +3,13 @@
 import difflib
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from fvit.checks import check_choice, check_shape, check_weights, weights_mend
+from fvit.checks import check_array, check_choice, check_noisy, check_weights, weights_mend
 from fvit.paths import WEIGHTS
 
 
@@ -42,12 +43,7 @@ class ViT(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, num_classes) in the model's own precision."""
-        check_shape(x)
-        if tuple(x.shape[-2:]) != self.image_size:
-            raise ValueError(
-                f"x has images of {tuple(x.shape[-2:])} pixels, {self.name} wants {self.image_size}; "
-                f"resize them: torch.nn.functional.interpolate(x, {self.image_size}, mode='bilinear', antialias=True)"
-            )
+        check_noisy(x, size=self.image_size)
         return self.backbone((x.to(self.mean.dtype) - self.mean) / self.std)
 
 
@@ -164,10 +160,10 @@ def _check_layout(backbone: nn.Module) -> None:
 
 
 def _channels(values, what: str) -> torch.Tensor:
-    values = torch.as_tensor(values, dtype=torch.float64)
-    if values.shape != (3,):
-        raise ValueError(f"{what} has shape {tuple(values.shape)}, wanted three numbers, one per channel")
-    return values[None, :, None, None]  # (1, 3, 1, 1)
+    values = check_array(values, what)
+    if values.shape != (3,) or not np.isfinite(values).all() or (what == "std" and not (values > 0).all()):
+        raise ValueError(f"{what} is {values.tolist()}, wanted three finite numbers, one per channel, a std above 0")
+    return torch.from_numpy(values)[None, :, None, None]  # (1, 3, 1, 1)
 
 
 def _short(err: Exception) -> str:

@@ -9,8 +9,9 @@ import pytest
 from fvit.paths import PACKAGE, ROOT
 
 FLOORS = {name: floor for floor, names in enumerate([
+    "checks",
     "paths rng profiles timing",
-    "checks theory intervals schedule notebooks noise",
+    "theory intervals schedule notebooks noise",
     "comparisons scores radii optimal_noise scenes vit attention denoiser",
     "lrp",
     "explanations",
