@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+CHROMIUM := /usr/bin/chromium
 
 # No window, no hub (the models and images of laptop and study ship with the package), one hash seed, and a fixed
 # number of threads, since it changes float32 sums. `make figures FVIT_THREADS=8` where speed matters more.
@@ -26,10 +27,10 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test lab measure refresh
+.PHONY: help figures test test-browser lab site measure refresh
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 figures: $(INSTALLED)  ## run every notebook at laptop size; figures/ and results/ are written
 	$(BIN)/fvit run all --jobs $(JOBS)
@@ -42,14 +43,24 @@ test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored o
 	  else echo "$$said"; echo "$$0: FAILED"; exit 1; fi'
 
 lab: $(INSTALLED)  ## open JupyterLab on the index notebook
-	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.news_url=None \
-	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate notebooks/00_*.ipynb
+	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/tools/lab notebooks/00_*.ipynb
+
+test-browser: $(INSTALLED) $(CHROMIUM)  ## every notebook in JupyterLab, and the site, in Chromium; ONLY="04 or site"
+	$(BIN)/python -m pytest -q $(if $(ONLY),-k "$(ONLY)") tests/browser
+
+site: $(INSTALLED)  ## site/: the notebooks as pages that open from the file system
+	$(BIN)/python tools/make_site.py
 
 measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
 	$(BIN)/python tests/test_models.py 1000
 
 refresh: $(INSTALLED)  ## run every notebook and store it, executed, in place
 	$(BIN)/fvit refresh all
+
+# Debian's; Playwright would bring a browser of its own, but not from a package registry.
+$(CHROMIUM):
+	@command -v apt-get >/dev/null || { echo "no $@, and no apt-get to install it; install Chromium"; exit 1; }
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 
 # uv, because a plain pip may be set up to prefer other wheels than the lock's; setuptools is in the lock.
 $(INSTALLED): requirements.lock pyproject.toml

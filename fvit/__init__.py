@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 _HOME = {  # public name: module that holds it
     "load_vit": "vit",
     "load_denoiser": "denoiser",
-    "load_images": "scenes",
+    "load_images": "sources",
+    "stream_images": "extras.datasets",
     "capture_attention": "attention",
     "METHODS": "explanations",
     "explain": "explanations",

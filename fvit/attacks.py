@@ -20,6 +20,7 @@ from fvit.checks import (
     check_tensor,
 )
 from fvit.explanations import METHODS, explain_with_logits, top_k
+from fvit.memory import in_memory
 
 
 def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="random", seed=0, ids=None):
@@ -44,19 +45,22 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     x = x.detach()
     x_adv = _project(_start(x, start, eps, norm, seed, ids), x, eps, norm)
     for step in range(steps if eps > 0 else 0):
-        with torch.enable_grad():
-            x_adv.requires_grad_(True)
-            values = loss(x_adv, step)
-            if not isinstance(values, torch.Tensor) or values.shape != x.shape[:1] or not values.requires_grad:
-                got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-                raise ValueError(f"loss gave {got}, wanted ({len(x)},) differentiable in x; "
-                                 "return one value an image, without detach or no_grad")
-            (grad,) = torch.autograd.grad(values.sum(), x_adv)  # of a sum: each image has its own gradient
+        grad = in_memory(functools.partial(_gradient, loss, x_adv, step), getattr(loss, "sized", None))
         bad = [i for i, ok in zip(ids, grad.isfinite().flatten(1).all(1).tolist(), strict=True) if not ok]
         if bad:
             raise ValueError(f"gradient at step {step} is not finite for images {bad}; look at their loss")
         x_adv = _project(x_adv.detach() + step_size * _direction(grad, norm), x, eps, norm)
     return x_adv.detach()
+
+
+def _gradient(loss, x_adv, step):
+    with torch.enable_grad():
+        values = loss(x_adv.requires_grad_(True), step)
+        if not isinstance(values, torch.Tensor) or values.shape != x_adv.shape[:1] or not values.requires_grad:
+            got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise ValueError(f"loss gave {got}, wanted ({len(x_adv)},) differentiable in x; "
+                             "return one value an image, without detach or no_grad")
+        return torch.autograd.grad(values.sum(), x_adv)[0]  # of a sum: each image has its own gradient
 
 
 def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size=None, seed=0, ids=None, judgements=4):
@@ -80,6 +84,7 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
     for run in range(restarts):
         start = _start(x.detach(), "random", eps, norm, seed, ids, *([run] if run else []))
         later = functools.partial(_shifted, loss, run * steps)  # draws of its own for each run
+        later.sized = getattr(loss, "sized", None)
         x_adv = pgd(later, x, eps, norm, steps, step_size, start, seed, ids)
         with torch.no_grad():
             reached = sum(loss(x_adv, restarts * steps + j) for j in range(judgements)) / judgements
@@ -114,6 +119,7 @@ def prediction_loss(model, y, n_samples=None, ids=None):
         _, probs = _draw(model, x, step, None, n, ids)
         return -_log_probs(probs).gather(1, classes[:, None])[:, 0]
 
+    loss.sized = model  # whose batch is halved if memory runs out in the backward pass
     return loss
 
 
@@ -159,6 +165,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         held = check_classes(keep_class, len(x), log_probs.shape[1], "keep_class").to(x.device)
         return -mass - relu(1 - _margin(log_probs, held))
 
+    loss.sized = explainer if _is_dds(explainer) else None
     return loss
 
 

@@ -4,6 +4,7 @@ torch is imported late: theory, intervals and tables check their numbers here wi
 """
 
 import difflib
+import json
 import math
 import operator
 from contextlib import suppress
@@ -244,6 +245,17 @@ def check_weights(path, mend: str) -> Path:
             return path
     except Exception as err:  # safetensors raises its own SafetensorError, which is neither ValueError nor OSError
         raise OSError(f"{path} is truncated or no safetensors file ({err}); {mend}") from err
+
+
+def read_json(path, mend: str):
+    """What a JSON file holds; FileNotFoundError or ValueError, both with the `mend`, if it is absent or no JSON."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} at {path}; {mend}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise ValueError(f"{path} is not JSON ({err}); {mend}") from err
 
 
 def weights_mend(folder, package_weights, command: str) -> str:

@@ -1,4 +1,4 @@
-"""The command `fvit`: run, refresh, train, info. Exit codes: 0 done, 1 stopped by an error, 2 wrong arguments."""
+"""The command `fvit`: run, refresh, train, convert-adm, info. Exit codes: 0 done, 1 an error, 2 wrong arguments."""
 
 import argparse
 import signal
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)  # a batch system's stop then tidies up as Ctrl-C does
     try:
         return args.command(args)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         return _stopped(error, 2)
     except OSError as error:
         return _stopped(error, 1)
@@ -37,7 +37,7 @@ def _interrupt(*_) -> None:
 def _parser(training: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fvit", description="Faithful vision transformers: notebooks and models.")
     parser.add_argument("--version", action="version", version=f"fvit {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{run,refresh,train,info}")
+    commands = parser.add_subparsers(required=True, metavar="{run,refresh,train,convert-adm,info}")
 
     run = commands.add_parser("run", help="run notebooks; write figures, tables and the executed notebooks")
     _add_names(run)
@@ -45,10 +45,13 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     run.add_argument("-p", dest="given", action="append", default=[], metavar="name=value",
                      help="a parameter of the notebooks, as a Python literal; may be repeated")
     run.add_argument("--out", metavar="DIR", help="where figures and results go ($FVIT_OUT or the repository)")
-    run.add_argument("--shard", metavar="i/n", help="part of the work, told to the notebooks; each wants its own --out")
+    run.add_argument("--shard", metavar="i/n", help="every n-th block of images, from the i-th; all to one --out")
     run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="0 for none (default 900 at laptop, else 0)")
     run.add_argument("--jobs", type=int, default=1, metavar="N",
                      help="notebooks at once (default 1), each with FVIT_THREADS threads and up to 3 GiB of memory")
+    run.add_argument("--executor", choices=["local", "ray"], help="where blocks of images are computed (default local)")
+    run.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; without it Ray starts on this machine")
+    run.add_argument("--dry-run", action="store_true", help="say what would be loaded, called and taken; run no block")
     run.set_defaults(command=_run)
 
     refresh = commands.add_parser("refresh", help="run notebooks with their defaults and store them executed, in place")
@@ -64,6 +67,13 @@ def _parser(training: bool) -> argparse.ArgumentParser:
 
             training_module.add_arguments(model, what)
             model.set_defaults(command=training_module.main)
+
+    convert = commands.add_parser("convert-adm", help="save a guided-diffusion checkpoint as a diffusers folder")
+    convert.add_argument("checkpoint", metavar="IN", help="a .pt of OpenAI's guided-diffusion")
+    convert.add_argument("folder", metavar="OUT", help="a new folder, which load_denoiser and diffusers read")
+    convert.add_argument("--config", metavar="FILE",
+                         help="JSON, in guided-diffusion's words: what differs from 256x256_diffusion_uncond.pt")
+    convert.set_defaults(command=_convert_adm)
 
     info = commands.add_parser("info", help="print versions, device, and where things are")
     info.set_defaults(command=_info)
@@ -89,9 +99,19 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError(f"--cell-timeout {args.cell_timeout}: wanted seconds, or 0 for no limit")
     if args.jobs < 1:
         raise ValueError(f"--jobs {args.jobs}: wanted at least 1")
+    if args.address and args.executor != "ray":
+        raise ValueError(f"--address {args.address}: only --executor ray goes to an address")
+    if args.executor == "ray":
+        from fvit.extras import cluster  # late: an optional extra, and it imports torch
+
+        cluster.check_installed()
     todo = runner.plan(args.names, args.profile, given)
     try:
-        runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout, args.jobs)
+        if args.dry_run:
+            runner.dry_run(todo, args.profile, args.out, args.shard)
+        else:
+            runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout, args.jobs, args.executor,
+                       args.address)
     except runner.NotebookError as error:
         return _stopped(error, 1)
     return 0
@@ -104,6 +124,15 @@ def _refresh(args: argparse.Namespace) -> int:
         runner.refresh(args.names)
     except runner.NotebookError as error:
         return _stopped(error, 1)
+    return 0
+
+
+def _convert_adm(args: argparse.Namespace) -> int:
+    from fvit.checks import read_json  # late: these load torch
+    from fvit.extras.adm import convert_adm
+
+    config = read_json(args.config, "--config wants a JSON file") if args.config else None
+    print(convert_adm(args.checkpoint, args.folder, config))
     return 0
 
 

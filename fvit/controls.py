@@ -1,5 +1,7 @@
 """What the scores of notebook 08 are held against: maps that know nothing, the mask, and denoising without noise."""
 
+from dataclasses import replace
+
 import pandas as pd
 import torch
 
@@ -28,6 +30,11 @@ def control_rows(bench: Bench, images) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def all_controls(bench: Bench, images, radii) -> pd.DataFrame:
+    """`control_rows` and `denoise_only_rows`."""
+    return pd.concat([control_rows(bench, images), denoise_only_rows(bench, images, radii)], ignore_index=True)
+
+
 def denoise_only(bench: Bench):
     """The ViT behind the denoiser, told `bench.sigma`, with no noise added: images (B, 3, H, W) -> logits (B, C)."""
     return lambda x: bench.vit(bench.den(x, bench.sigma))
@@ -50,7 +57,7 @@ def denoise_only_rows(bench: Bench, images, radii) -> pd.DataFrame:
     predicted, hits = right(images.x)
     frames = [_rows(bench, images, "", DENOISE, "none", 0, "right", hits)]
     bare = bench.view("none", images.x, images.ids, ["raw_attention"])
-    adaptive = Bench(model, None, **bench.settings)  # the same attack, on another function
+    adaptive = replace(bench, vit=model, den=None)  # the same attack, on another function
     clean = type(bare)(torch.nn.functional.one_hot(predicted, bare.probs.shape[1]).double(), {})
     for through, on, view in (("vit", bench, bare), (DENOISE, adaptive, clean)):
         for eps in radii:

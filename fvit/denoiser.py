@@ -1,6 +1,5 @@
 """A diffusion model as a denoiser: noisy image in [0, 1] units in, clean image out, by closed form."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +9,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import nn
 from torch.nn import functional as F
 
-from fvit.checks import check_choice, check_shape, check_weights, weights_mend
+from fvit.checks import check_choice, check_shape, check_weights, read_json, weights_mend
 from fvit.paths import WEIGHTS
 from fvit.schedule import in_schedule, linear_alphas_cumprod, sigma_to_timestep, timestep_to_sigma
 
@@ -147,38 +146,50 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
     source   "scenes" (shipped) | a hub id | a folder in diffusers' form: config.json and
              diffusion_pytorch_model.safetensors, in unet/ or at the top, scheduler/scheduler_config.json,
              and, for a network wrapped in PixelUnshuffled, fvit.json: {"pixel_unshuffle": 2}
-    config   the scheduler's configuration, a dict or a JSON file, for a source without one
+             | a checkpoint of OpenAI's guided-diffusion, .pt
+    config   a dict or a JSON file: the scheduler's configuration, for a folder without one; for a .pt what differs from
+             the published 256x256 unconditional model, in guided-diffusion's words: {"num_channels": 128, ...}
 
     Raises ValueError for a class-conditional or otherwise unfit model, FileNotFoundError or OSError where files are
     absent, truncated or cannot be downloaded; each names the mend.
     """
+    if not (config is None or isinstance(config, dict)):
+        config = read_json(config, "config is a dict or a JSON file")
+    if Path(source).suffix in (".pt", ".pth") and not Path(source).is_dir():
+        from fvit.extras.adm import load_adm  # late: only the paper's prior needs it
+
+        return _assemble(*load_adm(source, config))
     folder = WEIGHTS / "denoiser" if source == "scenes" else Path(source)
     mend = weights_mend(folder, WEIGHTS, "fvit train denoiser")
     if not folder.is_dir():
         if folder.exists():
             raise ValueError(
-                f"{folder} is a file, wanted the folder of a diffusers model (config.json and safetensors)"
+                f"{folder} is a file, wanted a guided-diffusion .pt, or the folder of a diffusers model "
+                "(config.json and safetensors)"
             )
         if source == "scenes" or folder.is_absolute() or len(folder.parts) != 2:
             raise FileNotFoundError(f"no folder {folder} with a diffusers model; {mend}")
         folder = _download(str(source))
     top = folder / "unet" if (folder / "unet").is_dir() else folder
-    unet_config = _read_json(top / "config.json", mend)
-    factor = _read_json(folder / "fvit.json", mend).get("pixel_unshuffle", 1) if (folder / "fvit.json").exists() else 1
-    schedule = _schedule_config(folder, config, mend)
-    learned = _check_unet(unet_config, factor, top)
-    unet = _read_unet(top, mend)
+    factor = read_json(folder / "fvit.json", mend).get("pixel_unshuffle", 1) if (folder / "fvit.json").exists() else 1
+    _check_unet(read_json(top / "config.json", mend), factor, folder)
+    schedule = _schedule_config(folder, mend) if config is None else config
+    return _assemble(_read_unet(top, mend), schedule, factor)
+
+
+def _assemble(unet: UNet2DModel, schedule: dict, factor: int = 1) -> Denoiser:
     return Denoiser(
         (PixelUnshuffled(unet, factor) if factor > 1 else unet).eval().requires_grad_(False),
         _alphas_cumprod(schedule),
         schedule.get("prediction_type", "epsilon"),
-        learned_variance=learned,
+        learned_variance=unet.config.out_channels == 2 * unet.config.in_channels,
         multiple=factor * 2 ** (len(unet.config.down_block_types) - 1),
     ).eval()
 
 
 def _read_unet(top: Path, mend: str) -> UNet2DModel:
-    weights = check_weights(top / "diffusion_pytorch_model.safetensors", mend)
+    pickled = " (only as .bin, a pickle, which is not read? save it again by diffusers' save_pretrained)"
+    weights = check_weights(top / "diffusion_pytorch_model.safetensors", mend + pickled)
     try:
         unet, info = UNet2DModel.from_pretrained(
             top,
@@ -197,16 +208,22 @@ def _read_unet(top: Path, mend: str) -> UNet2DModel:
     return unet
 
 
-def _check_unet(config: dict, factor: int, top: Path) -> bool:
-    """ValueError unless the UNet maps an image and a time to an image; returns whether it emits a variance as well."""
+def _check_unet(config: dict, factor: int, folder: Path) -> None:
+    """ValueError unless the UNet maps an image and a timestep to an image, or to an image and a variance."""
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise ValueError(f"{top} holds a {config['_class_name']}, wanted an unconditional UNet2DModel over pixels")
+        raise ValueError(f"{folder} holds a {config['_class_name']}, wanted an unconditional UNet2DModel over pixels")
     _refuse_labels(config)
+    for name in ("vae", "vqvae"):
+        if (folder / name).is_dir():
+            raise ValueError(f"{folder} denoises the latents of its {name}; choose a UNet2DModel over pixels")
+    if config.get("time_embedding_type") == "fourier":
+        raise ValueError(f"{folder} is told a continuous noise level (fourier); choose a model with discrete timesteps")
     channels = 3 * factor**2
     got = config.get("in_channels", 3), config.get("out_channels", 3)
     if got not in ((channels, channels), (channels, 2 * channels)):
-        raise ValueError(f"{top} maps {got[0]} channels to {got[1]}, wanted {channels} to {channels} or {2 * channels}")
-    return got[1] == 2 * channels
+        raise ValueError(
+            f"{folder} maps {got[0]} channels to {got[1]}, wanted {channels} to {channels} or {2 * channels}"
+        )
 
 
 def _refuse_labels(config) -> None:
@@ -217,34 +234,34 @@ def _refuse_labels(config) -> None:
         )
 
 
-def _schedule_config(folder: Path, config, mend: str) -> dict:
-    if isinstance(config, dict):
-        return config
-    if config is not None:
-        return _read_json(Path(config), "config is a dict or a JSON file")
+def _schedule_config(folder: Path, mend: str) -> dict:
     for path in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"):
         if path.is_file():
-            return _read_json(path, mend)
+            return read_json(path, mend)
     raise FileNotFoundError(
         f"no scheduler/scheduler_config.json in {folder}; give config={{'beta_schedule': ...}} or {mend}"
     )
 
 
 def _alphas_cumprod(config: dict) -> np.ndarray:
-    scheduler = DDPMScheduler.from_config(config)
+    # DDPMScheduler passes over what it does not know: a continuous schedule would come out as its default betas. A file
+    # (with _class_name) states its betas; a dict written by hand may leave them to the defaults.
+    keys = ["beta_schedule", "trained_betas"]
+    if "_class_name" not in config:
+        keys += ["num_train_timesteps", "prediction_type"]
+    if all(config.get(key) is None for key in keys):
+        raise ValueError(
+            f"the scheduler's configuration ({config.get('_class_name') or ', '.join(config)}) has no betas; "
+            f"wanted a discrete schedule, with {' or '.join(keys)}; choose a model of DDPM's kind"
+        )
+    try:
+        scheduler = DDPMScheduler.from_config(config)
+    except NotImplementedError as err:
+        raise ValueError(f"the scheduler is not of DDPM's kind ({err}); choose another model") from err
     c = scheduler.config
     if c.beta_schedule == "linear" and c.trained_betas is None and not c.rescale_betas_zero_snr:
         return linear_alphas_cumprod(c.num_train_timesteps, c.beta_start, c.beta_end)  # diffusers' are float32
     return scheduler.alphas_cumprod.double().numpy()
-
-
-def _read_json(path: Path, mend: str) -> dict:
-    if not path.is_file():
-        raise FileNotFoundError(f"no {path.name} at {path}; {mend}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as err:
-        raise ValueError(f"{path} is not JSON ({err}); {mend}") from err
 
 
 def _download(name: str) -> Path:

@@ -1,6 +1,8 @@
 """The paper's experiments as rows: maps and predictions, with and without DDS, clean and under attack."""
 
+import hashlib
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ import torch
 from fvit.attacks import explanation_loss, pgd, prediction_loss
 from fvit.checks import check_choice
 from fvit.explanations import METHODS, explain_pass, forward_pass
+from fvit.memory import in_memory
 from fvit.metrics import l2_change, rank_correlation, topk_overlap
 from fvit.perturbation import TENTHS, perturbation_curve
 from fvit.segmentation import segmentation_scores
@@ -54,8 +57,9 @@ class Bench:
 
     @property
     def settings(self) -> dict:
-        """All that rows depend on besides networks and images, for `blocks.run_blocks`."""
-        return {name: value for name, value in vars(self).items() if name not in ("vit", "den")}
+        """All that rows depend on besides code and images, for `blocks.run_blocks`: sizes, and digests of networks."""
+        sizes = {name: value for name, value in vars(self).items() if name not in ("vit", "den")}
+        return {**sizes, "networks": [network_digest(self.vit), network_digest(self.den)]}
 
     def smoother(self, seed: int) -> DDS:
         return DDS(self.vit, self.den, sigma=self.sigma, n_samples=self.n_samples, seed=seed,
@@ -66,9 +70,13 @@ class Bench:
         if check_choice(smoothing, ("none", "dds"), "smoothing") == "dds":
             found = self.smoother(self.seed if seed is None else seed)(x, ids=ids, method=list(methods), target=target)
             return View(next(iter(found.values())).probs.double(), {m: out.heatmap for m, out in found.items()})
+        sized = SimpleNamespace(batch_size=self.eval_batch)
+        return in_memory(lambda: self._bare(x, methods, target, sized.batch_size), sized)
+
+    def _bare(self, x, methods, target, batch) -> View:
         parts = []
-        for start in range(0, len(x), self.eval_batch):
-            rows = slice(start, start + self.eval_batch)
+        for start in range(0, len(x), batch):
+            rows = slice(start, start + batch)
             with torch.no_grad():
                 record = forward_pass(self.vit, x[rows], methods)
                 classes = record.logits.argmax(1) if target is None else target[rows]
@@ -87,6 +95,18 @@ class Bench:
             loss = explanation_loss(model, clean.maps[method], self.k, keep_class=clean.predicted, method=method,
                                     n_samples=self.attack_draws, ids=ids)
         return pgd(loss, x, eps=eps, steps=self.attack_steps, seed=self.seed, ids=ids)
+
+
+def network_digest(network) -> str:
+    """sha256 over the weights and buffers of a network and the schedule of a denoiser; "" for a plain function."""
+    if not isinstance(network, torch.nn.Module):
+        return ""
+    found = hashlib.sha256(getattr(network, "prediction_type", "").encode())
+    found.update(np.asarray(getattr(network, "alphas_cumprod", ()), dtype=np.float64).tobytes())
+    for name, values in sorted([*network.named_parameters(), *network.named_buffers()]):
+        found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        found.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures) -> pd.DataFrame:

@@ -139,7 +139,7 @@ class Verdicts(list):
             beside = [] if self.controls is None else self.controls[self.controls["row"] == verdict.row].itertuples()
             lines += "".join(f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: {_interval(c)}</li>"
                              for c in beside)
-            parts.append(f"<h4>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row])}</h4>"
+            parts.append(f"<h3>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row])}</h3>"
                          f"<p>{verdict.counts}</p><ul>{lines}</ul>")
         return "".join(parts)
 
@@ -239,8 +239,11 @@ def _short(number: str) -> str:
 
 
 def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
-    """A table for print from rows with mean, low, high: "0.81 [0.77, 0.85]" in each cell, "" where nothing was run."""
-    said = [f"{m:.2f}" if low != low else f"{m:.2f} [{low:.2f}, {high:.2f}]"
+    """A table for print from rows with mean, low, high: "0.81 [0.77, 0.85]" in each cell, "" where nothing was run.
+
+    The space within the interval does not break: in a narrow window it stands whole below the mean.
+    """
+    said = [f"{m:.2f}" if low != low else f"{m:.2f} [{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]"
             for m, low, high in table[["mean", "low", "high"]].itertuples(index=False)]
     return table.assign(cell=said).pivot(index=index, columns=columns, values="cell").fillna("")
 
@@ -286,7 +289,7 @@ class Figures:
         picture = base64.b64encode(_thumbnail(png, self.width)).decode()
         link = f"../figures/{row.profile}/{png.name}"
         decides = html.escape(row.claim_ids) or "none"
-        return (f'<h4>{row.figure} {html.escape(row.title)}</h4><a href="{link}"><img width="{self.width}" '
+        return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="{link}"><img width="{self.width}" '
                 f'alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a><p>{said["caption"]} '
                 f"<i>Rows: {row.profile}; notebook {row.notebook}; claims {decides}.</i></p>")
 

@@ -52,6 +52,14 @@ def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
     return known
 
 
+def first_cells(path: Path, last: str) -> NotebookNode:
+    """The notebook up to the last code cell that holds the text `last`; without cells if there is none."""
+    notebook = strip(nbformat.read(path, 4))
+    found = [n for n, cell in enumerate(notebook.cells) if cell.cell_type == "code" and last in cell.source]
+    notebook.cells = notebook.cells[:found[-1] + 1] if found else []
+    return notebook
+
+
 def problems(notebook: NotebookNode) -> list[str]:
     """What keeps a notebook from being committed, in words; empty for a good one."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

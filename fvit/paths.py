@@ -23,9 +23,9 @@ def figures_dir(profile: str) -> Path:
     return output_root() / "figures" / profile
 
 
-def results_dir(profile: str) -> Path:
-    """Tables of one profile; the folder is made by the first file written to it."""
-    return output_root() / "results" / profile
+def results_dir(profile: str, root: Path | str | None = None) -> Path:
+    """Tables of one profile under `root` (default `output_root`); made by the first file written to it."""
+    return Path(root or output_root()) / "results" / profile
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> Path:

@@ -28,6 +28,7 @@ from fvit.checks import check_choice, check_seed, check_text
 from fvit.paths import NOTEBOOKS, PACKAGE, figures_dir, output_root, write_atomic
 from fvit.results import upsert, versions
 
+DPI, INLINE_WIDTH = 200, 900  # of a saved PNG; pixels of the widest shown in a notebook
 SUFFIXES = (".csv", ".png", ".pdf", ".json")
 MARKERS = "osD^vX"  # varied with the colour, so that a grey print can be read
 MANIFEST_COLUMNS = ["figure", "title", "source", "notebook", "profile", "csv_sha256", "source_sha256", "seed",
@@ -105,7 +106,7 @@ def png_bytes(fig) -> bytes:
 def _render(fig, form, **stamps):
     out = io.BytesIO()
     with plt.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "fvit"}):  # also for a figure drawn without the theme
-        fig.savefig(out, format=form, dpi=200, bbox_inches="tight", metadata=stamps)
+        fig.savefig(out, format=form, dpi=DPI, bbox_inches="tight", metadata=stamps)
     return out.getvalue()
 
 
@@ -154,14 +155,22 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     if not found:
         raise FileNotFoundError(f"no figure {figure_id} in {folder}; save it, or `fvit run` the notebook that does")
     said = json.loads(found[0].read_text(encoding="utf-8"))
-    picture = b64encode(_inline_png(found[0].with_suffix(".png"))).decode()
+    png = found[0].with_suffix(".png")
+    picture = b64encode(_inline_png(png)).decode()
     words = {key: html.escape(said[key]) for key in ("caption", "alt", "source")}
     caption = f"<p><b>{figure_id}.</b> {words['caption']} ({words['source']})<br><i>{words['alt']}</i></p>"
-    display(_Shown(f"Figure {figure_id}: {said['title']}", {"image/png": picture}, {"image/png": {"alt": said["alt"]}}))
+    display(_Shown(f"Figure {figure_id}: {said['title']}", {"image/png": picture},
+                   {"image/png": {"alt": said["alt"], "width": _shown_width(png)}}))
     display(_Shown(f"Caption of figure {figure_id}", {"text/html": caption}))
 
 
-def _inline_png(path, width=900):
+def _shown_width(path):
+    """Width on the page in CSS pixels: 120 an inch, so that letters have one size in all figures but the widest."""
+    with Image.open(path) as picture:
+        return min(round(picture.width * 120 / DPI), INLINE_WIDTH)
+
+
+def _inline_png(path, width=INLINE_WIDTH):
     """The saved PNG, or its copy `width` pixels wide where that is smaller, so that notebooks stay small.
 
     No palette, which would band colour scales; coarse pixels compress better as they are than resampled.

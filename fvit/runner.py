@@ -37,6 +37,10 @@ class NotebookError(RuntimeError):
     """A notebook that stopped, or that may not be stored as it is; the message says which cell and why."""
 
 
+class ShardDone(NotebookError):
+    """A notebook that stopped because its shard is done and others are not: no failure."""
+
+
 # What to run ------------------------------------------------------------------------------------------------------
 
 def select(names: Iterable[str] = ("all",)) -> list[Path]:
@@ -104,26 +108,35 @@ def _value(name: str, given: str, kind: str, default: str) -> object:
 # Running ----------------------------------------------------------------------------------------------------------
 
 def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None,
-        cell_timeout: int | None = None, jobs: int = 1) -> None:
+        cell_timeout: int | None = None, jobs: int = 1, executor: str | None = None,
+        address: str | None = None) -> None:
     """Execute a plan, one notebook after another or `jobs` at once, and keep the executed notebooks.
 
     out            folder for figures and results; None takes FVIT_OUT, else the repository root
-    shard          "i/n", handed to the kernels as FVIT_SHARD
+    shard          "i/n", handed to the kernels as FVIT_SHARD; shards may share `out`, and the last to end merges there
     cell_timeout   seconds a cell may take; None takes that of the profile, 0 sets no limit
     jobs           notebooks at once, each in a process of its own; the gallery follows alone, for it shows the others'
+    executor       "local" or "ray", handed on as FVIT_EXECUTOR; `address` of the Ray cluster as RAY_ADDRESS
 
     Writes <out>/results/<profile>/notebooks/NN_name.ipynb, or NN_name.failed.ipynb with what ran before the error.
     Raises NotebookError at the first notebook that fails; OSError if out cannot be written to or another run uses it.
     """
     timeout = CELL_TIMEOUT.get(profile) if cell_timeout is None else cell_timeout
-    with kernel_environment(profile, out, shard), lock(paths.output_root()):
+    with kernel_environment(profile, out, shard, executor, address), lock(paths.output_root(), shard):
         paths.check_writable(paths.figures_dir(profile))
         kept = paths.check_writable(paths.results_dir(profile) / "notebooks")
         if jobs > 1:
             _side_by_side([task for task in todo if not task[0].name.startswith(GALLERY)], jobs, timeout, kept)
             todo = [task for task in todo if task[0].name.startswith(GALLERY)]
         for source, parameters in todo:
-            _move(_execute(source, parameters, timeout, kept), kept / source.name)
+            _run_one(source, parameters, timeout, kept)
+
+
+def _run_one(source: Path, parameters: dict, timeout: int | None, kept: Path, through_files: bool = False) -> None:
+    try:
+        _move(_execute(source, parameters, timeout, kept, through_files), kept / source.name)
+    except ShardDone as done:
+        print(done, file=sys.stderr, flush=True)
 
 
 def _side_by_side(todo: Plan, jobs: int, timeout: int | None, kept: Path) -> None:
@@ -159,11 +172,47 @@ def _work(sender: Connection, source: Path, parameters: dict, timeout: int | Non
         signal.signal(number, signal.default_int_handler)
     with sender:
         try:
-            _move(_execute(source, parameters, timeout, kept, through_files=True), kept / source.name)
+            _run_one(source, parameters, timeout, kept, through_files=True)
         except (NotebookError, OSError) as error:
             sender.send(str(error))
         except KeyboardInterrupt:
             sys.exit(1)
+
+
+def dry_run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None) -> None:
+    """Print what `run` would do: parameters and sizes of each notebook, and of its blocks those that are still to do.
+
+    A notebook that calls `run_blocks` is executed up to there, models loaded and all, with a folder that is thrown away
+    and without the hub: blocks say what they load, call and take, and none is computed. Others compute in their cells,
+    of which nothing is counted. Raises NotebookError where a cell fails, as it would in the run.
+    """
+    with kernel_environment(profile, out, shard), tempfile.TemporaryDirectory(prefix="fvit-dry-run-") as folder:
+        os.environ.update(FVIT_DRY_RUN=os.environ["FVIT_OUT"], FVIT_OUT=folder, HF_HUB_OFFLINE="1")
+        for source, parameters in todo:
+            defaults = {name: default for name, (_, default) in notebooks.known_parameters(source).items()}
+            given = {name: repr(value) for name, value in parameters.items()}
+            print(f"{source.name}, profile {profile}")
+            print("  parameters: " + ", ".join(f"{name} {value}" for name, value in (defaults | given).items()))
+            start = notebooks.first_cells(source, "run_blocks(")
+            if not start.cells:
+                print("  computes in its cells, not in blocks: nothing is counted or timed")
+                continue
+            path = paths.write_atomic(Path(folder) / source.name, notebooks.text(start))
+            try:
+                print("".join(_printed(_execute(path, parameters, None, Path(folder)))), end="")
+            except NotebookError as error:  # without the path of a file that is gone with the folder
+                raise NotebookError(str(error).partition("\n  what ran so far")[0]) from error
+
+
+def _printed(notebook: nbformat.NotebookNode) -> Iterator[str]:
+    """What the cells that show the profile, or run blocks, have printed."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            text = output.get("text", "") if output.get("name") == "stdout" else ""
+            if "run_blocks(" in cell.source:
+                yield text
+            elif text.startswith("profile "):
+                yield f"  {text}"
 
 
 def refresh(names: Iterable[str] = ("all",)) -> None:
@@ -198,10 +247,13 @@ def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: P
             papermill.execute_notebook(
                 notebooks.escape(source), notebooks.escape(temporary), parameters, kernel_name="python3",
                 cwd=source.parent,  # as under JupyterLab and nbval
-                progress_bar=False, start_timeout=300, execution_timeout=timeout, coalesce_streams=True,
+                progress_bar=False, stderr_file=sys.stderr,  # what long runs say of their progress
+                start_timeout=300, execution_timeout=timeout, coalesce_streams=True,
                 config=Config(files),
                 extra_arguments=["--IPKernelApp.log_level=ERROR"])  # else each start warns of TCP without encryption
         except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:  # Runtime: the kernel itself
+            if getattr(error, "ename", "") == "UnfinishedError":
+                raise ShardDone(f"{source.name}: {error.evalue}") from error
             message = f"{source.name} failed{_reason(error)}"
             if temporary.is_file():
                 _move(notebooks.strip(nbformat.read(temporary, 4)), failed)
@@ -228,7 +280,8 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def kernel_environment(profile: str = "laptop", out: Path | str | None = None, shard: str | None = None) -> Iterator:
+def kernel_environment(profile: str = "laptop", out: Path | str | None = None, shard: str | None = None,
+                       executor: str | None = None, address: str | None = None) -> Iterator:
     """The environment that kernels inherit; put back on leaving. ValueError if shard is not "i/n", 1 <= i <= n."""
     match = re.fullmatch(r"(\d+)/(\d+)", "1/1" if shard is None else shard)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
@@ -241,8 +294,8 @@ def kernel_environment(profile: str = "laptop", out: Path | str | None = None, s
     os.environ["OMP_NUM_THREADS"] = os.environ.get("FVIT_THREADS") or "2"  # a fixed number: it changes float32 sums
     if profile != "paper":  # whose models come from the hub
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    if shard is not None:
-        os.environ["FVIT_SHARD"] = shard
+    given = {"FVIT_SHARD": shard, "FVIT_EXECUTOR": executor, "RAY_ADDRESS": address}
+    os.environ.update({name: value for name, value in given.items() if value is not None})
     try:
         yield
     finally:
@@ -251,12 +304,13 @@ def kernel_environment(profile: str = "laptop", out: Path | str | None = None, s
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator:
-    """One run at a time on an output folder: BlockingIOError names the process that is at work there.
+def lock(folder: Path, shard: str | None = None) -> Iterator:
+    """One run at a time on an output folder, or one of each shard: BlockingIOError names the process at work there.
 
     The system frees the lock of a process that has ended, however it ended, so a file left behind stops nobody.
     """
-    with open(paths.check_writable(folder) / ".fvit-run.lock", "a+") as file:
+    name = f".fvit-run{f'-{shard}'.replace('/', '-of-') if shard else ''}.lock"
+    with open(paths.check_writable(folder) / name, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

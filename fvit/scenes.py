@@ -7,7 +7,6 @@ Our own design. Taught in notebook 00.
 """
 
 import colorsys
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
@@ -17,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from fvit import checks, rng
+from fvit.images import Images
 
 SIZE = 64  # pixels a side
 PHOTOGRAPHS = {  # a photograph belongs to one split only
@@ -36,27 +36,6 @@ SPLITS = {  # split: (sources of digits and photographs, digits in a scene)
 CLASS_NAMES = tuple("0123456789")
 LUMA = np.array([0.299, 0.587, 0.114])
 MIN_CONTRAST = 0.2  # luminance step that nine tenths of the digit's rim must show
-
-
-@dataclass(frozen=True)
-class Images:
-    """A batch of images with what is known of each.
-
-    x       (B, 3, H, W) float32 in [0, 1]
-    y       (B,) class index; (B, 2) for pair scenes, left digit first
-    mask    (B, H, W) int8; (B, 2, H, W) for pairs: 1 object, 0 background, -1 ignore
-    ids     B names, unique; groups: the photograph of each, the cluster of every interval
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    mask: torch.Tensor
-    ids: list[str]
-    groups: list[str]
-    class_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 @cache
@@ -222,16 +201,13 @@ def scene_batch(split: str, seed: int, indices: range) -> tuple[torch.Tensor, to
     return x, torch.from_numpy(np.stack(classes)), torch.from_numpy(np.stack(masks)), list(photos)
 
 
-def load_images(source: str = "scenes", split: str = "test", n: int = 64, *, seed: int = 0, start: int = 0) -> Images:
-    """Images with classes, masks, names and clusters.
+def load_scenes(split: str = "test", n: int = 64, *, seed: int = 0, start: int = 0) -> Images:
+    """Scenes number start ... start + n - 1 of the endless stream named by (split, seed); see `fvit.load_images`.
 
-    source  "scenes", the embedded data set (data sets on disk come with `fvit.extras`)
     split   "train", "val", "test", or "pairs" (two test digits a scene); "train_pairs", "val_pairs" for choices
-    n       number of scenes, with indices start ... start + n - 1 of the endless stream named by (split, seed)
 
-    Raises ValueError for an unknown source or split, or n < 1. Digits and photographs of the splits are disjoint.
+    Raises ValueError for an unknown split, or n < 1. Digits and photographs of the splits are disjoint.
     """
-    checks.check_choice(source, ("scenes",), "image source")
     checks.check_choice(split, tuple(SPLITS), "split")
     if n < 1 or start < 0:
         raise ValueError(f"n={n}, start={start}: want n >= 1 images from start >= 0; ask for at least one")

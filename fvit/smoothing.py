@@ -22,6 +22,7 @@ from fvit.checks import (
     check_seed,
 )
 from fvit.explanations import METHODS, check_method, check_vit, explain_pass, forward_pass, top_k
+from fvit.memory import halving
 
 COLUMNS = ("run_id profile dataset image_id model method smoothing sigma n_samples attack eps norm metric value"
            " ci_low ci_high").split()  # of every results table (STYLE 7)
@@ -85,7 +86,8 @@ class DDS:
     sigma        noise std for images in [0, 1]; at 0 the denoiser is used only where den.has_level(0)
                  (a callable without has_level always is), and one draw is computed, since all are equal
     n_samples    draws an image; seed: root of the streams (seed, purpose, image id, draw)
-    batch_size   noisy images per network call (default 32, the quickest on a CPU), over images and draws together
+    batch_size   noisy images per network call (default 32, the quickest on a CPU), over images and draws together;
+                 halved if memory runs out
     aggregate    "mean" of the normalised maps, or "votes": share of draws with the token in their top k
     precision    "float32" or "bfloat16" for the denoiser, None leaves it as it is; averages are float64 inside
 
@@ -142,6 +144,7 @@ class DDS:
         out = {m: DDSOutput(*found[m][:2], *probs, target, ids, found[m][2], shared | {"method": m}) for m in names}
         return out if isinstance(method, list | tuple) else out[method]
 
+    @halving
     def maps(self, x, *, ids=None, method="raw_attention", target=None, purpose="dds", draws=None, **options):
         """Maps (B, n, h, w) and class probabilities (B, n, C) of each draw, differentiable in x: the path of attacks.
 
@@ -163,6 +166,7 @@ class DDS:
         probs, *maps = [v.expand(-1, len(draws), *v.shape[2:]) for v in each]
         return (maps[0] if maps else None), probs
 
+    @halving
     def _average(self, x, ids, names, target, keep, k, options):
         """(mean, se) of the prediction, then for each name (mean, se, samples) of its maps."""
         draws = range(1 if self.sigma == 0 else self.n_samples)

@@ -1,5 +1,6 @@
-"""Seconds that calls take, on the wall clock, in turns: a drift of the machine's load meets all of them alike."""
+"""Seconds that calls take, on the wall clock: compared in turns, or said while they pass."""
 
+import sys
 import time
 
 import pandas as pd
@@ -29,3 +30,33 @@ def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_c
             seconds[name] = clock() - start
         rounds.append(seconds)
     return pd.DataFrame(rounds[warmup:])
+
+
+class Progress:
+    """A line on stderr for each finished part of a long run, with the time that the rest will take at this rate.
+
+    stderr, line by line: nbval does not compare it, and a log file keeps it readable (PITFALLS N6).
+    """
+
+    def __init__(self, name: str, parts: int, clock=time.monotonic, file=None):
+        self.name, self.parts, self.clock, self.file = name, parts, clock, file
+        self.done, self.start = 0, clock()
+
+    def step(self) -> None:
+        self.done += 1
+        seconds = self.clock() - self.start
+        left = seconds / self.done * (self.parts - self.done)
+        said = f"about {duration(left)} left" if self.done < self.parts else f"done in {duration(seconds)}"
+        print(f"{self.name}: block {self.done} of {self.parts}, {said}", file=self.file or sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A time as it is said: 40 s, 12 min, 5 h 10 min, 2 d 3 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from fvit import paths, plots, rng, scenes, schedule
+from fvit.images import Images
 
 VIT_CONFIG = {  # timm's own "local-dir:" format
     "architecture": "vit_tiny_patch16_224",
@@ -207,9 +208,9 @@ class TeacherTask:
 
 
 @cache
-def validation_scenes(split: str, n: int) -> scenes.Images:
+def validation_scenes(split: str, n: int) -> Images:
     """The first n scenes of a validation split; choices are made on these and never on test scenes."""
-    return scenes.load_images("scenes", split, n)
+    return scenes.load_scenes(split, n)
 
 
 @torch.no_grad()

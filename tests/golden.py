@@ -24,6 +24,19 @@ def explanations() -> tuple[dict, dict]:
     return load_file(FOLDER / "explanations.safetensors"), settings
 
 
+def adm() -> tuple:
+    """A small guided-diffusion checkpoint's path and settings, and x, t -> y of its own code, in float32."""
+    from safetensors.torch import load_file
+
+    settings = _json("adm_small")
+    return FOLDER / "adm_small.pt", settings, load_file(FOLDER / "adm_small_io.safetensors")
+
+
+def adm_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of 256x256_diffusion_uncond.pt, in its order."""
+    return {name: tuple(shape) for name, shape in _json("adm_256x256_uncond_shapes").items()}
+
+
 def backbone():
     """The ViT that made those maps, float64; its images are normalised with mean and std 0.5."""
     import timm

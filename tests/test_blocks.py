@@ -174,30 +174,102 @@ def test_rows_come_back_to_the_bit_and_the_same_rows_give_the_same_bytes(tmp_pat
 @pytest.fixture
 def package(tmp_path):
     folder = tmp_path / "package"
-    folder.mkdir()
-    sources = {"top": "from fvit.middle import f\nfrom fvit import side, explain\n", "middle": "import fvit.low\n",
+    (folder / "extras").mkdir(parents=True)
+    sources = {"top": '"""What it is."""\nfrom fvit.middle import f\nfrom fvit import side, explain\n',
+               "middle": "import fvit.low\nfrom fvit import paths\n",
                "low": "def g():\n    from . import lazy\n", "lazy": "import numpy\n", "side": "from .low import g\n",
-               "other": "import torch\n"}
+               "other": "import torch\n", "paths": "from fvit import other\n", "extras/adm": "from fvit import odd\n",
+               "odd": "from fvit.extras import cluster\n", "extras/cluster": "import torch\n"}
     for name, text in sources.items():
         (folder / f"{name}.py").write_text(text)
+    (folder / "lazy.py").write_text("def h():\n    from fvit.extras.adm import load\n")
     (folder / "vit.safetensors").write_bytes(b"weights")
-    (folder / "checkpoint-1.safetensors").write_bytes(b"of a training")
     return folder
 
 
-@pytest.mark.parametrize("name", ["top.py", "middle.py", "low.py", "lazy.py", "side.py", "vit.safetensors"])
-def test_the_digest_follows_imports_and_weights(package, name):
+@pytest.mark.parametrize("name", ["top", "middle", "low", "lazy", "side", "extras/adm", "odd", "extras/cluster"])
+def test_the_digest_follows_imports(package, name):
     before = code_digest(["top"], package)
-    (package / name).write_bytes((package / name).read_bytes() + b"\n# edited")
+    path = package / f"{name}.py"
+    path.write_text(path.read_text() + "\nedited = 1")
     assert code_digest(["top"], package) != before
 
 
-@pytest.mark.parametrize("name", ["other.py", "checkpoint-1.safetensors"])
-def test_the_digest_ignores_what_is_not_imported_and_checkpoints(package, name):
+@pytest.mark.parametrize("name", ["other.py", "paths.py", "vit.safetensors"])
+def test_the_digest_ignores_what_is_not_imported_and_what_only_finds_files(package, name):
     before = code_digest(["top"], package)
-    (package / name).write_bytes(b"# edited")
+    (package / name).write_bytes(b"edited = 1")
     assert code_digest(["top"], package) == before
+
+
+def test_comments_docstrings_and_layout_are_no_code(package):
+    before = code_digest(["top"], package)
+    path = package / "top.py"
+    text = path.read_text()
+    reworded = text.replace("What it is.", "In other words.").replace("side, explain", "(side,\n explain)")
+    path.write_text(f"# a note\n{reworded}")
+    assert code_digest(["top"], package) == before
+    path.write_text(text + '"no docstring"')
+    assert code_digest(["top"], package) != before
 
 
 def test_the_digest_of_the_package_does_not_depend_on_the_order_of_names():
     assert code_digest(["rng", "paths"]) == code_digest(["paths", "rng"]) != code_digest(["rng"])
+
+
+def test_what_computes_rows_is_in_the_digest_and_what_finds_files_is_not():
+    found = set(blocks.imported_code(["tasks", "controls"]))
+    assert found >= set("experiments controls smoothing attacks explanations lrp attention denoiser schedule vit "
+                        "scenes rng theory metrics segmentation perturbation checks".split())
+    assert found & {*blocks.PLUMBING, "blocks", "results", "plots", "runner", "cli", "extras.cluster"} == set()
+
+
+def test_no_code_that_computes_rows_is_reached_through_the_plumbing_alone():
+    reached = set(blocks.imported_code(["tasks", "controls"])) | blocks.PLUMBING
+    assert set(blocks.imported_code(blocks.PLUMBING)) <= reached
+
+
+@pytest.mark.parametrize("executor", ["slurm", "Ray"])
+def test_an_unknown_executor_is_refused_before_any_work(monkeypatch, executor):
+    monkeypatch.setenv("FVIT_EXECUTOR", executor)
+    work = Work()
+    with pytest.raises(ValueError, match=f"FVIT_EXECUTOR='{executor}', wanted local or ray"):
+        run(work)
+    assert work.spans == []
+
+
+def test_without_ray_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setenv("FVIT_EXECUTOR", "ray")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'which is not installed; install it by `pip install "fvit\[cluster\]"`'):
+        run(Work())
+
+
+def test_progress_is_said_on_stderr_for_each_block_but_not_at_laptop(capfd):
+    run(Work())
+    said = capfd.readouterr()
+    assert said.out == "" and [line.split(",")[0] for line in said.err.splitlines()] == [
+        f"08_scores: block {n} of 3" for n in (1, 2, 3)]
+    run(Work())
+    profiles.profile("laptop")
+    run(Work())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_dry_run_computes_and_writes_nothing(monkeypatch, tmp_path, study, capfd):
+    run(Work(), n=6)
+    before = sorted(study.iterdir())
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path / "thrown away"))
+    monkeypatch.setenv("FVIT_DRY_RUN", str(tmp_path))
+    work = Work()
+    work.report = lambda todo: f"would do {todo}"
+    capfd.readouterr()
+    rows = run(work, n=9)
+    assert capfd.readouterr().out == "08_scores: 9 images in 3 blocks, 1 of them to do here\nwould do [(6, 9)]\n"
+    assert len(rows) == 0 and list(rows) == list(SCHEMA) and work.spans == []
+    assert sorted(study.iterdir()) == before and not (tmp_path / "thrown away").exists()
+    del work.report
+    run(work, n=9)
+    assert capfd.readouterr().out.endswith("no tasks.Task, so it cannot say what it calls\n")
+    run(work, n=6)
+    assert capfd.readouterr().out == "08_scores: 6 images in 2 blocks, 0 of them to do here\n"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fvit.checks import check_choice, check_ids, check_images, check_k, check_weights, weights_mend
+from fvit.checks import check_choice, check_ids, check_images, check_k, check_weights, read_json, weights_mend
 
 GOOD = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -95,3 +95,14 @@ def test_only_shipped_weights_are_restored_by_git(tmp_path):
     mend = weights_mend(weights / "vit", weights, "fvit train vit")
     assert "`git checkout -- fvit/weights/vit`" in mend and "`fvit train vit`" in mend
     assert "git" not in weights_mend(tmp_path / "mine", weights, "fvit train vit")
+
+
+def test_json_is_read_or_named(tmp_path):
+    file = tmp_path / "a.json"
+    with pytest.raises(FileNotFoundError, match=r"no a\.json at .*; do this"):
+        read_json(file, "do this")
+    file.write_text("{'a': 1}")
+    with pytest.raises(ValueError, match=r"a\.json is not JSON \(.*\); do this"):
+        read_json(str(file), "do this")
+    file.write_text('{"a": 1}', encoding="utf-8")
+    assert read_json(file, "do this") == {"a": 1}

@@ -2,12 +2,21 @@
 
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    PNDMScheduler,
+    ScoreSdeVeScheduler,
+    UNet2DModel,
+)
+from safetensors.torch import save_file
 
 from fvit import denoiser as denoiser_module
 from fvit.denoiser import Denoiser, PixelUnshuffled, load_denoiser
@@ -37,16 +46,15 @@ def gaussian_network(prediction_type="epsilon", alphas_cumprod=LINEAR, told=None
 def tiny_unet(channels=3, seed=0, **changes):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        blocks = dict(down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"))
         return UNet2DModel(
             sample_size=8,
             in_channels=channels,
             out_channels=channels,
             layers_per_block=1,
             block_out_channels=(8, 16),
-            down_block_types=("DownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "UpBlock2D"),
             norm_num_groups=4,
-            **changes,
+            **{**blocks, **changes},
         ).eval()
 
 
@@ -231,11 +239,69 @@ def test_a_schedule_may_be_given(tmp_path):
 
 
 def test_class_conditional_models_are_refused(tmp_path):
-    unet = tiny_unet(num_class_embeds=10)
-    with pytest.raises(ValueError, match=r"is class-conditional, .*choose an unconditional model"):
-        load_denoiser(save(unet, tmp_path))
-    with pytest.raises(ValueError, match="is class-conditional"):
-        Denoiser(unet, LINEAR)
+    for number, labels in enumerate([dict(num_class_embeds=10), dict(class_embed_type="timestep")]):
+        unet = tiny_unet(**labels)
+        with pytest.raises(ValueError, match=r"is class-conditional, .*choose an unconditional model"):
+            load_denoiser(save(unet, tmp_path / str(number)))
+        with pytest.raises(ValueError, match="is class-conditional"):
+            Denoiser(unet, LINEAR)
+
+
+def test_models_that_are_no_pixel_denoisers_are_refused(tmp_path):
+    """Of latents, of a continuous noise level: each loads in diffusers, and would give images that mean nothing."""
+    folder = save(tiny_unet(), tmp_path)
+    (folder / "vqvae").mkdir()
+    with pytest.raises(ValueError, match="denoises the latents of its vqvae; choose a UNet2DModel over pixels"):
+        load_denoiser(folder)
+    (folder / "vqvae").rmdir()
+    ScoreSdeVeScheduler().save_pretrained(folder / "scheduler")
+    with pytest.raises(ValueError, match=r"\(ScoreSdeVeScheduler\) has no betas; wanted a discrete schedule, with"):
+        load_denoiser(folder)
+    with pytest.raises(ValueError, match=r"\(image_size, num_channels\) has no betas"):  # meant for a .pt
+        load_denoiser(folder, config={"image_size": 64, "num_channels": 128})
+    with pytest.raises(ValueError, match=r"is not of DDPM's kind \(cubic .*\); choose another model"):
+        load_denoiser(folder, config={"beta_schedule": "cubic"})
+    with pytest.raises(ValueError, match="unknown prediction_type 'flow_prediction', known: epsilon"):
+        load_denoiser(folder, config={"beta_schedule": "linear", "prediction_type": "flow_prediction"})
+    with pytest.raises(ValueError, match=r"continuous noise level \(fourier\); choose a model with discrete timesteps"):
+        load_denoiser(save(tiny_unet(time_embedding_type="fourier"), tmp_path / "fourier"))
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, PNDMScheduler, DPMSolverMultistepScheduler])
+def test_any_discrete_scheduler_is_read_for_its_betas(tmp_path, scheduler):
+    folder = save(tiny_unet(), tmp_path)
+    own = scheduler(beta_schedule="scaled_linear", beta_start=0.001, beta_end=0.01, prediction_type="v_prediction")
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    own.save_pretrained(folder / "scheduler")
+    den = load_denoiser(folder)
+    np.testing.assert_array_equal(den.alphas_cumprod, own.alphas_cumprod.double().numpy())
+    assert den.prediction_type == "v_prediction"
+
+
+def test_old_names_of_attention_are_read(tmp_path):
+    """Hub models of 2022 call them query, key, value and proj_attn (PITFALLS D5)."""
+    attends = dict(down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"))
+    unet = tiny_unet(attention_head_dim=8, **attends)
+    weights = save(unet, tmp_path) / "unet" / "diffusion_pytorch_model.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = {re.sub("|".join(old), lambda new: old[new[0]], name): w for name, w in unet.state_dict().items()}
+    assert any("proj_attn" in name for name in state)
+    save_file(state, weights, metadata={"format": "pt"})
+    x, t = X.float(), torch.tensor([15, 15])
+    assert torch.equal(load_denoiser(tmp_path).network(x, t).sample, unet(x, t).sample)
+
+
+def test_a_hub_id_is_downloaded_once_and_read_as_a_folder(tmp_path, monkeypatch):
+    unet = tiny_unet()
+    save(unet, tmp_path, unet_folder=".")
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path))
+    den = load_denoiser("some/model")
+    x, t = X.float(), torch.tensor([15, 15])
+    assert torch.equal(den.network(x, t).sample, unet(x, t).sample) and asked == ["some/model"]
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*only as \.bin, a pickle, .*save it again by diff"):
+        load_denoiser("some/model")
 
 
 def test_truncated_weights_name_file_and_mend(tmp_path, monkeypatch):
@@ -274,9 +340,9 @@ def test_sources_that_do_not_do(tmp_path, monkeypatch):
         load_denoiser("nowhere")
     with pytest.raises(FileNotFoundError, match=r"no config\.json at"):
         load_denoiser(tmp_path)
-    (tmp_path / "model.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"model\.pt is a file, wanted the folder of a diffusers model"):
-        load_denoiser(tmp_path / "model.pt")
+    (tmp_path / "model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"model\.bin is a file, wanted a guided-diffusion \.pt, or the folder of a d"):
+        load_denoiser(tmp_path / "model.bin")
 
     def offline(*args, **kwargs):
         raise ConnectionError

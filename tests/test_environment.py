@@ -18,8 +18,8 @@ PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)(\s*;.*)?")
 
 
 def direct() -> dict[str, Requirement]:
-    """The direct dependencies, with those of the tests."""
-    every = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    """The direct dependencies, with those of every extra."""
+    every = PROJECT["dependencies"] + [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
     return {canonicalize_name(r.name): r for r in map(Requirement, every)}
 
 

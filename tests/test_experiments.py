@@ -1,5 +1,6 @@
 """Rows of attacks against direct calls, in float64 on tiny models: every measure, class, stream of draws and name."""
 
+import copy
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,7 +12,7 @@ from oracles import _fill, images
 from fvit import experiments
 from fvit.attacks import explanation_loss, pgd, prediction_loss
 from fvit.blocks import _conform
-from fvit.experiments import REPREDICTED, SEGMENTATION, Bench, attack_rows
+from fvit.experiments import REPREDICTED, SEGMENTATION, Bench, attack_rows, network_digest
 from fvit.explanations import explain
 from fvit.metrics import l2_change, rank_correlation, topk_overlap
 from fvit.perturbation import perturbation_curve
@@ -257,9 +258,10 @@ def test_blocks_of_images_give_the_rows_of_all_at_once(bench, data, rows):
     pd.testing.assert_series_equal(got.sort_index(), rows.set_index(keys).value.loc[got.index].sort_index(), rtol=1e-6)
 
 
-def test_settings_are_all_but_the_networks(bench):
+def test_settings_are_the_sizes_and_digests_of_the_networks(bench):
     assert bench.settings == {"sigma": SIGMA, "n_samples": N, "k": K, "attack_steps": 3, "attack_draws": 2,
-                              "eval_batch": 4, "precision": None, "seed": 5}
+                              "eval_batch": 4, "precision": None, "seed": 5,
+                              "networks": [network_digest(bench.vit), ""]}  # a function has no weights
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -279,3 +281,15 @@ def test_an_unknown_aim_or_smoothing_is_refused(bench, data):
         bench.attack("vta", "vit", data.x, IDS, clean, EPS)
     with pytest.raises(ValueError, match="unknown smoothing 'noise', known: none, dds"):
         bench.view("noise", data.x, IDS, METHODS)
+
+
+@pytest.mark.parametrize("change", [
+    lambda net: net.backbone.blocks[1].mlp.fc1.weight[0, 0].add_(1e-3), lambda net: net.mean.add_(1e-3),
+    lambda net: net.float(), lambda net: setattr(net, "prediction_type", "sample"),
+    lambda net: setattr(net, "alphas_cumprod", [0.9])])
+def test_the_digest_of_a_network_is_of_all_that_it_computes_with(vit, change):
+    edited = copy.deepcopy(vit)
+    assert network_digest(edited) == network_digest(vit)
+    with torch.no_grad():
+        change(edited)
+    assert network_digest(edited) != network_digest(vit)

@@ -291,7 +291,8 @@ def test_show_figure_shows_the_saved_file_and_compares_only_its_title(monkeypatc
     assert caption_text == caption["text/plain"] == "Caption of figure F03"  # numbers may differ elsewhere: HTML only
     assert set(picture) == {"text/plain", "image/png"} and set(caption) == {"text/plain", "text/html"}
     assert plots.b64encode(png.read_bytes()).decode() == picture["image/png"]  # narrow enough to be shown as it is
-    assert metadata == {"image/png": {"alt": WORDS["alt"]}}
+    inches = Image.open(png).width / 200
+    assert metadata == {"image/png": {"alt": WORDS["alt"], "width": round(120 * inches)}}  # letters of one size
     assert WORDS["caption"] in caption["text/html"] and WORDS["alt"] in caption["text/html"]
 
 
@@ -299,7 +300,8 @@ def test_a_wide_smooth_figure_is_shown_smaller(monkeypatch):
     fig, ax = plt.subplots(figsize=(9, 2))
     ax.imshow(np.random.default_rng(0).random((400, 1800)), aspect="auto")
     png = save_figure(fig, "F03", DF, **WORDS)
-    (_, picture, _), _ = shown(monkeypatch, "F03")
+    (_, picture, metadata), _ = shown(monkeypatch, "F03")
+    assert metadata["image/png"]["width"] == 900
     inline = plots._inline_png(png)
     assert plots.b64encode(inline).decode() == picture["image/png"]
     assert Image.open(io.BytesIO(inline)).width == 900 < Image.open(png).width

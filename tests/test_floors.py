@@ -11,16 +11,23 @@ from fvit.paths import PACKAGE, ROOT
 FLOORS = {name: floor for floor, names in enumerate([
     "checks",
     "paths rng profiles timing",
-    "theory intervals schedule notebooks noise",
+    "theory intervals schedule notebooks noise images memory",
+    "extras.adm_settings",
+    "extras.adm",
     "comparisons scores radii optimal_noise scenes vit attention denoiser",
-    "lrp",
-    "explanations",
+    "lrp extras.pictures extras.bridge",
+    "explanations extras.folders",
+    "extras.segmented",
+    "extras.datasets",
+    "sources",
     "smoothing attacks",
     "metrics certification results",
+    "extras.cluster",
     "segmentation perturbation blocks sanity",
     "plots experiments",
     "theory_plots radius_plots method_plots cost_plots perturbation_plots score_tables controls score_plots",
-    "gallery",
+    "gallery estimates",
+    "tasks",
     "runner train",
     "cli",
     "__main__",
@@ -28,6 +35,7 @@ FLOORS = {name: floor for floor, names in enumerate([
 NO_TORCH = ("theory radii noise optimal_noise intervals comparisons scores schedule notebooks paths profiles plots "
             "theory_plots radius_plots method_plots cost_plots timing perturbation_plots score_plots gallery").split()
 PUBLIC_FACE = "__init__"  # above all floors: it names what lies in them, and imports nothing until asked
+FOLDERS = ("fvit", "fvit.extras")
 
 
 def imports(source: str) -> set[str]:
@@ -38,8 +46,9 @@ def imports(source: str) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = ".".join(filter(None, ["fvit" if node.level else "", node.module or ""]))
-            found.update(f"fvit.{alias.name}" for alias in node.names) if module == "fvit" else found.add(module)
-    return {".".join(name.split(".")[:2 if name.startswith("fvit.") else 1]) for name in found}
+            found.update(f"{module}.{alias.name}" for alias in node.names) if module in FOLDERS else found.add(module)
+    parts = [name.split(".") for name in found]
+    return {".".join(p[:3 if p[:2] == ["fvit", "extras"] else 2 if p[0] == "fvit" else 1]) for p in parts}
 
 
 def violations(name: str, source: str) -> list[str]:
@@ -49,17 +58,23 @@ def violations(name: str, source: str) -> list[str]:
 
 
 def source(name: str) -> str:
-    return (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
+    return PACKAGE.joinpath(*name.split(".")).with_suffix(".py").read_text(encoding="utf-8")
 
 
 def test_every_file_has_a_floor():
     files = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
-    assert files - {PUBLIC_FACE} == set(FLOORS), "add a new file to FLOORS, remove one that is gone"
+    assert files - {PUBLIC_FACE, "extras.__init__"} == set(FLOORS), "add a new file to FLOORS, remove one that is gone"
 
 
 @pytest.mark.parametrize("name", FLOORS)
 def test_files_import_only_from_lower_floors(name):
     assert violations(name, source(name)) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FLOORS if not name.startswith("extras.")])
+def test_the_core_imports_extras_only_when_asked(name):
+    at_once = [node for node in ast.parse(source(name)).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not any(module.startswith("fvit.extras") for node in at_once for module in imports(ast.unparse(node)))
 
 
 @pytest.mark.parametrize("name", NO_TORCH)
@@ -83,6 +98,8 @@ def test_no_figure_function_sees_a_model(name):
     ("from .cli import main", ["cli"]),
     ("import fvit.metrics as m", ["metrics"]),
     ("def f():\n    from fvit.train import main", ["train"]),
+    ("from fvit.extras import datasets", ["extras.datasets"]),
+    ("import fvit.extras.datasets", ["extras.datasets"]),
     ("from fvit import explain", ["explain"]),  # a public name: inside the package, import from the file that holds it
     ("import fvit", [""]),
     ("import numpy, torch.nn", []),

@@ -173,7 +173,7 @@ def test_cells_say_mean_and_interval_and_leave_blank_what_was_not_run():
     table = pd.DataFrame({"m": ["a", "a", "b"], "s": ["x", "y", "x"], "mean": [0.5, 1, 0.25],
                           "low": [0.4, float("nan"), 0.2], "high": [0.6, float("nan"), 0.3]})
     printed = gallery.cells(table, "m", "s")
-    assert printed.loc["a", "x"] == "0.50 [0.40, 0.60]"
+    assert printed.loc["a", "x"] == "0.50 [0.40,\N{NO-BREAK SPACE}0.60]"
     assert printed.loc["a", "y"] == "1.00" and printed.loc["b", "y"] == ""
 
 

@@ -186,7 +186,8 @@ def test_a_kernel_that_dies_or_does_not_start_is_named(bench, monkeypatch, capsy
     ["run", "7"], ["run", "00", "-p", "sede=1"], ["run", "00", "-p", "seed"], ["run", "00", "-p", "=1"],
     ["run", "00", "-p", "seed=1", "-p", "seed=2"], ["run", "00", "--profile", "huge"], ["run", "00", "--shard", "3/2"],
     ["run", "00", "--shard", "0/2"], ["run", "00", "--shard", "half"], ["run", "00", "--cell-timeout", "-1"],
-    ["run", "00", "--jobs", "0"], ["run", "00", "--jobs", "two"],
+    ["run", "00", "--jobs", "0"], ["run", "00", "--jobs", "two"], ["run", "00", "--executor", "slurm"],
+    ["run", "00", "--address", "head:6379"], ["run", "00", "--dry-run", "--shard", "3/2"],
     ["run", "--nonsense"], ["walk"], [],
 ])
 def test_wrong_arguments_exit_with_2_before_anything_runs(bench, monkeypatch, capsys, arguments):
@@ -216,6 +217,74 @@ def test_two_runs_on_one_folder_are_refused(bench, capsys):
     with runner.lock(bench / "out"):
         assert cli.main(["run", "00"]) == 1
     assert f"another run (process {os.getpid()}) writes to {bench / 'out'}" in capsys.readouterr().err
+
+
+def test_shards_share_a_folder_but_a_shard_runs_once(bench, capsys):
+    with runner.lock(bench / "out", "1/2"):
+        assert (bench / "out" / ".fvit-run-1-of-2.lock").exists()
+        with runner.lock(bench / "out", "2/2"):
+            assert cli.main(["run", "00", "--shard", "1/2"]) == 1
+    assert f"another run (process {os.getpid()}) writes to {bench / 'out'}" in capsys.readouterr().err
+
+
+def test_a_shard_that_has_done_its_part_is_no_failure(bench, capsys):
+    said = "shard 1/2 of 08_scores is done; 1 of 3 blocks are missing"
+    meeting("00", f"from fvit.blocks import UnfinishedError\nraise UnfinishedError({said!r})")
+    assert cli.main(["run", "00", "--shard", "1/2"]) == 0
+    assert f"00_meets.ipynb: {said}" in capsys.readouterr().err
+    assert files(bench / "out") == [], "neither an executed notebook nor a failed one"
+
+
+def test_executor_and_address_reach_the_kernels_and_the_environment_is_put_back(monkeypatch, tmp_path):
+    monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
+    with runner.kernel_environment("study", tmp_path, executor="ray", address="head:6379"):
+        assert (os.environ["FVIT_EXECUTOR"], os.environ["RAY_ADDRESS"]) == ("ray", "head:6379")
+    assert "FVIT_EXECUTOR" not in os.environ
+
+
+def test_without_ray_nothing_starts_and_the_extra_is_named(bench, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main(["run", "00", "--executor", "ray"]) == 2
+    assert 'install it by `pip install "fvit[cluster]"`, or leave out --executor ray' in capsys.readouterr().err
+
+
+BLOCKS = """from fvit import blocks, profile as choose
+choose(profile, notebook='00', n_images=5)
+print('profile as chosen')
+class Work:
+    def report(self, todo): return f'would do {todo}'
+    def __call__(self, start, stop): raise AssertionError('a dry run computes no block')
+rows = blocks.run_blocks(Work(), 5, 2, name='00_rows', settings={}, code=['rng'])
+assert os.environ['HF_HUB_OFFLINE'] == '1'
+blocks.save_rows(rows, root / '00_rows.parquet')"""
+
+
+def test_a_dry_run_says_what_blocks_would_do_and_leaves_nothing(bench, capsys):
+    meeting("00", BLOCKS)
+    notebook = nbformat.read(paths.NOTEBOOKS / "00_meets.ipynb", 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("raise AssertionError('beyond the blocks')"))
+    nbformat.write(notebook, paths.NOTEBOOKS / "00_meets.ipynb")
+    assert cli.main(["run", "00", "01", "--profile", "study", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "00_meets.ipynb, profile study",
+        "  parameters: profile 'study', seed 0, sigma 0.25, method \"rollout\", exact False, orders [1, 2]",
+        "profile as chosen", "00_rows: 5 images in 3 blocks, 3 of them to do here", "would do [(0, 2), (2, 4), (4, 5)]",
+        "01_fails.ipynb, profile study",
+        "  parameters: profile 'study', seed 0, width 3",
+        "  computes in its cells, not in blocks: nothing is counted or timed"]
+    assert not (bench / "out").exists()
+
+
+def test_a_dry_run_shows_the_cell_that_would_fail(bench, capsys):
+    meeting("00", "raise FileNotFoundError('no folder vit_large')\nblocks.run_blocks()")
+    assert cli.main(["run", "00", "--dry-run"]) == 1
+    assert "FileNotFoundError: no folder vit_large" in capsys.readouterr().err
+
+
+def test_progress_of_a_notebook_is_seen_while_it_runs(bench, capfd):
+    meeting("00", "import sys\nprint('block 1 of 3', file=sys.stderr)")
+    assert cli.main(["run", "00"]) == 0
+    assert "block 1 of 3" in capfd.readouterr().err
 
 
 def test_the_lock_of_a_killed_run_stops_nobody(bench):
@@ -313,10 +382,10 @@ def test_info_names_versions_and_folders(bench, capsys):
         assert word in said
 
 
-@pytest.mark.parametrize("arguments", [[], ["run"], ["refresh"], ["train"], ["train", "vit"], ["info"]])
+@pytest.mark.parametrize("arguments", ["", "run", "refresh", "train", "train vit", "convert-adm", "info"])
 def test_help_everywhere(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main([*arguments, "--help"])
+        cli.main([*arguments.split(), "--help"])
     assert stop.value.code == 0
     assert "usage: fvit" in capsys.readouterr().out
 

@@ -10,9 +10,9 @@ from oracles import tiny_denoiser, tiny_vit
 from fvit import curve_auc, perturbation_curve, pgd, prediction_loss
 from fvit.controls import CONTROL_MAPS, DENOISE, control_rows, denoise_only_rows
 from fvit.experiments import REPREDICTED, Bench, attack_rows
+from fvit.images import Images
 from fvit.intervals import rate_interval
 from fvit.results import SCHEMA
-from fvit.scenes import Images
 from fvit.score_tables import accuracy_table, auc_rows, by_threat, curve_rows, curve_table, perturbation_table
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -1,8 +1,10 @@
 """Timing against a clock that the calls themselves advance: nothing here depends on real time."""
 
+import io
+
 import pytest
 
-from fvit.timing import take_turns
+from fvit.timing import Progress, duration, take_turns
 
 
 class Clock:
@@ -45,3 +47,20 @@ def test_calls_take_turns_so_that_a_load_that_grows_does_not_change_their_ratio(
 def test_it_refuses_what_it_cannot_count(changes):
     with pytest.raises(ValueError, match="wanted calls, at least one repeat"):
         take_turns(**{"calls": {"a": dict}} | changes)
+
+
+def test_progress_says_what_is_left_at_the_rate_so_far():
+    out = io.StringIO()
+    times = iter([100.0, 110.0, 160.0, 190.0])
+    progress = Progress("07_scores", 3, clock=lambda: next(times), file=out)
+    for _ in range(3):
+        progress.step()
+    assert out.getvalue().splitlines() == ["07_scores: block 1 of 3, about 20 s left",
+                                           "07_scores: block 2 of 3, about 30 s left",
+                                           "07_scores: block 3 of 3, done in 2 min"]
+
+
+@pytest.mark.parametrize("seconds, text", [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (3600, "60 min"),
+                                           (5400, "1 h 30 min"), (86400, "24 h 0 min"), (3 * 86400 + 7200, "3 d 2 h")])
+def test_durations_as_they_are_said(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,121 @@
+"""Every command and every block of code in the README is executed here, in the cheapest form that would notice a fault.
+
+    make TARGET      its dry run, `make -n`, and TARGET is one that `make help` lists
+    fvit run         all up to the first cell: arguments, notebooks, parameters and their types
+    fvit train       its arguments
+    conda env create the file it reads; conda itself and its network are not needed
+    Python           as it stands, in a process of its own
+
+A block or command of another kind fails: teach KINDS how to execute it.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from fvit import cli, runner
+from fvit.paths import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL = ("", "sh", "bash", "console")
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """(language, code) of each fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+
+
+def commands(text: str) -> list[str]:
+    """The lines of the shell's blocks, then what is code in running text and holds a space, or begins as a command."""
+    shell = "".join(code for language, code in blocks(text) if language in SHELL).replace("\\\n", " ")
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S))
+    inline = [code for code in inline if " " in code or code in KINDS or re.match(r"--\w|[A-Z_]+=", code)]
+    parsed = [shlex.split(line, comments=True) for line in [*shell.splitlines(), *inline]]
+    return list(dict.fromkeys(shlex.join(words) for words in parsed if words))
+
+
+def make(words, monkeypatch):
+    known = subprocess.run(["make", "-C", ROOT, "-s", "help"], check=True, capture_output=True, text=True).stdout
+    for target in (word for word in words if "=" not in word):
+        assert re.search(rf"^make {target} ", known, re.M), f"`make help` lists no {target}"
+    subprocess.run(["make", "-C", ROOT, "-n", *words], check=True, capture_output=True)
+
+
+def fvit(words, monkeypatch):
+    planned = []
+    monkeypatch.setattr(runner, "run", lambda todo, *_: planned.extend(todo))
+    if words[0] == "run":
+        assert cli.main(words) == 0 and planned
+    elif words[0] == "train":
+        cli._parser(training=True).parse_args(words)
+    else:
+        pytest.fail(f"fvit {words[0]}: say here how to execute it")
+
+
+def conda(words, monkeypatch):
+    assert words[:3] == ["env", "create", "-f"] and len(words) == 4, "another form than is known"
+    assert "dependencies" in yaml.safe_load((ROOT / words[3]).read_text(encoding="utf-8"))  # more: test_environment.py
+
+
+def option(words, monkeypatch):
+    """`--profile study` alone is one of `fvit run`."""
+    fvit(["run", *words], monkeypatch)
+
+
+def setting(words, monkeypatch):
+    """`JOBS=1` alone is one of make's."""
+    name = words[0].partition("=")[0]
+    assert re.search(rf"^{name} \?= ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M), f"make reads no {name}"
+    make(["test", words[0]], monkeypatch)
+
+
+KINDS = {"make": make, "fvit": fvit, "conda": conda}
+
+
+def execute(command: str, monkeypatch) -> None:
+    program, *words = shlex.split(command)
+    if program.startswith("--"):
+        return option([program, *words], monkeypatch)
+    if "=" in program:
+        return setting([program], monkeypatch)
+    assert program in KINDS, f"the README has a command that this test cannot execute: {command}"
+    return KINDS[program](words, monkeypatch)
+
+
+@pytest.mark.parametrize("command", commands(README))
+def test_a_command_of_the_readme_works(command, monkeypatch):
+    execute(command, monkeypatch)
+
+
+def test_every_block_is_in_a_language_that_is_executed():
+    assert {language for language, _ in blocks(README)} <= {*SHELL, "python"}
+    assert README.count("```") == 2 * len(blocks(README)), "a block that is not seen here, or code of another form"
+
+
+@pytest.mark.parametrize("code", [code for language, code in blocks(README) if language == "python"],
+                         ids=lambda code: code.split("\n")[0])
+def test_a_program_of_the_readme_runs_as_it_stands(code, tmp_path):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("spoiled", [
+    "`make fly`", "`make figures test2`", "`fvit run 77`", "`fvit run 05 -p sigmas=0.1`", "`fvit run 05 -p sigma=big`",
+    "`fvit fly`", "`fvit train vit --stops 3`", "`conda env create -f other.yml`", "`conda install fvit`",
+    "`git clone x`", "`--profile holiday`", "`JOB=1`", "`pip install fvit`", "```sh\ncurl x\n```", "`rsync here there`",
+    "```\nmake test && rm x\n```",
+])
+def test_a_wrong_or_unknown_command_is_noticed(spoiled, monkeypatch):
+    [command] = commands(spoiled)
+    with pytest.raises((AssertionError, SystemExit, OSError, subprocess.CalledProcessError, pytest.fail.Exception)):
+        execute(command, monkeypatch)
+
+
+def test_commands_are_found_wherever_they_stand():
+    text = "Say `make lab`, `sigma`, `--profile study` or `JOBS=2`:\n\n```\nmake test    # all of it\nfvit info\n```\n"
+    assert commands(text) == ["make test", "fvit info", "make lab", "--profile study", "JOBS=2"]

@@ -1,0 +1,126 @@
+"""Tasks: the same rows as by hand, wherever they run; their network calls counted against hooks on real networks."""
+
+import copy
+import json
+import pickle
+from collections import Counter
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from fvit import estimates, profiles
+from fvit.controls import all_controls
+from fvit.denoiser import load_denoiser
+from fvit.estimates import NETWORKS, USES, attack_calls, control_calls, network_images, seconds_a_unit
+from fvit.experiments import Bench, attack_rows
+from fvit.sources import load_images
+from fvit.tasks import Task
+from fvit.vit import load_vit
+
+SIZES = replace(profiles.PROFILES["laptop"], n_samples=3, attack_steps=2, attack_draws=2, eval_batch=4)
+WHAT = {"methods": ["raw_attention", "vta"], "attacks": [["prediction", "vit"], ["explanation", "dds"],
+        ["rollout", "vit"]], "radii": [0.0, 8 / 255], "measures": ["stability", "perturbation"]}
+
+
+@pytest.fixture(scope="module")
+def task():
+    return Task(attack_rows, WHAT, SIZES, seed=1)
+
+
+def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(task):
+    bench = Bench(load_vit("scenes"), load_denoiser("scenes"), SIZES.sigma, 3, 25, 2, 2, 4, "float32", 1)
+    small = replace(task, what=WHAT | {"attacks": [], "measures": ["segmentation"]})
+    want = attack_rows(bench, load_images("scenes", "test", 2, start=5), **small.what)
+    pd.testing.assert_frame_equal(small(5, 7), want)
+    sent = pickle.dumps(small)
+    assert len(sent) < 2000  # names, no networks
+    pd.testing.assert_frame_equal(pickle.loads(sent)(5, 7), want)
+
+
+def test_networks_are_loaded_once_for_all_tasks_of_a_process(task):
+    assert replace(task, seed=2).bench.vit is task.bench.vit and copy.deepcopy(task).bench.den is task.bench.den
+    assert replace(task, vit={"source": "scenes", "pretrained": False}).bench.vit is not task.bench.vit
+
+
+def test_settings_name_all_that_rows_depend_on(task):
+    settings = json.loads(json.dumps(task.settings))
+    assert settings["rows"] == "fvit.experiments.attack_rows" and settings["data"] == {"source": "scenes"}
+    others = [replace(task, seed=2), replace(task, rows=all_controls), replace(task, what=WHAT | {"radii": [0.1]}),
+              replace(task, sizes=replace(SIZES, sigma=0.1)), replace(task, data={"source": "scenes", "split": "val"}),
+              replace(task, vit={"source": "scenes", "pretrained": False})]
+    assert all(other.settings != task.settings for other in others)
+    assert replace(task, device="auto").settings == task.settings
+    assert task.code == ["tasks", "experiments"] and replace(task, rows=all_controls).code == ["tasks", "controls"]
+
+
+def test_splits_and_sources_are_passed_on(task):
+    rows = replace(task, data={"source": "scenes", "split": "val"}, what=WHAT | {"attacks": [], "measures": []})(0, 1)
+    assert set(rows.image_id) == {"val-0-0"}
+    with pytest.raises(ValueError, match="unknown image source 'imagenot'"):
+        replace(task, data="imagenot")(0, 1)
+
+
+def counted(bench, run):
+    """NETWORKS -> images that pass while `run(bench)` runs, by hooks on copies of both networks."""
+    found, networks = Counter(), copy.deepcopy((bench.vit, bench.den.network))
+
+    def count(name):
+        def forward(module, args, output):
+            found[f"{name} forward"] += len(args[0])
+            if args[0].requires_grad:
+                args[0].register_hook(lambda grad: found.update({f"{name} backward": len(grad)}))
+        return forward
+
+    den = copy.copy(bench.den)
+    den._modules = {**den._modules, "network": networks[1]}
+    for name, network in zip(("ViT", "denoiser"), networks, strict=True):
+        network.register_forward_hook(count(name))
+    return run(replace(bench, vit=networks[0], den=den)), {name: found[name] for name in NETWORKS}
+
+
+@pytest.mark.parametrize("batch, n", [(4, 3), (64, 2)])  # with and without recomputation in the attack through DDS
+@pytest.mark.parametrize("methods", [["raw_attention", "vta"], ["rollout"]])
+def test_calls_are_counted_exactly(task, batch, n, methods):
+    bench, what = replace(task.bench, eval_batch=batch), WHAT | {"methods": methods}
+    rows, found = counted(bench, lambda b: attack_rows(b, load_images(n=n), **what))
+    kept = rows[rows.metric == "class_kept"].groupby(["smoothing", "attack", "eps"]).value
+    changed = (1 - kept.mean()).mul(n).round().astype(int).to_dict()
+    units = attack_calls(bench, n, **what, changed=lambda *key: changed[key])
+    assert network_images(units) == found
+    most, least = attack_calls(bench, n, **what), attack_calls(bench, n, **what, changed=lambda *_: 0)
+    assert all(network_images(least)[name] <= found[name] <= network_images(most)[name] for name in NETWORKS)
+    assert ("attack dds, recomputed" in units) == (batch == 4)
+
+
+def test_calls_of_the_controls_are_counted_exactly(task):
+    radii = [0.0, 8 / 255]
+    _, found = counted(task.bench, lambda b: all_controls(b, load_images(n=2), radii))
+    assert network_images(control_calls(task.bench, 2, radii=radii)) == found
+
+
+def test_units_are_timed_as_what_they_are_called(task):
+    """One unit of a kind on n images makes n times the calls that USES says, warm-up and other kinds apart."""
+    for kind, uses in USES.items():
+        draws = 2 if "recomputed" in kind else 1
+        _, found = counted(task.bench, lambda b, kind=kind: seconds_a_unit(b, ["vta"], [kind], n=2))
+        preparation = Counter({"ViT forward": 2})
+        want = {name: 2 * 2 * draws * n + preparation[name] for name, n in zip(NETWORKS, uses, strict=True)}
+        assert found == want, kind
+
+
+def test_the_report_says_what_is_loaded_called_and_taken(task, monkeypatch):
+    kinds = []
+
+    def known(bench, methods, wanted, n):
+        kinds.extend(wanted)
+        return dict.fromkeys(wanted, 0.5)
+
+    monkeypatch.setattr(estimates, "seconds_a_unit", known)
+    text = replace(task, what=WHAT | {"attacks": [["prediction", "vit"]], "measures": []}).report([(0, 2), (2, 3)])
+    # by hand, three images: bare 1 + 1 + a second look, DDS 3 (2 + 1 + 1 + a second look), PGD 2 steps
+    assert text.splitlines()[0] == ("  loads: vit {'source': 'scenes'}, den {'source': 'scenes'}, "
+                                    "data {'source': 'scenes'}; on cpu")
+    assert "ViT forward 48 to 60, ViT backward 6, denoiser forward 36 to 45, denoiser backward 0" in text
+    assert "about 24 s to 30 s, from one call of each kind with 4 images" in text
+    assert set(kinds) == {"explain", "explain dds", "attack", "predict"}
