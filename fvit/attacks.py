@@ -115,7 +115,11 @@ def prediction_loss(model, y, n_samples=None, ids=None):
     def loss(x, step):
         classes = check_classes(y, len(check_shape(x)), name="y").to(x.device)
         if not _is_dds(model):
-            return cross_entropy(model(x), classes, reduction="none")
+            logits = model(x)
+            if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or not int(classes.max()) < logits.shape[1]:
+                raise ValueError(f"the model gave {getattr(logits, 'shape', type(logits).__name__)} for classes "
+                                 f"{classes.tolist()}, wanted logits (B, C), C > y")
+            return cross_entropy(logits, classes, reduction="none")
         _, probs = _draw(model, x, step, None, n, ids)
         return -_log_probs(probs).gather(1, classes[:, None])[:, 0]
 
@@ -179,13 +183,14 @@ def _check_callable(value, name):
 
 
 def _length(value, name):
-    if not 0 <= as_number(value) < math.inf:
-        raise ValueError(f"{name}={value}, wanted a finite number >= 0; radii are for images in [0, 1]")
+    if not 0 <= as_number(value) <= 1e4:  # beyond, steps overflow in half precision
+        raise ValueError(f"{name}={value}, wanted a finite number >= 0, at most 1e4; radii are for images in [0, 1]")
     return as_number(value)
 
 
 def _draw(dds, x, step, method, n, ids):
     """Mean map (B, h, w) and smoothed probabilities (B, C) over the draws of this step."""
+    step = check_count(step, "step", least=0)
     maps, probs = dds.maps(x, ids=ids, method=method, purpose="eot", draws=range(step * n, (step + 1) * n))
     return None if maps is None else maps.mean(1), probs.mean(1)
 

@@ -1,12 +1,11 @@
 """Capture the attention of every block during a forward pass, and leave the model as it was."""
 
-from collections.abc import Iterable
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from fvit.checks import as_integer
+from fvit.checks import as_integer, as_list
 
 
 class AttentionMaps(list):
@@ -51,7 +50,7 @@ def capture_attention(vit: nn.Module, blocks=None):
     Raises ValueError if the model has no such blocks, RuntimeError if what was captured is not attention.
     """
     layers = [block.attn for block in attention_blocks(vit)]
-    indices = None if blocks is None else [as_integer(n) for n in blocks] if isinstance(blocks, Iterable) else [None]
+    indices = None if blocks is None else [as_integer(n) for n in as_list(blocks) or [None]]
     if not all(n in range(len(layers)) for n in indices or ()):
         raise ValueError(f"blocks={blocks!r} with {len(layers)} blocks, wanted indices 0..{len(layers) - 1}")
     maps = AttentionMaps(len(layers), indices)

@@ -50,7 +50,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
         raise ValueError(f"dds is a {type(dds).__name__}, wanted a fvit.DDS(vit, den, sigma)")
     ids, target = dds.check(x, ids, [method], target)
     names = list(certificate) if isinstance(certificate, list | tuple) else [certificate]
-    betas = list(np.atleast_1d(beta)) if isinstance(beta, list | tuple | np.ndarray) else [beta]
+    betas = list(np.ravel(beta) if isinstance(beta, np.ndarray) else beta if isinstance(beta, list | tuple) else [beta])
     if not names or not betas:
         raise ValueError(f"certificate={certificate}, beta={beta}: an empty list asks for nothing; give one at least")
     for name in names:

@@ -7,6 +7,7 @@ import difflib
 import json
 import math
 import operator
+import os
 from contextlib import suppress
 from numbers import Real
 from pathlib import Path
@@ -152,6 +153,22 @@ def as_integer(value) -> int | None:
     return None
 
 
+def as_list(values) -> list | None:
+    """`values` as a list if they are several, else None; a text is one."""
+    with suppress(TypeError):  # also of an array or tensor without dimensions
+        return None if isinstance(values, str | bytes) else list(values)
+    return None
+
+
+def check_source(source, name: str = "source"):
+    """Return `source`, where a model or data set comes from, if it is a text or path that can name something."""
+    text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+    odd = "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
+    if not text.strip() or odd or max(map(len, text.split("/"))) > 255:
+        raise ValueError(f"{name} is {str(source)[:60]!r} ({type(source).__name__}), wanted a name, or a path as text")
+    return source
+
+
 def check_count(n, name: str, least: int = 1) -> int:
     """Return `n` as an int if it is a whole number, at least `least`; 16.0 is one."""
     found = as_integer(n)
@@ -168,6 +185,13 @@ def check_seed(seed) -> int:
     if found is None:
         raise ValueError(f"seed {seed!r} is a {type(seed).__name__}, wanted an integer")
     return found
+
+
+def check_flag(value, name: str) -> bool:
+    """Return `value` as a bool if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r}, wanted True or False")
+    return bool(value)
 
 
 def check_text(text, name: str) -> str:
@@ -247,15 +271,35 @@ def check_weights(path, mend: str) -> Path:
         raise OSError(f"{path} is truncated or no safetensors file ({err}); {mend}") from err
 
 
+def check_fits(describe, config: dict, path, mend: str) -> None:
+    """ValueError if the model that `describe()` makes has more parameters than the weights at `path` have bytes.
+
+    config   settings of the model: no number among them, such as its blocks, may exceed the bytes either
+    On device meta, where nothing is allocated: a file of settings can claim terabytes.
+    """
+    import torch
+
+    size = Path(path).stat().st_size
+    sizes = [n for value in config.values() for n in as_list(value) or [value] if (as_integer(n) or 0) > size]
+    if not sizes:
+        with torch.device("meta"):
+            sizes = [n for n in [sum(p.numel() for p in describe().parameters())] if n > size]
+    if sizes:
+        raise ValueError(f"the settings beside {path} claim a size of {sizes[0]}, more than its {size} bytes; {mend}")
+
+
 def read_json(path, mend: str):
-    """What a JSON file holds; FileNotFoundError or ValueError, both with the `mend`, if it is absent or no JSON."""
+    """The object in a JSON file; FileNotFoundError or ValueError, both with the `mend`, if it is absent or none."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} at {path}; {mend}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as err:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as err:
         raise ValueError(f"{path} is not JSON ({err}); {mend}") from err
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, wanted an object {{...}}; {mend}")
+    return found
 
 
 def weights_mend(folder, package_weights, command: str) -> str:

@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from fvit.attention import AttentionMaps, attention_blocks, capture_attention
-from fvit.checks import as_integer, check_choice, check_classes, check_images, check_k, check_shape, check_tensor
+from fvit.checks import (
+    as_integer,
+    check_choice,
+    check_classes,
+    check_flag,
+    check_images,
+    check_k,
+    check_shape,
+    check_tensor,
+)
 from fvit.lrp import RULES, RelevancePass, check_blocks, check_pixels, trace_layers
 
 
@@ -216,7 +225,7 @@ def explain(vit, x, method: str = "vta", target=None, raw: bool = False, **optio
     which the method has no meaning.
     """
     check_images(x, size=getattr(check_vit(vit), "image_size", None))
-    return explain_with_logits(vit, x, method, target, raw, **options)[0]
+    return explain_with_logits(vit, x, method, target, check_flag(raw, "raw"), **options)[0]
 
 
 def explain_with_logits(vit, x, method: str, target=None, raw: bool = False, **options):
@@ -270,8 +279,8 @@ def check_method(method: str, vit=None, **options) -> Method:
         check_choice(settings["rules"], RULES, "rules")
     if vit is not None and row.check is not None:
         row.check(vit, settings)
-    start_layer = settings.get("start_layer")
-    if vit is not None and start_layer is not None:
+    start_layer, default = (chosen.get("start_layer") for chosen in (settings, row.settings({})))
+    if vit is not None and (start_layer is not None or default is not None):
         depth = len(attention_blocks(vit))
         if as_integer(start_layer) not in range(depth):
             raise ValueError(f"start_layer={start_layer} with {depth} blocks, wanted 0 <= start_layer <= {depth - 1}")

@@ -34,7 +34,7 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
     if len(pixels) != len(x) or y.shape != (len(x),):
         got = f"{len(x)} images, {len(pixels)} maps and y {y.dtype} of shape {tuple(y.shape)}"
         raise ValueError(f"{got}; wanted one map and one class index >= 0 for each image")
-    y, batch_size = check_classes(y, len(x), name="y"), check_count(batch_size, "batch_size")
+    y, batch_size = check_classes(y, len(x), name="y"), min(check_count(batch_size, "batch_size"), len(x))
     with torch.no_grad():
         return torch.cat([
             _hits(vit, *part, kind, y.max())
@@ -48,7 +48,10 @@ def _hits(vit, x, y, pixels, kind, greatest_class):
     hits = []
     for tenths in TENTHS:
         removed = rank < rank[0].numel() * tenths // 10
-        logits = vit(x.masked_fill(removed, 0)).cpu()
+        logits = vit(x.masked_fill(removed, 0))
+        if not isinstance(logits, torch.Tensor):
+            raise ValueError(f"the model gave a {type(logits).__name__}, wanted logits (B, C)")
+        logits = logits.cpu()
         if logits.ndim != 2 or len(logits) != len(x) or greatest_class >= logits.shape[1]:
             got = f"logits of shape {tuple(logits.shape)} for {len(x)} images with classes up to {greatest_class}"
             raise ValueError(f"{got}; wanted logits (B, C), C > y: is the model one for these classes?")

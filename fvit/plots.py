@@ -24,7 +24,7 @@ from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from fvit import profiles
-from fvit.checks import check_choice, check_seed, check_text
+from fvit.checks import as_list, check_choice, check_seed, check_text
 from fvit.paths import NOTEBOOKS, PACKAGE, figures_dir, output_root, write_atomic
 from fvit.results import upsert, versions
 
@@ -55,7 +55,8 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     Raises ValueError for missing words, an empty table, a malformed id or name, or if no profile is set.
     """
     run, words = _current(), {"title": title, "caption": caption, "alt": alt, "source": source}
-    if not _is_id(figure_id) or not isinstance(name, str) or not re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", name):
+    good = isinstance(name, str) and len(name) < 100 and re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", name)
+    if not _is_id(figure_id) or not good:
         raise ValueError(f"figure {figure_id!r} named {name!r}, wanted an id such as 'F03' and a name in snake_case")
     if missing := [word for word, text in words.items() if not (isinstance(text, str) and text.strip())]:
         raise ValueError(f"figure {figure_id} has no {' and no '.join(missing)}; say in words what a reader should see")
@@ -63,8 +64,9 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
         raise ValueError(f"figure {figure_id} is a {type(fig).__name__}, wanted a matplotlib Figure")
     if not isinstance(df, pd.DataFrame) or df.empty:
         raise ValueError(f"figure {figure_id} comes with an empty table, wanted the rows that are drawn")
-    if isinstance(claim_ids, str):
-        raise ValueError(f"claim_ids={claim_ids!r} is one text, wanted a list of ids")
+    if as_list(claim_ids) is None:
+        raise ValueError(f"claim_ids={claim_ids!r}, wanted a list of ids")
+    claim_ids = as_list(claim_ids)
     table = df.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     for word, text in (words | {"device": device_kind, "table": table[:1000]}).items():
         check_text(text, f"{word} of figure {figure_id}")

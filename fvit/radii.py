@@ -327,7 +327,7 @@ def _contested(a, b):
 
 def _norm_factor(norm, dim):
     """Largest l2 norm of a perturbation whose `norm` is 1: dim^(1/2 - 1/p), at least 1."""
-    p = {"l2": 2.0, "linf": np.inf, "l1": 1.0}[norm] if norm in ("l2", "linf", "l1") else as_number(norm)
+    p = {"l2": 2.0, "linf": np.inf, "l1": 1.0}.get(norm, np.nan) if isinstance(norm, str) else as_number(norm)
     if not p >= 1:
         raise ValueError(f"norm={norm!r}, wanted 'l2', 'linf', 'l1' or a number p >= 1")
     if p > 2 and dim is None:

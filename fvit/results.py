@@ -7,7 +7,6 @@ import math
 import operator
 import platform
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fvit import profiles
-from fvit.checks import as_integer, as_number, check_choice, check_text
+from fvit.checks import as_integer, as_list, as_number, check_choice, check_flag, check_text
 from fvit.intervals import Interval
 from fvit.paths import alone, results_dir, write_atomic
 
@@ -92,17 +91,18 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
         raise ValueError(f"claim {claim_id} has no profile to be filed under; call cfg = fvit.profile('laptop') first")
     check_choice(relation, RELATIONS, "relation")
     check_choice(expected, ("PASS", "DIFFERS"), "expected verdict")
+    timed = check_flag(timed, "timed")
     for word, words in {"id": claim_id, "text": text, "source": source}.items():
         check_text(words, f"claim {claim_id!r} needs an id, a text and a source ('ours' is one): its {word}")
-    note = check_text(note, f"note of claim {claim_id}") if note else ""
+    note = "" if isinstance(note, str) and not note else check_text(note, f"note of claim {claim_id}")
     size = (value.n, value.n_groups) if isinstance(value, Interval) else (None, None)
     ci = value[1:] if isinstance(value, Interval) and ci is None else ci
     value = as_number(value[0] if isinstance(value, Interval) else value)
     if ci is not None:
-        if not isinstance(ci, Sequence | np.ndarray) or len(ci) != 2:
+        if len(as_list(ci) or ()) != 2:
             raise ValueError(f"claim {claim_id}: ci={ci!r}, wanted (low, high)")
-        ci = (as_number(ci[0]), as_number(ci[1]))
-    outcome = Claim(claim_id, text, value, ci, relation, as_number(bound), source, expected, note, bool(timed), *size)
+        ci = tuple(map(as_number, as_list(ci)))
+    outcome = Claim(claim_id, text, value, ci, relation, as_number(bound), source, expected, note, timed, *size)
     _check_numbers(outcome)
     _record(outcome)
     if outcome.status != expected and profiles.current.name == "laptop" and not timed:

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
 
 import numpy as np
 
-from fvit.checks import as_integer
+from fvit.checks import as_integer, as_list
 
 
 def stream_seed(seed: int, *purpose: str | int) -> int:
@@ -54,8 +53,8 @@ def normal(shape, seed: int, *purpose: str | int, dtype=None):
     """
     import torch
 
-    sides = [as_integer(side) for side in shape] if isinstance(shape, Iterable) else [as_integer(shape)]
-    if not all(side is not None and side >= 0 for side in sides):
+    sides = [as_integer(side) for side in ([shape] if as_list(shape) is None else as_list(shape))]
+    if not all(side is not None and 0 <= side < 2**31 for side in sides):
         raise ValueError(f"shape={shape!r}, wanted a tuple of integers >= 0")
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype={dtype}, wanted a floating-point one of torch, such as torch.float64")

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,10 +10,12 @@ from torch.utils.checkpoint import checkpoint
 from fvit import rng
 from fvit.checks import (
     as_integer,
+    as_list,
     as_number,
     check_choice,
     check_classes,
     check_count,
+    check_flag,
     check_ids,
     check_images,
     check_k,
@@ -132,6 +133,7 @@ class DDS:
         ids, target = self.check(x, ids, names, target, options)
         if self.aggregate == "votes" and k is None:
             raise ValueError('aggregate="votes" needs k, the size of the top set')
+        keep_samples = check_flag(keep_samples, "keep_samples")
         k = None if k is None else check_k(k, math.prod(self.vit.grid))
         first = [m for m in names if target is not None or not METHODS[m].class_specific]
         probs, found = self._average(x, ids, first, target, keep_samples, k, options)
@@ -198,7 +200,7 @@ class DDS:
         def run(x_rows):
             x_hat = add_noise(x_rows, self.sigma, self.seed, purpose, ids, draws)
             if self.denoises:
-                x_hat = self.den(x_hat, self.sigma).to(x.dtype)
+                x_hat = _denoised(self.den(x_hat, self.sigma), x_hat)
             if not names:
                 return (self.vit(x_hat).softmax(1),)
             classes = None if target is None else target[rows]
@@ -247,10 +249,18 @@ def _in_top(heat, k):
 
 def _indices(draws, n=1):
     """Draw indices as a list of ints, from a list or from one for `n` rows."""
-    found = [as_integer(d) for d in draws] if isinstance(draws, Iterable) else [as_integer(draws)] * n
+    several = as_list(draws)
+    found = [as_integer(draws)] * n if several is None else [as_integer(d) for d in several]
     if None in found:
         raise ValueError(f"draws={draws!r}, wanted draw indices: integers, such as range(4)")
     return found
+
+
+def _denoised(x_hat, x_noisy):
+    if not isinstance(x_hat, torch.Tensor) or x_hat.shape != x_noisy.shape:
+        got = tuple(x_hat.shape) if isinstance(x_hat, torch.Tensor) else type(x_hat).__name__
+        raise ValueError(f"the denoiser gave {got} for images {tuple(x_noisy.shape)}, wanted images of the same shape")
+    return x_hat.to(x_noisy.dtype)
 
 
 def _check_sigma(sigma):
