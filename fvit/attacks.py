@@ -7,7 +7,18 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot, relu
 
 from fvit import rng
-from fvit.checks import check_choice, check_ids, check_images
+from fvit.checks import (
+    as_number,
+    check_choice,
+    check_classes,
+    check_count,
+    check_ids,
+    check_images,
+    check_noisy,
+    check_seed,
+    check_shape,
+    check_tensor,
+)
 from fvit.explanations import METHODS, explain_with_logits, top_k
 from fvit.memory import in_memory
 
@@ -26,15 +37,14 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     Raises ValueError for arguments out of range, a start outside the ball, or a gradient that is not finite.
     Source: Madry et al. 2018; numbers as in the reference code (BASELINES 3.3). Taught in notebook 01.
     """
+    _check_callable(loss, "loss")
     ids = check_ids(ids, len(check_images(x)))
     check_choice(norm, ("linf", "l2"), "norm")
-    step_size = 2 * eps / max(steps, 1) if step_size is None else step_size
-    for name, value in {"eps": eps, "steps": steps, "step_size": step_size}.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name}={value}, wanted a finite number >= 0; radii are for images in [0, 1]")
+    eps, steps, seed = _length(eps, "eps"), check_count(steps, "steps", least=0), check_seed(seed)
+    step_size = 2 * eps / max(steps, 1) if step_size is None else _length(step_size, "step_size")
     x = x.detach()
     x_adv = _project(_start(x, start, eps, norm, seed, ids), x, eps, norm)
-    for step in range(int(steps) if eps > 0 else 0):
+    for step in range(steps if eps > 0 else 0):
         grad = in_memory(functools.partial(_gradient, loss, x_adv, step), getattr(loss, "sized", None))
         bad = [i for i, ok in zip(ids, grad.isfinite().flatten(1).all(1).tolist(), strict=True) if not ok]
         if bad:
@@ -46,8 +56,9 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
 def _gradient(loss, x_adv, step):
     with torch.enable_grad():
         values = loss(x_adv.requires_grad_(True), step)
-        if values.shape != x_adv.shape[:1] or not values.requires_grad:
-            raise ValueError(f"loss gave {tuple(values.shape)}, wanted ({len(x_adv)},) differentiable in x; "
+        if not isinstance(values, torch.Tensor) or values.shape != x_adv.shape[:1] or not values.requires_grad:
+            got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise ValueError(f"loss gave {got}, wanted ({len(x_adv)},) differentiable in x; "
                              "return one value an image, without detach or no_grad")
         return torch.autograd.grad(values.sum(), x_adv)[0]  # of a sum: each image has its own gradient
 
@@ -64,9 +75,10 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
     Raises ValueError as `pgd` does, and for less than one run or judgement.
     Source: restarts as in Madry et al. 2018; the choice on fresh draws is ours. Taught in notebook 09.
     """
-    for name, value in {"restarts": restarts, "judgements": judgements}.items():
-        if int(value) != value or value < 1:
-            raise ValueError(f"{name}={value}, wanted an integer >= 1")
+    _check_callable(loss, "loss")
+    restarts, judgements = check_count(restarts, "restarts"), check_count(judgements, "judgements")
+    steps, eps, seed = check_count(steps, "steps", least=0), _length(eps, "eps"), check_seed(seed)
+    check_choice(norm, ("linf", "l2"), "norm")
     ids = check_ids(ids, len(check_images(x)))
     best, most = None, None
     for run in range(restarts):
@@ -95,12 +107,21 @@ def prediction_loss(model, y, n_samples=None, ids=None):
 
     Source: Athalye et al. 2018 for the expectation; Salman et al. 2019 for the log outside the mean.
     """
-    if not _is_dds(model):
-        return lambda x, step: cross_entropy(model(x), y.to(x.device), reduction="none")
+    _check_callable(model, "model")
+    n = check_count(4 if n_samples is None else n_samples, "n_samples")
+    n_classes = getattr(getattr(model, "vit", model), "num_classes", None)
+    y = check_classes(y, check_tensor(y, "y").numel(), n_classes, "y")
 
     def loss(x, step):
-        _, probs = _draw(model, x, step, None, n_samples, ids)
-        return -_log_probs(probs).gather(1, y.to(x.device)[:, None])[:, 0]
+        classes = check_classes(y, len(check_shape(x)), name="y").to(x.device)
+        if not _is_dds(model):
+            logits = model(x)
+            if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or not int(classes.max()) < logits.shape[1]:
+                raise ValueError(f"the model gave {getattr(logits, 'shape', type(logits).__name__)} for classes "
+                                 f"{classes.tolist()}, wanted logits (B, C), C > y")
+            return cross_entropy(logits, classes, reduction="none")
+        _, probs = _draw(model, x, step, None, n, ids)
+        return -_log_probs(probs).gather(1, classes[:, None])[:, 0]
 
     loss.sized = model  # whose batch is halved if memory runs out in the backward pass
     return loss
@@ -122,22 +143,31 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         able = ", ".join(name for name, entry in METHODS.items() if entry.differentiable)
         raise ValueError(f"method {method!r} would need second derivatives; attack it by transfer: make x_adv with "
                          f"{able}, then explain x_adv with {method!r}")
-    order = top_k(heat, k)
+    _check_callable(explainer, "explainer")
+    order, tokens = top_k(heat, k), check_tensor(heat, "heat")[:1].numel()
+    n = check_count(4 if n_samples is None else n_samples, "n_samples")
     has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
     if keep_class is not None and not has_prediction:
         raise ValueError("keep_class needs a ViT or a DDS; a callable has no prediction: add a penalty to its loss")
 
     def loss(x, step):
+        if len(check_shape(x)) != len(order):
+            raise ValueError(f"heat holds {len(order)} maps and x {len(x)} images, wanted one map an image")
         if _is_dds(explainer):
-            maps, probs = _draw(explainer, x, step, method, n_samples, ids)
+            maps, probs = _draw(explainer, x, step, method, n, ids)
             log_probs = _log_probs(probs)
         elif has_prediction:
             maps, logits = explain_with_logits(explainer, x, method)
             log_probs = logits.log_softmax(1)
         else:
             maps = explainer(x, step)
+        if maps[:1].numel() != tokens:
+            raise ValueError(f"heat has {tokens} tokens and maps are {tuple(maps.shape)}, wanted maps of one grid")
         mass = maps.flatten(1).gather(1, order.to(x.device)).sum(1)
-        return -mass if keep_class is None else -mass - relu(1 - _margin(log_probs, keep_class.to(x.device)))
+        if keep_class is None:
+            return -mass
+        held = check_classes(keep_class, len(x), log_probs.shape[1], "keep_class").to(x.device)
+        return -mass - relu(1 - _margin(log_probs, held))
 
     loss.sized = explainer if _is_dds(explainer) else None
     return loss
@@ -147,9 +177,20 @@ def _is_dds(model):
     return hasattr(model, "maps")
 
 
-def _draw(dds, x, step, method, n_samples, ids):
+def _check_callable(value, name):
+    if not callable(value):
+        raise ValueError(f"{name} is a {type(value).__name__}, wanted something to call, such as a ViT or a fvit.DDS")
+
+
+def _length(value, name):
+    if not 0 <= as_number(value) <= 1e4:  # beyond, steps overflow in half precision
+        raise ValueError(f"{name}={value}, wanted a finite number >= 0, at most 1e4; radii are for images in [0, 1]")
+    return as_number(value)
+
+
+def _draw(dds, x, step, method, n, ids):
     """Mean map (B, h, w) and smoothed probabilities (B, C) over the draws of this step."""
-    n = 4 if n_samples is None else n_samples
+    step = check_count(step, "step", least=0)
     maps, probs = dds.maps(x, ids=ids, method=method, purpose="eot", draws=range(step * n, (step + 1) * n))
     return None if maps is None else maps.mean(1), probs.mean(1)
 
@@ -167,7 +208,7 @@ def _start(x, start, eps, norm, seed, ids, *restart):
     if isinstance(start, torch.Tensor):
         if start.shape != x.shape:
             raise ValueError(f"start has shape {tuple(start.shape)}, wanted that of x, {tuple(x.shape)}")
-        far = _norm(start.to(x) - x, norm).max().item()
+        far = _norm(check_noisy(start, "start").to(x) - x, norm).max().item()
         if not far <= eps * (1 + 1e-4) + 1e-6:
             raise ValueError(f"start is {far:.4g} away from x in {norm}, wanted at most eps={eps:.4g}")
         return start.detach().to(x)

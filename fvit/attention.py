@@ -5,6 +5,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from fvit.checks import as_integer, as_list
+
 
 class AttentionMaps(list):
     """The maps (B, heads, N, N) of each block in the last forward pass, first block first; rows sum to 1.
@@ -48,9 +50,10 @@ def capture_attention(vit: nn.Module, blocks=None):
     Raises ValueError if the model has no such blocks, RuntimeError if what was captured is not attention.
     """
     layers = [block.attn for block in attention_blocks(vit)]
-    maps = AttentionMaps(len(layers), blocks)
-    if not all(0 <= n < len(layers) for n in maps.wanted):
-        raise ValueError(f"blocks={list(maps.wanted)} with {len(layers)} blocks, wanted indices 0..{len(layers) - 1}")
+    indices = None if blocks is None else [as_integer(n) for n in as_list(blocks) or [None]]
+    if not all(n in range(len(layers)) for n in indices or ()):
+        raise ValueError(f"blocks={blocks!r} with {len(layers)} blocks, wanted indices 0..{len(layers) - 1}")
+    maps = AttentionMaps(len(layers), indices)
     flags = [layer.fused_attn for layer in layers]
 
     def start(*_):

@@ -6,11 +6,10 @@ The module is not called after its function `certify`, so that a lazy import can
 import numpy as np
 import torch
 
-from fvit.checks import check_choice, check_k
+from fvit.checks import as_number, check_array, check_choice, check_count, check_k
 from fvit.explanations import METHODS
 from fvit.intervals import dkw_margin, mean_bound, rate_bound
 from fvit.radii import cdf_rho, coordinate_rho, renyi_rho, sharp_rho
-from fvit.smoothing import check_count
 from fvit.theory import tokens_to_break
 
 ABSTAIN = -1.0
@@ -47,19 +46,21 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     """
     import pandas as pd  # late: only tables need it
 
+    if not hasattr(dds, "check"):
+        raise ValueError(f"dds is a {type(dds).__name__}, wanted a fvit.DDS(vit, den, sigma)")
     ids, target = dds.check(x, ids, [method], target)
-    names = [certificate] if isinstance(certificate, str) else list(certificate)
-    betas = list(beta) if isinstance(beta, list | tuple | np.ndarray) else [beta]
+    names = list(certificate) if isinstance(certificate, list | tuple) else [certificate]
+    betas = list(np.ravel(beta) if isinstance(beta, np.ndarray) else beta if isinstance(beta, list | tuple) else [beta])
     if not names or not betas:
         raise ValueError(f"certificate={certificate}, beta={beta}: an empty list asks for nothing; give one at least")
     for name in names:
         check_choice(name, CERTIFICATES, "certificate")
-    check_k(k, int(np.prod(dds.vit.grid)))
+    k = check_k(k, int(np.prod(dds.vit.grid)))
     if dds.sigma == 0:
         raise ValueError("sigma=0 adds no noise, and without noise nothing is certified; give the DDS a sigma > 0")
     if METHODS[method].class_specific and target is None:
         raise ValueError(f"method {method!r} explains a class: give target (B,), constants chosen without looking at x")
-    n_samples, _ = check_count(n_samples, "n_samples"), _probability(failure_prob)
+    n_samples, failure_prob = check_count(n_samples, "n_samples"), _probability(failure_prob)
     kept = [k - tokens_to_break(k, b) + 1 for b in betas]
     rows = []
     for i, image_id in enumerate(ids):
@@ -85,7 +86,7 @@ def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
     check_choice(certificate, CERTIFICATES, "certificate")
     pilot, draws = _maps(pilot, "pilot"), _maps(draws, "draws")
     n = draws.shape[1]
-    check_k(k, n)
+    k = check_k(k, n)
     if pilot.shape[1] != n:
         raise ValueError(f"pilot has {pilot.shape[1]} tokens, draws {n}; wanted maps of one image by one method")
     each = _probability(failure_prob) / n  # one bound per token, on its own side: together they fail with failure_prob
@@ -153,13 +154,13 @@ def _clip_level(pilot, k):
 
 
 def _probability(failure_prob):
-    if not 0 < failure_prob < 1:
+    if not 0 < as_number(failure_prob) < 1:
         raise ValueError(f"failure_prob={failure_prob}, wanted a probability in (0, 1), e.g. 1e-3")
-    return failure_prob
+    return as_number(failure_prob)
 
 
 def _maps(maps, name):
-    maps = np.asarray(maps, dtype=np.float64)
+    maps = check_array(maps, name)
     if maps.ndim != 2 or len(maps) == 0 or not (np.isfinite(maps).all() and (maps >= 0).all()):
         raise ValueError(f"{name} has shape {maps.shape} or entries that are negative or NaN, wanted (draws, n) maps")
     if np.abs(maps.sum(1) - 1).max() > 1e-4:

@@ -87,6 +87,7 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from fvit import runner  # late, since papermill takes seconds to import
+    from fvit.checks import check_source
 
     given = {}
     for item in args.given:
@@ -100,6 +101,8 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError(f"--cell-timeout {args.cell_timeout}: wanted seconds, or 0 for no limit")
     if args.jobs < 1:
         raise ValueError(f"--jobs {args.jobs}: wanted at least 1")
+    if args.out is not None:
+        check_source(args.out, "--out")
     if args.address and args.executor != "ray":
         raise ValueError(f"--address {args.address}: only --executor ray goes to an address")
     if args.executor == "ray":

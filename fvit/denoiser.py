@@ -9,7 +9,16 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import nn
 from torch.nn import functional as F
 
-from fvit.checks import check_choice, check_shape, check_weights, read_json, weights_mend
+from fvit.checks import (
+    as_integer,
+    check_choice,
+    check_fits,
+    check_noisy,
+    check_source,
+    check_weights,
+    read_json,
+    weights_mend,
+)
 from fvit.paths import WEIGHTS
 from fvit.schedule import in_schedule, linear_alphas_cumprod, sigma_to_timestep, timestep_to_sigma
 
@@ -78,14 +87,15 @@ class Denoiser(nn.Module):
         outside the schedule, or more steps than there are timesteps.
         Source: Carlini et al. 2023 (one shot), Song et al. 2021 (DDIM). Taught in notebook 05.
         """
-        check_shape(x_noisy, "x_noisy")
+        check_noisy(x_noisy, "x_noisy")
         if any(side % self.multiple for side in x_noisy.shape[-2:]):
             raise ValueError(
                 f"x_noisy is {tuple(x_noisy.shape[-2:])}, wanted sides that {self.multiple} divides; resize"
             )
         start = self.timestep(sigma)
+        steps, given = as_integer(steps), steps
         if steps not in range(1, start + 2):
-            raise ValueError(f"steps={steps} at sigma={sigma:g}, which is t={start}; wanted 1 <= steps <= {start + 1}")
+            raise ValueError(f"steps={given} at sigma={sigma}, which is t={start}; wanted 1 <= steps <= {start + 1}")
         timesteps = np.linspace(start, -1, steps + 1).round().astype(int)[:-1]  # -1 stands for the clean image
         levels = [2 * timestep_to_sigma(t, self.alphas_cumprod) for t in timesteps] + [0.0]  # in [-1, 1] units
         u = 2 * x_noisy - 1  # x_t / sqrt(ac): signal plus `level` times noise
@@ -153,8 +163,9 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
     Raises ValueError for a class-conditional or otherwise unfit model, FileNotFoundError or OSError where files are
     absent, truncated or cannot be downloaded; each names the mend.
     """
+    check_source(source)
     if not (config is None or isinstance(config, dict)):
-        config = read_json(config, "config is a dict or a JSON file")
+        config = read_json(check_source(config, "config"), "config is a dict or a JSON file")
     if Path(source).suffix in (".pt", ".pth") and not Path(source).is_dir():
         from fvit.extras.adm import load_adm  # late: only the paper's prior needs it
 
@@ -191,6 +202,8 @@ def _read_unet(top: Path, mend: str) -> UNet2DModel:
     pickled = " (only as .bin, a pickle, which is not read? save it again by diffusers' save_pretrained)"
     weights = check_weights(top / "diffusion_pytorch_model.safetensors", mend + pickled)
     try:
+        settings = read_json(top / "config.json", mend)
+        check_fits(lambda: UNet2DModel.from_config(settings), settings, weights, mend)
         unet, info = UNet2DModel.from_pretrained(
             top,
             use_safetensors=True,  # never a pickle
@@ -218,6 +231,8 @@ def _check_unet(config: dict, factor: int, folder: Path) -> None:
             raise ValueError(f"{folder} denoises the latents of its {name}; choose a UNet2DModel over pixels")
     if config.get("time_embedding_type") == "fourier":
         raise ValueError(f"{folder} is told a continuous noise level (fourier); choose a model with discrete timesteps")
+    if (as_integer(factor) or 0) < 1:
+        raise ValueError(f"{folder} states pixel_unshuffle {factor!r}, wanted an integer >= 1")
     channels = 3 * factor**2
     got = config.get("in_channels", 3), config.get("out_channels", 3)
     if got not in ((channels, channels), (channels, 2 * channels)):
@@ -254,14 +269,17 @@ def _alphas_cumprod(config: dict) -> np.ndarray:
             f"the scheduler's configuration ({config.get('_class_name') or ', '.join(config)}) has no betas; "
             f"wanted a discrete schedule, with {' or '.join(keys)}; choose a model of DDPM's kind"
         )
+    n_steps = config.get("num_train_timesteps", 1000)
+    if not 1 <= (as_integer(n_steps) or 0) <= 10**6:
+        raise ValueError(f"num_train_timesteps={n_steps!r}, wanted an integer from 1 to a million; 1000 is usual")
     try:
         scheduler = DDPMScheduler.from_config(config)
-    except NotImplementedError as err:
+        c = scheduler.config
+        if c.beta_schedule == "linear" and c.trained_betas is None and not c.rescale_betas_zero_snr:
+            return linear_alphas_cumprod(c.num_train_timesteps, c.beta_start, c.beta_end)  # diffusers' are float32
+        return scheduler.alphas_cumprod.double().numpy()
+    except Exception as err:  # what diffusers does not know, or cannot compute with: several classes
         raise ValueError(f"the scheduler is not of DDPM's kind ({err}); choose another model") from err
-    c = scheduler.config
-    if c.beta_schedule == "linear" and c.trained_betas is None and not c.rescale_betas_zero_snr:
-        return linear_alphas_cumprod(c.num_train_timesteps, c.beta_start, c.beta_end)  # diffusers' are float32
-    return scheduler.alphas_cumprod.double().numpy()
 
 
 def _download(name: str) -> Path:

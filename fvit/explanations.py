@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from fvit.attention import AttentionMaps, attention_blocks, capture_attention
-from fvit.checks import check_choice, check_images, check_k
+from fvit.checks import (
+    as_integer,
+    check_choice,
+    check_classes,
+    check_flag,
+    check_images,
+    check_k,
+    check_shape,
+    check_tensor,
+)
 from fvit.lrp import RULES, RelevancePass, check_blocks, check_pixels, trace_layers
 
 
@@ -215,12 +224,14 @@ def explain(vit, x, method: str = "vta", target=None, raw: bool = False, **optio
     Raises ValueError for unknown methods or options, targets that are no class, images outside [0, 1], and models for
     which the method has no meaning.
     """
-    return explain_with_logits(vit, check_images(x), method, target, raw, **options)[0]
+    check_images(x, size=getattr(check_vit(vit), "image_size", None))
+    return explain_with_logits(vit, x, method, target, check_flag(raw, "raw"), **options)[0]
 
 
 def explain_with_logits(vit, x, method: str, target=None, raw: bool = False, **options):
     """`explain` and the logits (B, C) of the same forward pass. Values of `x` may leave [0, 1], as noisy images do."""
-    check_method(method, vit, **options)
+    check_method(method, check_vit(vit), **options)
+    target = None if target is None else check_classes(target, len(check_shape(x)), vit.num_classes)
     record = forward_pass(vit, x, [method], **options)
     return explain_pass(record, method, target, raw, **options), record.logits
 
@@ -268,12 +279,20 @@ def check_method(method: str, vit=None, **options) -> Method:
         check_choice(settings["rules"], RULES, "rules")
     if vit is not None and row.check is not None:
         row.check(vit, settings)
-    start_layer = settings.get("start_layer")
-    if vit is not None and start_layer is not None:
+    start_layer, default = (chosen.get("start_layer") for chosen in (settings, row.settings({})))
+    if vit is not None and (start_layer is not None or default is not None):
         depth = len(attention_blocks(vit))
-        if start_layer not in range(depth):
+        if as_integer(start_layer) not in range(depth):
             raise ValueError(f"start_layer={start_layer} with {depth} blocks, wanted 0 <= start_layer <= {depth - 1}")
     return row
+
+
+def check_vit(vit):
+    """Return `vit` unchanged if it says of itself what a ViT of `load_vit` says, so that its attention has places."""
+    if not (callable(vit) and all(hasattr(vit, name) for name in ("grid", "num_classes", "backbone"))):
+        raise ValueError(f"vit is a {type(vit).__name__}, wanted a ViT of fvit.load_vit; a timm module becomes one by "
+                         "load_vit(module)")
+    return vit
 
 
 @contextmanager
@@ -338,22 +357,17 @@ def top_k(maps, k: int) -> torch.Tensor:
     maps      (B, h, w) or (B, n), tensor or array, without NaN
     returns   (B, k) int64, positions in the flattened map
     """
-    flat = torch.as_tensor(maps).flatten(1)  # (B, n)
-    check_k(k, flat.shape[1])
+    maps = check_tensor(maps, "maps")
+    if maps.ndim < 2:
+        raise ValueError(f"maps have shape {tuple(maps.shape)}, wanted (B, h, w) or (B, n); one map becomes maps[None]")
+    flat = maps.flatten(1)  # (B, n)
+    k = check_k(k, flat.shape[1])
     if flat.isnan().any():
         raise ValueError("maps hold NaN, which has no rank; look at maps.isnan()")
     return flat.argsort(dim=1, descending=True, stable=True)[:, :k]
 
 
 def _targets(logits: torch.Tensor, target) -> torch.Tensor:
-    batch, n_classes = logits.shape
     if target is None:
         return logits.detach().argmax(1)
-    target = torch.as_tensor(target, device=logits.device)
-    if target.is_floating_point() or target.shape not in ((), (batch,)):
-        raise ValueError(
-            f"target is {target.dtype} of shape {tuple(target.shape)}, wanted class indices (B,) = ({batch},)"
-        )
-    if target.min() < 0 or target.max() >= n_classes:
-        raise ValueError(f"target has classes {target.min()}..{target.max()}, wanted 0..{n_classes - 1}")
-    return target.long().expand(batch).clone()
+    return check_classes(target, *logits.shape).to(logits.device).clone()

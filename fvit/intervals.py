@@ -4,11 +4,10 @@ Means and rates over images get an interval to look at (`mean_interval`, `rate_i
 a time, at a tiny failure probability and with a guarantee at every n: `rate_bound`, `mean_bound`, `dkw_margin`.
 """
 
-import operator
-
 import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
+from fvit.checks import as_number, check_array, check_count
 from fvit.rng import numpy_generator
 
 TRUNCATION = 0.5  # most of its wealth a bet may lose in one draw; sound for any value in (0, 1]
@@ -48,15 +47,14 @@ def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> Inter
     The order of the images does not matter. Raises ValueError for empty, non-finite or ill-shaped input.
     Source: Efron 1979; groups as in Field and Welsh 2007.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = check_array(values, "values")
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"values have shape {values.shape}, wanted (n,) with n >= 1: one number per image")
     if not np.isfinite(values).all():
         bad = np.count_nonzero(~np.isfinite(values))
         raise ValueError(f"{bad} of {values.size} values are NaN or infinite, wanted finite ones; find their cause")
     _check_level(level)
-    if operator.index(n_boot) < 1:
-        raise ValueError(f"n_boot={n_boot}, wanted at least 1; 2000 is usual")
+    n_boot = check_count(n_boot, "n_boot")
     sums, counts = _by_group(values, groups)
     mean, size = values.mean().item(), (values.size, None if groups is None else len(sums))
     if len(sums) == 1:
@@ -87,14 +85,15 @@ def rate_interval(successes: int, n: int, level=0.95) -> Interval:
     Source: Clopper and Pearson 1934.
     """
     _check_level(level)
-    if not (n >= 1 and 0 <= successes <= n and successes == int(successes) and n == int(n)):
+    whole = as_number(successes) % 1 == 0 and as_number(n) % 1 == 0
+    if not (whole and n >= 1 and 0 <= successes <= n):
         raise ValueError(f"{successes} successes of {n}, wanted whole numbers with 0 <= successes <= n and n >= 1")
     low, high = proportion_confint(int(successes), int(n), alpha=1 - level, method="beta")
     return Interval(successes / n, float(low), float(high), int(n))
 
 
 def _check_level(level):
-    if not 0 < level < 1:
+    if not 0 < as_number(level) < 1:
         raise ValueError(f"level={level}, wanted a number in (0, 1), e.g. 0.95 for 95 %")
 
 
@@ -125,7 +124,7 @@ def rate_bound(successes, n: int, failure_prob: float, side: str) -> np.ndarray:
     Source: Clopper and Pearson 1934.
     """
     _check_one_sided(failure_prob, side)
-    counts = np.asarray(successes, dtype=np.float64)
+    counts, n = check_array(successes, "successes"), as_number(n)
     whole = (counts >= 0) & (counts <= n) & (counts == np.floor(counts))
     if not (n >= 1 and n % 1 == 0 and counts.size and whole.all()):
         got = f"from {counts.min():g} to {counts.max():g}" if counts.size else "none"
@@ -155,7 +154,7 @@ def mean_bound(values, failure_prob: float, side: str, high=1.0, method: str = "
     _check_one_sided(failure_prob, side)
     if method not in _LOWER:
         raise ValueError(f"method={method!r}, wanted one of {', '.join(_LOWER)}")
-    values, high = np.asarray(values, dtype=np.float64, order="C"), np.asarray(high, dtype=np.float64)
+    values, high = np.ascontiguousarray(check_array(values, "values")), check_array(high, "high")
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"values have shape {values.shape}, wanted (draws, tokens), both at least 1; one row per draw")
     if high.shape not in ((), values.shape[1:]) or not ((high > 0) & (high < np.inf)).all():
@@ -225,15 +224,14 @@ def dkw_margin(n: int, failure_prob: float) -> float:
     Raises ValueError unless n >= 1 is whole and failure_prob in (0, 1/2]: above, the constant 1 is not proved.
     Source: Dvoretzky, Kiefer and Wolfowitz 1956; constant by Massart 1990.
     """
-    if not (n >= 1 and n % 1 == 0):
-        raise ValueError(f"n={n}, wanted a whole number of draws, at least 1")
-    if not 0 < failure_prob <= 0.5:
+    n = check_count(n, "n")
+    if not 0 < as_number(failure_prob) <= 0.5:
         raise ValueError(f"failure_prob={failure_prob}, wanted a number in (0, 1/2]: the band holds only there")
     return float(np.sqrt(np.log(1 / failure_prob) / (2 * n)))
 
 
 def _check_one_sided(failure_prob, side):
-    if not 0 < failure_prob < 1:
+    if not 0 < as_number(failure_prob) < 1:
         raise ValueError(f"failure_prob={failure_prob}, wanted a number in (0, 1), e.g. 0.001 for one failure in 1000")
     if side not in ("lower", "upper"):
         raise ValueError(f"side={side!r}, wanted 'lower' or 'upper'; for both, call twice at half the failure_prob")

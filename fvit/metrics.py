@@ -1,14 +1,13 @@
 """Measures on explanation maps against each other: what a perturbation of the image changes in them."""
 
 import math
-import operator
 
 import numpy as np
 import torch
 from scipy import stats
 from torch.nn.functional import interpolate
 
-from fvit.checks import check_ids, check_images
+from fvit.checks import as_number, check_count, check_ids, check_images, check_k, check_tensor
 from fvit.explanations import top_k
 from fvit.rng import numpy_generator
 
@@ -23,8 +22,8 @@ def topk_overlap(a, b, k: int):
     Source: Hu et al. 2024, V_k.
     """
     a, b, arrays = _two_maps(a, b)
-    shared = (top_k(a, k)[:, :, None] == top_k(b, k).to(a.device)[:, None, :]).sum((1, 2))  # (B,)
-    overlap = shared.double() / k
+    tops = [torch.zeros_like(m.flatten(1), dtype=torch.bool).scatter_(1, top_k(m, k), True) for m in (a, b)]  # (B, n)
+    overlap = (tops[0] & tops[1].to(a.device)).sum(1).double() / check_k(k, a[0].numel() if len(a) else k)
     return overlap.cpu().numpy() if arrays else overlap
 
 
@@ -72,10 +71,9 @@ def max_sensitivity(explainer, x, eps=8 / 255, n_samples: int = 10, seed: int = 
     Source: Yeh et al. 2019, not divided by the norm of the map.
     """
     ids = check_ids(ids, len(check_images(x)))
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps={eps}, wanted a finite number >= 0; radii are for images in [0, 1]")
-    if operator.index(n_samples) < 1:
-        raise ValueError(f"n_samples={n_samples}, wanted at least 1; 10 is usual")
+    if not 0 <= as_number(eps) < math.inf:
+        raise ValueError(f"eps={eps!r}, wanted a finite number >= 0; radii are for images in [0, 1]")
+    n_samples = check_count(n_samples, "n_samples")
     heat, changes = explainer(x), []
     for draw in range(n_samples):
         delta = np.stack([numpy_generator(seed, "sensitivity", i, draw).uniform(-eps, eps, x.shape[1:]) for i in ids])
@@ -93,9 +91,9 @@ def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
     Raises ValueError for other shapes, maps finer than `size`, and values that are complex, NaN or infinite.
     Source: BASELINES 1.10 (Chefer et al. 2021, with a scale factor of 16).
     """
-    maps = torch.as_tensor(maps).detach().cpu()
+    maps = check_tensor(maps, what).detach().cpu()
     (height, width), sides = size, maps.shape[1:]
-    if maps.ndim != 3 or maps.is_complex() or 0 in maps.shape or sides[0] > height or sides[1] > width:
+    if maps.ndim != 3 or 0 in maps.shape or sides[0] > height or sides[1] > width:
         wanted = f"real (B, h, w), each side at least 1 and no more than {tuple(size)}"
         raise ValueError(f"{what} is {maps.dtype} of shape {tuple(maps.shape)}, wanted {wanted}; give one map an image")
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32 if maps.is_floating_point() else torch.float64))
@@ -110,7 +108,7 @@ def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
 
 def _two_maps(a, b):
     arrays = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
-    a, b = torch.as_tensor(a), torch.as_tensor(b)
+    a, b = check_tensor(a, "a"), check_tensor(b, "b")
     if a.shape != b.shape or a.ndim not in (2, 3):
         raise ValueError(f"maps of shapes {tuple(a.shape)} and {tuple(b.shape)}, wanted one shape, (B, h, w) or (B, n)")
     if a.isnan().any() or b.isnan().any():

@@ -1,11 +1,9 @@
 """Does a map rank pixels by what the model uses? Remove them in its order and see how long the prediction holds."""
 
-import operator
-
 import numpy as np
 import torch
 
-from fvit.checks import check_choice, check_images
+from fvit.checks import check_choice, check_classes, check_count, check_images, check_tensor
 from fvit.metrics import to_pixels
 
 TENTHS = range(11)  # of the pixels removed: 0, 10, ..., 100 %
@@ -29,13 +27,14 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
     Source: Chefer et al. 2021, evaluation code as in BASELINES 3.2, whose steps are 10 ... 90 %.
     """
     check_choice(kind, ("positive", "negative"), "kind of perturbation")
-    pixels = to_pixels(map, tuple(check_images(x).shape[2:]))
-    y = torch.as_tensor(y).cpu()
-    if len(pixels) != len(x) or y.shape != (len(x),) or y.is_floating_point() or y.min() < 0:
+    if not callable(vit):
+        raise ValueError(f"vit is a {type(vit).__name__}, wanted a model: images (B, 3, H, W) -> logits (B, C)")
+    pixels = to_pixels(map, tuple(check_images(x, size=getattr(vit, "image_size", None)).shape[2:]))
+    y = check_tensor(y, "y").cpu()
+    if len(pixels) != len(x) or y.shape != (len(x),):
         got = f"{len(x)} images, {len(pixels)} maps and y {y.dtype} of shape {tuple(y.shape)}"
         raise ValueError(f"{got}; wanted one map and one class index >= 0 for each image")
-    if operator.index(batch_size) < 1:
-        raise ValueError(f"batch_size={batch_size}, wanted at least 1 image; 64 is usual")
+    y, batch_size = check_classes(y, len(x), name="y"), min(check_count(batch_size, "batch_size"), len(x))
     with torch.no_grad():
         return torch.cat([
             _hits(vit, *part, kind, y.max())
@@ -49,7 +48,10 @@ def _hits(vit, x, y, pixels, kind, greatest_class):
     hits = []
     for tenths in TENTHS:
         removed = rank < rank[0].numel() * tenths // 10
-        logits = vit(x.masked_fill(removed, 0)).cpu()
+        logits = vit(x.masked_fill(removed, 0))
+        if not isinstance(logits, torch.Tensor):
+            raise ValueError(f"the model gave a {type(logits).__name__}, wanted logits (B, C)")
+        logits = logits.cpu()
         if logits.ndim != 2 or len(logits) != len(x) or greatest_class >= logits.shape[1]:
             got = f"logits of shape {tuple(logits.shape)} for {len(x)} images with classes up to {greatest_class}"
             raise ValueError(f"{got}; wanted logits (B, C), C > y: is the model one for these classes?")
@@ -70,7 +72,7 @@ def curve_auc(hits, convention: str):
     Source: BASELINES 3.2; that the second is Chefer et al.'s is inferred from their numbers.
     """
     check_choice(convention, ("mean_height", "unit_interval"), "convention")
-    curve = torch.as_tensor(hits).double()
+    curve = check_tensor(hits, "hits").double()
     if curve.ndim not in (1, 2) or curve.shape[-1] != len(TENTHS):
         raise ValueError(f"hits have shape {tuple(curve.shape)}, wanted (B, 11) or (11,): 0, 10, ..., 100 % removed")
     if not ((curve >= 0) & (curve <= 1)).all():

@@ -19,10 +19,12 @@ import seaborn as sns
 from IPython.display import display
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from fvit import profiles
+from fvit.checks import as_list, check_choice, check_seed, check_text
 from fvit.paths import NOTEBOOKS, PACKAGE, figures_dir, output_root, write_atomic
 from fvit.results import upsert, versions
 
@@ -53,13 +55,24 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     Raises ValueError for missing words, an empty table, a malformed id or name, or if no profile is set.
     """
     run, words = _current(), {"title": title, "caption": caption, "alt": alt, "source": source}
-    if not re.fullmatch(r"F\d\d[a-z]?", figure_id) or not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", name):
+    good = isinstance(name, str) and len(name) < 100 and re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", name)
+    if not _is_id(figure_id) or not good:
         raise ValueError(f"figure {figure_id!r} named {name!r}, wanted an id such as 'F03' and a name in snake_case")
-    if missing := [word for word, text in words.items() if not str(text).strip()]:
+    if missing := [word for word, text in words.items() if not (isinstance(text, str) and text.strip())]:
         raise ValueError(f"figure {figure_id} has no {' and no '.join(missing)}; say in words what a reader should see")
-    if df.empty:
+    if not isinstance(fig, Figure):
+        raise ValueError(f"figure {figure_id} is a {type(fig).__name__}, wanted a matplotlib Figure")
+    if not isinstance(df, pd.DataFrame) or df.empty:
         raise ValueError(f"figure {figure_id} comes with an empty table, wanted the rows that are drawn")
-    table = df.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+    if as_list(claim_ids) is None:
+        raise ValueError(f"claim_ids={claim_ids!r}, wanted a list of ids")
+    claim_ids = as_list(claim_ids)
+    table = df.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    for word, text in (words | {"device": device_kind, "table": table[:1000]}).items():
+        check_text(text, f"{word} of figure {figure_id}")
+    for text in [*df.columns, *claim_ids]:
+        check_text(text, f"column or claim of figure {figure_id}")
+    seed, table = check_seed(seed), table.encode()
     sidecar = {**words, "figure": figure_id, "notebook": run.notebook, "profile": run.name, "parameters": asdict(run),
                "versions": versions(), "columns": list(df.columns), "n_rows": len(df)}
     pictures = {".png": png_bytes(fig), ".pdf": _render(fig, "pdf", CreationDate=None)}  # no clock: byte-stable
@@ -75,6 +88,10 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
            "seed": seed, "device_kind": device_kind, "claim_ids": " ".join(claim_ids)}
     upsert(output_root() / "figures" / "MANIFEST.csv", row, key=("figure", "profile"), columns=MANIFEST_COLUMNS)
     return folder / f"{figure_id}_{name}.png"
+
+
+def _is_id(figure_id):
+    return isinstance(figure_id, str) and re.fullmatch("F[0-9]{2}[a-z]?", figure_id)
 
 
 def _current():
@@ -133,7 +150,9 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     and nbconvert drops the alt text of a PNG (so it stands below as well). Only ids and titles are plain text.
     Raises FileNotFoundError if the figure was not saved.
     """
-    folder = figures_dir(profile or _current().name)
+    if not _is_id(figure_id):
+        raise ValueError(f"figure {figure_id!r}, wanted an id such as 'F03'")
+    folder = figures_dir(_current().name if profile is None else check_choice(profile, profiles.PROFILES, "profile"))
     found = sorted(folder.glob(f"{figure_id}_*.json"))
     if not found:
         raise FileNotFoundError(f"no figure {figure_id} in {folder}; save it, or `fvit run` the notebook that does")

@@ -1,8 +1,10 @@
 """Frozen run sizes: `laptop` in minutes on two CPU cores, `study` in hours there, `paper` on a GPU."""
 
-import difflib
 import math
+import re
 from dataclasses import dataclass, fields, replace
+
+from fvit.checks import as_integer, as_number, check_choice
 
 
 @dataclass(frozen=True)
@@ -43,28 +45,26 @@ def profile(name: str = "laptop", *, notebook: str = "", **overrides) -> Profile
     Raises ValueError for an unknown profile or field, and for a value of the wrong type or range.
     """
     global current
-    _known(name, PROFILES, "profile")
+    check_choice(name, PROFILES, "profile")
+    if not (isinstance(notebook, str) and re.fullmatch(r"(\d\d)?", notebook)):
+        raise ValueError(f"notebook={notebook!r}, wanted its number, such as '01', or '' outside of notebooks")
     for key in overrides:
-        _known(key, _SIZES, "override")
-    given = {key: _checked(key, value) for key, value in overrides.items() if value not in (0, "")}
+        check_choice(key, _SIZES, "override")
+    given = {key: _checked(key, value) for key, value in overrides.items() if not _is_unset(value)}
     current = replace(PROFILES[name], notebook=notebook, **given)
     return current
 
 
+def _is_unset(value):
+    return as_number(value) == 0 or (isinstance(value, str) and value == "")
+
+
 def _checked(key, value):
     wanted = type(getattr(PROFILES["laptop"], key))
-    if wanted is int and not (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-        raise ValueError(f"{key}={value!r}, wanted a positive integer, or 0 for the profile's value")
-    if wanted is float and not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-        raise ValueError(f"{key}={value!r}, wanted a positive number, or 0 for the profile's value")
     if wanted is str:
-        _known(value, ("float32", "bfloat16"), key)
-    return wanted(value)
-
-
-def _known(value, known, what):
-    # checks.check_choice says the same one floor up; this floor cannot import it
-    if value not in known:
-        close = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown {what} {value!r}, known: {', '.join(known)}{hint}")
+        return check_choice(value, ("float32", "bfloat16"), key)
+    if wanted is int and not (as_integer(value) or 0) > 0:
+        raise ValueError(f"{key}={value!r}, wanted a positive integer, or 0 for the profile's value")
+    if wanted is float and not 0 < as_number(value) < math.inf:
+        raise ValueError(f"{key}={value!r}, wanted a positive number, or 0 for the profile's value")
+    return as_integer(value) if wanted is int else as_number(value)

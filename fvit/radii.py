@@ -8,6 +8,7 @@ from itertools import permutations
 import numpy as np
 from scipy.special import log_ndtr, ndtr, ndtri
 
+from fvit.checks import as_integer, as_number, check_array, check_choice
 from fvit.theory import (
     DIRECTIONS,
     breaking_divergence,
@@ -41,9 +42,8 @@ def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp"
     Source: "renyi" in the manner of Hu et al. 2024 with the exact minimum; "sharp" ours (THEORY Thm 3), in the line of
     Cohen et al. 2019 and Levine et al. 2019. Taught in notebook 03.
     """
-    per_l2 = _norm_factor(norm, dim)
-    _positive(sigma, "sigma")
-    _known(certificate, CERTIFICATES, "certificate")
+    per_l2, sigma = _norm_factor(norm, dim), _positive(sigma, "sigma")
+    check_choice(certificate, CERTIFICATES, "certificate")
     if order is not None and certificate in ("sharp", "coordinate"):
         raise ValueError(f"order={order} with certificate {certificate!r}, which uses no divergence; leave order out")
     return sigma * _rho(w, k, beta, certificate, order) / per_l2
@@ -59,11 +59,11 @@ def required_sigma(w, k, beta, radius, order=None, gamma=None, norm="l2", dim=No
     `w` is the map smoothed with that sigma: after a change of sigma it has to be measured again.
     Other arguments and errors as `certified_radius`. Source: Hu et al. 2024 with the exact minimum (THEORY Cor. 2).
     """
-    if not 0 <= radius < np.inf:
+    if not 0 <= as_number(radius) < np.inf:
         raise ValueError(f"radius={radius}, wanted a finite number >= 0, for images in [0, 1]")
     if gamma is not None and order is None:
         raise ValueError(f"gamma={gamma} without an order; say of which divergence, e.g. order=2")
-    distance = radius * _norm_factor(norm, dim)
+    distance = as_number(radius) * _norm_factor(norm, dim)
     rho = np.asarray(_rho(w, k, beta, "renyi", order))
     if gamma is not None:
         rho = np.minimum(rho, prediction_radius(order, gamma, 1.0))
@@ -78,7 +78,7 @@ def certified_overlap(w, k, sigma, radius, norm="l2", dim=None, certificate="sha
     returns  float64, a scalar or (B,), in [0, 1]; at least (2k - n) / k, which no perturbation can undercut
     """
     w, shape = images(w, k)
-    radius = np.asarray(radius, dtype=np.float64)
+    radius, k = check_array(radius, "radius"), as_integer(k)
     if not (np.isfinite(radius).all() and (radius >= 0).all() and radius.shape in ((), shape)):
         least = f"least value {radius.min():g}" if radius.size else "no value"
         raise ValueError(f"radius has shape {radius.shape} and {least}, wanted a number or {shape}, finite and >= 0")
@@ -208,7 +208,7 @@ def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
         raise ValueError(f"y has {y.shape[1]} classes, wanted at most 8: the vertices are all their orders")
     if not 0 <= rho < np.inf:
         raise ValueError(f"rho={rho}, wanted a finite radius >= 0 in units of sigma")
-    _known(direction, DIRECTIONS, "direction")
+    check_choice(direction, DIRECTIONS, "direction")
     orders = np.array(list(permutations(range(y.shape[1]))))  # (C!, C)
     worst = []
     for clean in y:
@@ -236,9 +236,9 @@ def label_radius(y, sigma):
 def _rho(w, k, beta, certificate, order):
     """The certificate in units of sigma, a scalar or (B,)."""
     if order is not None and certificate == "renyi":
-        return np.sqrt(2 * breaking_divergence(w, k, beta, order) / order)
+        return np.sqrt(2 * breaking_divergence(w, k, beta, order) / as_number(order))
     if order is not None:
-        return np.sqrt(2 * pooled_divergence(w, k, beta, order) / order)
+        return np.sqrt(2 * pooled_divergence(w, k, beta, order) / as_number(order))
     w, shape = images(w, k)
     a, b, rest = contested(w, k, beta)
     if a is None:
@@ -285,7 +285,7 @@ def _largest(holds, n, tolerance=1e-13):
 
 def _steps(values, low, high):
     """Lengths (draws + 1, tokens) of the steps of each column's distribution function over [low, high]."""
-    values = np.asarray(values, dtype=np.float64)
+    values = check_array(values, "values")
     if values.ndim != 2 or len(values) == 0:
         raise ValueError(f"values have shape {values.shape}, wanted (draws, tokens) with at least one draw")
     if not (values >= low).all() or not (values <= high).all():
@@ -317,7 +317,7 @@ def _split(values, top, beta):
 
 
 def _contested(a, b):
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    a, b = check_array(a, "a"), check_array(b, "b")
     if a.shape != b.shape or a.ndim not in (1, 2) or a.shape[-1] == 0:
         raise ValueError(f"a has shape {a.shape}, b {b.shape}; wanted the same (k0,) or (B, k0)")
     if not ((a >= 0) & (a <= 1) & (b >= 0) & (b <= 1)).all():
@@ -327,28 +327,23 @@ def _contested(a, b):
 
 def _norm_factor(norm, dim):
     """Largest l2 norm of a perturbation whose `norm` is 1: dim^(1/2 - 1/p), at least 1."""
-    p = {"l2": 2.0, "linf": np.inf, "l1": 1.0}.get(norm, norm)
-    if isinstance(p, str | bool) or not p >= 1:
+    p = {"l2": 2.0, "linf": np.inf, "l1": 1.0}.get(norm, np.nan) if isinstance(norm, str) else as_number(norm)
+    if not p >= 1:
         raise ValueError(f"norm={norm!r}, wanted 'l2', 'linf', 'l1' or a number p >= 1")
     if p > 2 and dim is None:
         raise ValueError(f"norm={norm!r} without dim; give the number of pixel values, dim = 3 * H * W")
-    if dim is not None and (int(dim) != dim or dim < 1):
+    if dim is not None and not (1 <= as_number(dim) < np.inf and as_number(dim) % 1 == 0):
         raise ValueError(f"dim={dim}, wanted the number of pixel values, an integer >= 1")
-    return 1.0 if p <= 2 else float(dim) ** (1 / 2 - 1 / p)
+    return 1.0 if p <= 2 else as_number(dim) ** (1 / 2 - 1 / p)
 
 
 def _positive(value, name):
-    if not 0 < value < np.inf:
+    if not 0 < as_number(value) < np.inf:
         raise ValueError(f"{name}={value}, wanted a finite number > 0")
-    return value
+    return as_number(value)
 
 
 def _share(margin):
     if not margin >= 0:
         raise ValueError(f"margin={margin}, wanted a number >= 0; see intervals.dkw_margin")
     return min(margin, 1.0)
-
-
-def _known(value, known, what):
-    if value not in known:
-        raise ValueError(f"unknown {what} {value!r}, known: {', '.join(known)}")

@@ -9,13 +9,13 @@ import platform
 import re
 from dataclasses import dataclass
 from importlib import metadata
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from fvit import profiles
+from fvit.checks import as_integer, as_list, as_number, check_choice, check_flag, check_text
 from fvit.intervals import Interval
 from fvit.paths import alone, results_dir, write_atomic
 
@@ -89,16 +89,20 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
     """
     if profiles.current is None:
         raise ValueError(f"claim {claim_id} has no profile to be filed under; call cfg = fvit.profile('laptop') first")
-    if relation not in RELATIONS:
-        raise ValueError(f"unknown relation {relation!r}, known: {', '.join(RELATIONS)}")
-    if expected not in ("PASS", "DIFFERS"):
-        raise ValueError(f"expected={expected!r}, known: PASS, DIFFERS")
-    if not (claim_id and text and source):
-        raise ValueError(f"claim {claim_id!r} needs an id, a text and a source; 'ours' is a source")
+    check_choice(relation, RELATIONS, "relation")
+    check_choice(expected, ("PASS", "DIFFERS"), "expected verdict")
+    timed = check_flag(timed, "timed")
+    for word, words in {"id": claim_id, "text": text, "source": source}.items():
+        check_text(words, f"claim {claim_id!r} needs an id, a text and a source ('ours' is one): its {word}")
+    note = "" if isinstance(note, str) and not note else check_text(note, f"note of claim {claim_id}")
     size = (value.n, value.n_groups) if isinstance(value, Interval) else (None, None)
-    value, ci = (value[0], value[1:]) if isinstance(value, Interval) and ci is None else (value, ci)
-    ci = None if ci is None else (float(ci[0]), float(ci[1]))
-    outcome = Claim(str(claim_id), text, float(value), ci, relation, float(bound), source, expected, note, timed, *size)
+    ci = value[1:] if isinstance(value, Interval) and ci is None else ci
+    value = as_number(value[0] if isinstance(value, Interval) else value)
+    if ci is not None:
+        if len(as_list(ci) or ()) != 2:
+            raise ValueError(f"claim {claim_id}: ci={ci!r}, wanted (low, high)")
+        ci = tuple(map(as_number, as_list(ci)))
+    outcome = Claim(claim_id, text, value, ci, relation, as_number(bound), source, expected, note, timed, *size)
     _check_numbers(outcome)
     _record(outcome)
     if outcome.status != expected and profiles.current.name == "laptop" and not timed:
@@ -109,7 +113,7 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
 def _check_numbers(outcome):
     who, (low, high) = f"claim {outcome.claim}", outcome.ci or (outcome.value, outcome.value)
     if math.isnan(outcome.value) or math.isnan(outcome.bound):
-        raise ValueError(f"{who}: value {outcome.value}, bound {outcome.bound}; NaN decides nothing, find its cause")
+        raise ValueError(f"{who}: value {outcome.value}, bound {outcome.bound}; wanted numbers: NaN decides nothing")
     if not low <= high:
         raise ValueError(f"{who}: interval [{low}, {high}], wanted low <= high, no NaN; one image has no interval")
 
@@ -131,7 +135,7 @@ def upsert(path, row: dict, *, key, columns) -> None:
     path, out = Path(path), io.StringIO()
     new = {column: f"{row[column]:.6g}" if isinstance(row[column], float) else str(row[column]) for column in columns}
     with alone(path):
-        old = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+        old = _read_table(path, key, columns) if path.exists() else []
         table = {tuple(r[k] for k in key): r for r in [*old, new]}
         writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -139,9 +143,27 @@ def upsert(path, row: dict, *, key, columns) -> None:
         write_atomic(path, out.getvalue())
 
 
+def _read_csv(path) -> list[list[str]]:
+    """The fields of each line of a CSV file; ValueError if it is none."""
+    try:
+        return [*csv.reader(io.StringIO(Path(path).read_bytes().decode("utf-8"), newline=""))]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8 ({error}); restore or delete it, then run again") from None
+
+
+def _read_table(path, key, columns) -> list[dict]:
+    """Rows of a table written by `upsert`, perhaps by a version with fewer columns; ValueError if it is another."""
+    header, *lines = _read_csv(path) or [list(columns)]
+    if not set(key) <= set(header) <= set(columns) or any(len(line) not in (0, len(header)) for line in lines):
+        raise ValueError(f"{path} is no table of {', '.join(columns)}, or has lines of another length; "
+                         "restore or delete it, then run again")
+    return [dict(zip(header, line, strict=True)) for line in lines if line]
+
+
 def natural(key):
     """Sort key of several texts, by the numbers in them: P1.2 before P1.10."""
-    return [[int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)] for text in key]
+    parts = [re.split("([0-9]+)", text) for text in key]
+    return [[(len(p.lstrip("0")), p.lstrip("0")) if at % 2 else p for at, p in enumerate(part)] for part in parts]
 
 
 def _bound_text(bound):
@@ -158,7 +180,11 @@ def append_rows(rows, path, *, replace=True) -> None:
     Measured numbers are written with six figures; sigma and eps exactly, so `rows.eps == 8 / 255` still finds them.
     Raises ValueError for unknown columns and values that do not fit a column's dtype.
     """
-    path, table = Path(path), _conform(pd.DataFrame(rows), "rows")
+    try:
+        table = pd.DataFrame(rows)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"rows are a {type(rows).__name__} that makes no table ({error}); give records") from None
+    path, table = Path(path), _conform(table, "rows")
     with alone(path):
         if path.exists():
             table = pd.concat([read_rows(path), table], ignore_index=True)
@@ -173,7 +199,7 @@ def append_rows(rows, path, *, replace=True) -> None:
 def read_rows(path) -> pd.DataFrame:
     """The tidy rows at `path`, with the columns and dtypes of SCHEMA; ValueError if the file has others."""
     # Not by pandas, which guesses: "NA" and "007" are ids like any other, and a line with a field too many is an error.
-    header, *lines = [*csv.reader(io.StringIO(Path(path).read_text(encoding="utf-8")))] or [[]]
+    header, *lines = _read_csv(path) or [[]]
     if header != list(SCHEMA):
         raise ValueError(f"{path} has columns {header}, wanted {list(SCHEMA)}; it is not a table of tidy rows")
     for number, line in enumerate(lines, 1):
@@ -191,15 +217,18 @@ def _conform(table, where):
 
 def _typed(values, column, n, where):
     dtype = SCHEMA[column]
-    values = [None] * n if values is None else [None if pd.isna(value) else value for value in values]
     try:
+        values = [None] * n if values is None else [None if pd.isna(value) else value for value in values]
         if dtype == "str":
-            if any(not isinstance(value, str | Integral | None) for value in values):
+            if any(not isinstance(value, str | None) and as_integer(value) is None for value in values):
                 raise TypeError("text or integers only: a float id changes its name on the way (7 becomes 7.0)")
-            return pd.Series(["" if value is None else str(value) for value in values], dtype=dtype)
+            texts = ["" if value is None else str(value) for value in values]
+            return pd.Series([check_text(text, "it") if text.strip() else text for text in texts], dtype=dtype)
         numbers = pd.Series([np.nan if value is None else float(value) for value in values], dtype="float64")
+        if dtype == "Int64" and numbers.abs().max() > 2**53:
+            raise TypeError("no count, or one beyond 2**53")
         return numbers.astype(dtype)  # to Int64 only where no fraction is lost
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{where}: column {column} is not {dtype}: {error}") from None
 
 

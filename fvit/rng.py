@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-import operator
 
 import numpy as np
+
+from fvit.checks import as_integer, as_list
 
 
 def stream_seed(seed: int, *purpose: str | int) -> int:
@@ -22,11 +23,11 @@ def stream_seed(seed: int, *purpose: str | int) -> int:
 def _plain(item, what, text=True):
     if text and isinstance(item, str):
         return str(item)
-    try:
-        return operator.index(item)  # numpy and torch integers too; a float would name its stream by its rounding
-    except TypeError:
+    found = as_integer(item)  # numpy and torch integers too; a float would name its stream by its rounding
+    if found is None or abs(found) >= 2**1000:  # Python writes no integer of thousands of digits
         wanted = "text or an integer" if text else "an integer"
-        raise ValueError(f"{what} {item!r} is a {type(item).__name__}, wanted {wanted}") from None
+        raise ValueError(f"{what} {str(item)[:60]!r} is a {type(item).__name__}, wanted {wanted} of up to 300 digits")
+    return found
 
 
 def numpy_generator(seed: int, *purpose: str | int) -> np.random.Generator:
@@ -52,5 +53,10 @@ def normal(shape, seed: int, *purpose: str | int, dtype=None):
     """
     import torch
 
-    draw = torch.from_numpy(np.asarray(numpy_generator(seed, *purpose).standard_normal(tuple(shape))))
+    sides = [as_integer(side) for side in ([shape] if as_list(shape) is None else as_list(shape))]
+    if not all(side is not None and 0 <= side < 2**31 for side in sides):
+        raise ValueError(f"shape={shape!r}, wanted a tuple of integers >= 0")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype={dtype}, wanted a floating-point one of torch, such as torch.float64")
+    draw = torch.from_numpy(np.asarray(numpy_generator(seed, *purpose).standard_normal(sides)))
     return draw.to(torch.float32 if dtype is None else dtype)

@@ -53,7 +53,7 @@ def select(names: Iterable[str] = ("all",)) -> list[Path]:
         raise ValueError(f"no notebooks in {paths.NOTEBOOKS}; run from a clone of the repository (pip install -e .)")
     chosen = set()
     for name in names:
-        found = [path for path in known if name == "all" or path.name.startswith(f"{name:0>2}_")]
+        found = [path for path in known if name == "all" or (name and path.name.startswith(f"{name:0>2}_"))]
         if not found:
             raise ValueError(f"no notebook {name!r}; known: all, {', '.join(path.name[:2] for path in known)}")
         chosen.update(found)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.metrics import average_precision_score
 
+from fvit.checks import check_tensor
 from fvit.metrics import to_pixels
 
 COLUMNS = "correct labelled inter_bg inter_fg union_bg union_fg average_precision f1".split()
@@ -60,7 +60,7 @@ def segmentation_scores(map, mask) -> SegmentationScores:
     Note: F1 is over the image; theirs is over each row of pixels (BASELINES fault 3), which gives a perfect map 1/2
     where half of the rows show no object.
     """
-    mask = torch.as_tensor(mask).detach().cpu()
+    mask = check_tensor(mask, "mask").detach().cpu()
     if mask.ndim != 3 or 0 in mask.shape:
         pairs = "; for pair scenes give the mask of one object, mask[:, 0]" if mask.ndim == 4 else ""
         raise ValueError(f"mask has shape {tuple(mask.shape)}, wanted (B, H, W), one mask an image{pairs}")
@@ -76,6 +76,8 @@ def segmentation_scores(map, mask) -> SegmentationScores:
 
 def _scores(values, mask):
     """A row of the table for one image: values (H, W) real, mask (H, W)."""
+    if values.max() / 2 - values.min() / 2 > np.finfo(values.dtype).max / 2:
+        values = values / 2  # their range would be infinite
     low, high = values.min(), values.max()
     scaled = (values - low) / (high - low) if high > low else np.full_like(values, 0.5)  # 1/2: 1 - map ties with map
     found, labelled = scaled > scaled.mean(dtype=np.float64), mask >= 0

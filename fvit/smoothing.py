@@ -8,8 +8,21 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from fvit import rng
-from fvit.checks import check_choice, check_ids, check_images, check_k, check_shape
-from fvit.explanations import METHODS, check_method, explain_pass, forward_pass, top_k
+from fvit.checks import (
+    as_integer,
+    as_list,
+    as_number,
+    check_choice,
+    check_classes,
+    check_count,
+    check_flag,
+    check_ids,
+    check_images,
+    check_k,
+    check_noisy,
+    check_seed,
+)
+from fvit.explanations import METHODS, check_method, check_vit, explain_pass, forward_pass, top_k
 from fvit.memory import halving
 
 COLUMNS = ("run_id profile dataset image_id model method smoothing sigma n_samples attack eps norm metric value"
@@ -27,12 +40,13 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
 
     Drawn on the CPU, then moved. Raises ValueError for a bad sigma, or ids or draws that do not fit the rows.
     """
-    check_shape(x)
-    if _check_sigma(sigma) == 0:
+    check_noisy(x)
+    sigma = _check_sigma(sigma)
+    if sigma == 0:
         return x
-    ids = [str(i) for i in (range(len(x)) if ids is None else ids)]
-    draws = [draws] * len(x) if isinstance(draws, int) else list(draws)
-    if not len(ids) == len(draws) == len(x):
+    ids = check_ids(ids, len(x), once=False)
+    draws = _indices(draws, len(x))
+    if len(draws) != len(x):
         raise ValueError(f"got {len(ids)} ids and {len(draws)} draws for {len(x)} images, wanted one of each per image")
     z = [rng.normal(x.shape[1:], seed, purpose, i, d, dtype=x.dtype) for i, d in zip(ids, draws, strict=True)]
     return x + sigma * torch.stack(z).to(x.device)
@@ -84,7 +98,9 @@ class DDS:
     """
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
-        self.vit, self.den, self.sigma, self.seed = vit, den, _check_sigma(sigma), seed
+        self.vit, self.den, self.sigma, self.seed = check_vit(vit), den, _check_sigma(sigma), check_seed(seed)
+        if den is not None and not callable(den):
+            raise ValueError(f"den is a {type(den).__name__}, wanted None or a denoiser, den(x_noisy, sigma) -> images")
         self.n_samples = check_count(n_samples, "n_samples")
         self.batch_size = check_count(32 if batch_size is None else batch_size, "batch_size")
         self.aggregate = check_choice(aggregate, ("mean", "votes"), "aggregate")
@@ -96,7 +112,7 @@ class DDS:
             raise ValueError("this denoiser has no attribute `precision`; use precision=None or a fvit Denoiser")
         self.denoises = den is not None and (not hasattr(den, "has_level") or bool(den.has_level(self.sigma)))
         if den is not None and self.sigma > 0 and not self.denoises:
-            raise ValueError(f"sigma={sigma:g} lies outside the denoiser's schedule; is it meant for x in [0, 1]?")
+            raise ValueError(f"sigma={self.sigma:g} lies outside the denoiser's schedule; is it meant for x in [0, 1]?")
 
     @torch.no_grad()
     def __call__(self, x, ids=None, method="raw_attention", target=None, keep_samples=False, k=None, **options):
@@ -113,10 +129,11 @@ class DDS:
         Raises ValueError for bad images, ids, target or k and for an unknown method or option, before any network runs.
         Note: a clean and an attacked image with one id meet the same noise; another seed gives them fresh draws.
         """
-        names = [method] if isinstance(method, str) else list(method)
+        names = list(method) if isinstance(method, list | tuple) else [method]
         ids, target = self.check(x, ids, names, target, options)
         if self.aggregate == "votes" and k is None:
             raise ValueError('aggregate="votes" needs k, the size of the top set')
+        keep_samples = check_flag(keep_samples, "keep_samples")
         k = None if k is None else check_k(k, math.prod(self.vit.grid))
         first = [m for m in names if target is not None or not METHODS[m].class_specific]
         probs, found = self._average(x, ids, first, target, keep_samples, k, options)
@@ -127,7 +144,7 @@ class DDS:
         shared = {"model": str(getattr(self.vit, "name", "")), "smoothing": kind, "sigma": self.sigma,
                   "n_samples": self.n_samples}
         out = {m: DDSOutput(*found[m][:2], *probs, target, ids, found[m][2], shared | {"method": m}) for m in names}
-        return out[method] if isinstance(method, str) else out
+        return out if isinstance(method, list | tuple) else out[method]
 
     @halving
     def maps(self, x, *, ids=None, method="raw_attention", target=None, purpose="dds", draws=None, **options):
@@ -141,7 +158,7 @@ class DDS:
         ids, target = self.check(x, ids, names, target, options)
         if names and METHODS[method].class_specific and target is None:
             raise ValueError(f"method {method!r} explains a class: give target (B,), one class for all draws")
-        draws = list(range(self.n_samples) if draws is None else draws)
+        draws = list(range(self.n_samples)) if draws is None else _indices(draws)
         check_count(len(draws), "number of draws")
         shown = draws[:1] if self.sigma == 0 else draws
         recompute = len(x) * len(shown) > self.batch_size and x.requires_grad
@@ -183,7 +200,7 @@ class DDS:
         def run(x_rows):
             x_hat = add_noise(x_rows, self.sigma, self.seed, purpose, ids, draws)
             if self.denoises:
-                x_hat = self.den(x_hat, self.sigma).to(x.dtype)
+                x_hat = _denoised(self.den(x_hat, self.sigma), x_hat)
             if not names:
                 return (self.vit(x_hat).softmax(1),)
             classes = None if target is None else target[rows]
@@ -196,19 +213,11 @@ class DDS:
         return checkpoint(run, x[rows], use_reentrant=False, preserve_rng_state=False, early_stop=False)
 
     def check(self, x, ids, names, target, options=None):
-        ids = check_ids(ids, len(check_images(x)))
-        size = tuple(getattr(self.vit, "image_size", x.shape[-2:]))
-        if tuple(x.shape[-2:]) != size:
-            raise ValueError(f"x has images of {tuple(x.shape[-2:])} pixels, the ViT wants {size}; resize them first")
+        ids = check_ids(ids, len(check_images(x, size=getattr(self.vit, "image_size", None))))
         for name in names:
             check_method(name, self.vit, **(options or {}))
         if target is not None:
-            target = torch.as_tensor(target, device=x.device)
-            if target.is_floating_point() or target.shape not in ((), x.shape[:1]):
-                raise ValueError(f"target is {target.dtype} {tuple(target.shape)}, wanted class indices ({len(x)},)")
-            if not ((target >= 0) & (target < self.vit.num_classes)).all():
-                raise ValueError(f"target is {target.tolist()}, wanted classes 0..{self.vit.num_classes - 1}")
-            target = target.long().expand(len(x))
+            target = check_classes(target, len(x), self.vit.num_classes).to(x.device)
         return ids, target
 
 
@@ -238,13 +247,23 @@ def _in_top(heat, k):
     return torch.zeros_like(heat).flatten(1).scatter_(1, top_k(heat, k), 1).view_as(heat)
 
 
+def _indices(draws, n=1):
+    """Draw indices as a list of ints, from a list or from one for `n` rows."""
+    several = as_list(draws)
+    found = [as_integer(draws)] * n if several is None else [as_integer(d) for d in several]
+    if None in found:
+        raise ValueError(f"draws={draws!r}, wanted draw indices: integers, such as range(4)")
+    return found
+
+
+def _denoised(x_hat, x_noisy):
+    if not isinstance(x_hat, torch.Tensor) or x_hat.shape != x_noisy.shape:
+        got = tuple(x_hat.shape) if isinstance(x_hat, torch.Tensor) else type(x_hat).__name__
+        raise ValueError(f"the denoiser gave {got} for images {tuple(x_noisy.shape)}, wanted images of the same shape")
+    return x_hat.to(x_noisy.dtype)
+
+
 def _check_sigma(sigma):
-    if not 0 <= float(sigma) < math.inf:
+    if not 0 <= as_number(sigma) < math.inf:
         raise ValueError(f"sigma={sigma} is no noise std, wanted a finite number >= 0 for images in [0, 1]")
-    return float(sigma)
-
-
-def check_count(n, name):
-    if int(n) != n or n < 1:
-        raise ValueError(f"{name}={n}, wanted an integer >= 1")
-    return int(n)
+    return as_number(sigma)

@@ -1,5 +1,6 @@
 """Where images come from, behind one verb: the embedded scenes, or a data set on disk."""
 
+from fvit.checks import check_source
 from fvit.images import Images
 from fvit.scenes import load_scenes
 
@@ -23,7 +24,7 @@ def load_images(source="scenes", split=None, n=None, *, seed=0, start=0, root=No
     Raises ValueError for an unknown source, split or option, or numbers out of range; FileNotFoundError or OSError for
     a data set or an index that is absent or broken, saying how to get it. Nothing is downloaded.
     """
-    if source != "scenes":
+    if str(check_source(source)) != "scenes":
         from fvit.extras.datasets import load  # late: only data sets on disk need it
 
         return load(source, split, n, seed=seed, start=start, root=root, size=size, objects=objects)

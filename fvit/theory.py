@@ -1,10 +1,12 @@
 """Divergences between distributions, and the least one that breaks a top-k, in float64 and without torch."""
 
+import re
 from fractions import Fraction
-from numbers import Integral
 
 import numpy as np
 from scipy.special import logsumexp
+
+from fvit.checks import as_integer, as_number, check_array, check_choice
 
 DIRECTIONS = ("clean_to_attacked", "attacked_to_clean")
 
@@ -23,8 +25,7 @@ def renyi_divergence(p, q, order: float) -> np.ndarray:
     p, q = _distributions(p, "p"), _distributions(q, "q")
     if p.shape != q.shape:
         raise ValueError(f"p has shape {p.shape}, q {q.shape}; wanted two (B, n) of the same shape")
-    if not order > 0:
-        raise ValueError(f"order={order}, wanted a number in (0, inf]; 1 is Kullback-Leibler")
+    order = _order(order)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         log_ratio = np.where(p > 0, np.log(p) - np.log(q), 0.0)  # (B, n); +inf where q = 0 < p, no weight where p = 0
         if order == 1:
@@ -44,8 +45,7 @@ def _log_moment(p, log_ratio, s):
 
 
 def _distributions(rows, name):
-    rows = rows.detach().cpu().double() if hasattr(rows, "detach") else rows  # a tensor, whatever its device and dtype
-    rows = np.asarray(rows, dtype=np.float64)
+    rows = check_array(rows, name)
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise ValueError(f"{name} has shape {rows.shape}, wanted (B, n); flatten maps: {name}.reshape(len({name}), -1)")
     if not (np.isfinite(rows).all() and (rows >= 0).all()):
@@ -69,14 +69,17 @@ def tokens_to_break(k: int, beta) -> int:
     Raises ValueError for k < 1, and for a beta that is no number in [0, 1].
     """
     try:
-        exact = Fraction(str(beta))
+        text = str(beta)
+        if len(text) > 99 or any(int(power) > 400 for power in re.findall(r"[eE][+-]?(\d+)", text)):
+            raise ValueError("1e-999999999 has as many digits in its denominator")
+        exact = Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"beta={beta!r}, wanted a number in [0, 1], e.g. 0.8, '2/3' or Fraction(2, 3)") from None
     if not 0 <= exact <= 1:
         raise ValueError(f"beta={beta}, wanted a share of the top-k in [0, 1]")
-    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+    if (as_integer(k) or 0) < 1:
         raise ValueError(f"k={k!r}, wanted an integer >= 1")
-    return int((1 - exact) * int(k)) + 1  # int() of a positive Fraction is its floor
+    return int((1 - exact) * as_integer(k)) + 1  # int() of a positive Fraction is its floor
 
 
 def breaking_divergence(w, k: int, beta, order: float, direction="clean_to_attacked"):
@@ -93,7 +96,7 @@ def breaking_divergence(w, k: int, beta, order: float, direction="clean_to_attac
     Raises ValueError for ill-shaped or improper rows, k > n, and an order or direction that is not known.
     Source: our derivation (THEORY Thm 1). Taught in notebook 03.
     """
-    s = _scale(order, direction)
+    s, order = _scale(order, direction), _order(order)
     w, shape = images(w, k)
     a, b, rest = contested(w, k, beta)
     if a is None:
@@ -114,8 +117,9 @@ def pooled_divergence(w, k: int, beta, order: float, direction="clean_to_attacke
     radius built on it over-claims. For comparison only; order > 1. Arguments, result and errors as
     `breaking_divergence`. Notebook 03 simulates its counterexample.
     """
-    if _scale(order, direction) and not 1 < order < np.inf:
+    if _scale(order, direction) and not 1 < _order(order) < np.inf:
         raise ValueError(f"order={order}, the pooled form wants one in (1, inf); use breaking_divergence")
+    order = _order(order)
     w, shape = images(w, k)
     a, b, _ = contested(w, k, beta)
     if a is None:
@@ -125,10 +129,10 @@ def pooled_divergence(w, k: int, beta, order: float, direction="clean_to_attacke
 
 def images(w, k):
     """(w as (B, n) float64 rows of sum 1, shape of an answer for it); ValueError unless 1 <= k <= n."""
-    w = w.detach().cpu().double().numpy() if hasattr(w, "detach") else np.asarray(w, dtype=np.float64)
+    w = check_array(w, "w")
     shape = w.shape[:-1]
     w = _distributions(w[None] if w.ndim == 1 else w, "w")
-    if isinstance(k, bool) or not isinstance(k, Integral) or not 1 <= k <= w.shape[1]:
+    if not 1 <= (as_integer(k) or 0) <= w.shape[1]:
         raise ValueError(f"k={k!r} with {w.shape[1]} tokens, wanted an integer with 1 <= k <= {w.shape[1]}")
     return w, shape
 
@@ -136,7 +140,7 @@ def images(w, k):
 def contested(w, k, beta):
     """Of each row: the k0 least of the top-k (B, k0), the k0 largest outside (B, k0), and the mass of all other tokens
     (B,); three times None where no k0 tokens can go."""
-    k0 = tokens_to_break(k, beta)
+    k, k0 = as_integer(k), tokens_to_break(k, beta)
     if k0 > min(k, w.shape[1] - k):
         return None, None, None
     ordered = -np.sort(-w, axis=1)
@@ -208,8 +212,11 @@ def _curvature(s, x):
 
 def _scale(order, direction):
     """The s of K_s that stands for this order and direction."""
-    if isinstance(order, str) or not order > 0:
+    order = _order(order)
+    return order if check_choice(direction, DIRECTIONS, "direction") == "clean_to_attacked" else 1 - order
+
+
+def _order(order):
+    if not as_number(order) > 0:
         raise ValueError(f"order={order}, wanted a number in (0, inf]; 1 is Kullback-Leibler")
-    if direction not in DIRECTIONS:
-        raise ValueError(f"unknown direction {direction!r}, known: {', '.join(DIRECTIONS)}")
-    return order if direction == "clean_to_attacked" else 1 - order
+    return as_number(order)

@@ -1,14 +1,26 @@
 """Load a vision transformer that takes images in [0, 1]: its normalisation is its first layer."""
 
 import difflib
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from fvit.checks import check_choice, check_shape, check_weights, weights_mend
+from fvit.checks import (
+    check_array,
+    check_choice,
+    check_fits,
+    check_flag,
+    check_noisy,
+    check_source,
+    check_weights,
+    read_json,
+    weights_mend,
+)
 from fvit.paths import WEIGHTS
 
 
@@ -42,12 +54,7 @@ class ViT(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, num_classes) in the model's own precision."""
-        check_shape(x)
-        if tuple(x.shape[-2:]) != self.image_size:
-            raise ValueError(
-                f"x has images of {tuple(x.shape[-2:])} pixels, {self.name} wants {self.image_size}; "
-                f"resize them: torch.nn.functional.interpolate(x, {self.image_size}, mode='bilinear', antialias=True)"
-            )
+        check_noisy(x, size=self.image_size)
         return self.backbone((x.to(self.mean.dtype) - self.mean) / self.std)
 
 
@@ -62,7 +69,9 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     Raises ValueError for an unknown name, a model that is no plain ViT or Swin, weights that do not fit, or a missing
     mean and std; FileNotFoundError or OSError where weights are absent, truncated or cannot be downloaded.
     """
-    pretrained = True if pretrained is None else pretrained
+    pretrained = True if pretrained is None else check_flag(pretrained, "pretrained")
+    if not isinstance(source, nn.Module):
+        check_source(source)
     if isinstance(source, nn.Module):
         backbone, name = source, type(source).__name__
     elif source == "scenes":
@@ -89,8 +98,11 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
         raise FileNotFoundError(f"no config.json in {folder} (the form timm.models.save_for_hf writes); {mend}")
     if pretrained:
         weights = check_weights(weights or folder / "model.safetensors", mend)
+    described = partial(timm.create_model, f"local-dir:{folder}", pretrained=False)
     try:
-        backbone = timm.create_model(f"local-dir:{folder}", pretrained=False)
+        if pretrained:
+            check_fits(described, read_json(config, mend).get("model_args") or {}, weights, mend)
+        backbone = described()
     except Exception as err:  # JSON errors, missing keys, unknown architectures: each its own class inside timm
         raise ValueError(f"{config} does not describe a timm model ({type(err).__name__}: {err}); {mend}") from err
     if pretrained:
@@ -113,7 +125,10 @@ def _from_file(path: Path, pretrained: bool) -> nn.Module:
 
 
 def _from_timm(name: str, pretrained: bool) -> nn.Module:
-    if ":" not in name:
+    scheme, colon, _ = name.partition(":")
+    if colon and scheme not in ("hf-hub", "hf_hub"):  # timm's local-dir: reads pickles too
+        raise ValueError(f"{name} begins with {scheme}:, known: hf-hub:owner/name; a folder is given by its path alone")
+    if not colon:
         if "/" in name or "\\" in name:
             raise FileNotFoundError(f"no folder {name}; for a model on the hub write 'hf-hub:{name}'")
         _check_name(name)
@@ -164,10 +179,10 @@ def _check_layout(backbone: nn.Module) -> None:
 
 
 def _channels(values, what: str) -> torch.Tensor:
-    values = torch.as_tensor(values, dtype=torch.float64)
-    if values.shape != (3,):
-        raise ValueError(f"{what} has shape {tuple(values.shape)}, wanted three numbers, one per channel")
-    return values[None, :, None, None]  # (1, 3, 1, 1)
+    values = check_array(values, what)
+    if values.shape != (3,) or not np.isfinite(values).all() or (what == "std" and not (values > 0).all()):
+        raise ValueError(f"{what} is {values.tolist()}, wanted three finite numbers, one per channel, a std above 0")
+    return torch.from_numpy(values)[None, :, None, None]  # (1, 3, 1, 1)
 
 
 def _short(err: Exception) -> str:

@@ -9,8 +9,9 @@ import pytest
 from fvit.paths import PACKAGE, ROOT
 
 FLOORS = {name: floor for floor, names in enumerate([
+    "checks",
     "paths rng profiles timing",
-    "checks theory intervals schedule notebooks noise images memory",
+    "theory intervals schedule notebooks noise images memory",
     "extras.adm_settings",
     "extras.adm",
     "lessons comparisons scores radii optimal_noise scenes vit attention denoiser",

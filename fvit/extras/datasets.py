@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fvit import rng
-from fvit.checks import check_choice
+from fvit.checks import as_integer, check_choice, check_source
 from fvit.extras.folders import Folders, cifar10, imagenet
 from fvit.extras.pictures import Source
 from fvit.extras.segmented import Cityscapes, Coco, ImageNetSegmentation
@@ -33,7 +33,7 @@ def open_source(source, split=None, root=None, objects=None) -> Source:
     """
     if objects is not None and source not in WITH_OBJECTS:
         raise ValueError(f"objects={objects!r} with {source}; only {' and '.join(WITH_OBJECTS)} have such classes")
-    if source in SETS:
+    if check_source(source) in SETS:
         opener, _ = SETS[source]
         return opener(_root(source, root), split, **({} if objects is None else {"objects": objects}))
     folder = Path(source).expanduser()
@@ -64,7 +64,7 @@ def choose(ids: list[str], n: int | None, seed: int = 0, start: int = 0) -> list
     the whole. Which other images there are matters only by their taking a place of their own. ValueError for n or start
     out of range.
     """
-    if (n is not None and n < 1) or start < 0:
+    if (n is not None and (as_integer(n) or 0) < 1) or as_integer(start) is None or start < 0:
         raise ValueError(f"n={n}, start={start}: want n >= 1 images from start >= 0; ask for at least one")
     stop = len(ids) if n is None else start + n
     if max(stop, start + 1) > len(ids):
@@ -76,7 +76,7 @@ def choose(ids: list[str], n: int | None, seed: int = 0, start: int = 0) -> list
 def load(source, split=None, n=None, *, seed=0, start=0, root=None, size=None, objects=None) -> Images:
     """Images of a data set, all in memory: `fvit.load_images` for every source but the scenes, which see."""
     opened = open_source(source, split, root, objects)
-    n = min(64, max(len(opened.ids) - start, 1)) if n is None else n
+    n = min(64, max(len(opened.ids) - (as_integer(start) or 0), 1)) if n is None else n
     return next(iter(ImageStream(opened, choose(opened.ids, n, seed, start), size, batch_size=n)))
 
 
@@ -104,10 +104,11 @@ class ImageStream:
     """
 
     def __init__(self, source: Source, positions, size=None, batch_size: int = 32, workers: int = 0):
-        if batch_size < 1 or workers < 0:
+        if (as_integer(batch_size) or 0) < 1 or as_integer(workers) is None or workers < 0:
             raise ValueError(f"batch_size={batch_size}, workers={workers}; wanted at least 1, and 0 or more")
         size = source.size if size is None else size
-        if min(size if isinstance(size, tuple | list) else [size]) < 1:
+        sides = [as_integer(side) or 0 for side in (size if isinstance(size, tuple | list) else [size])]
+        if len(sides) not in (1, 2) or min(sides) < 1:
             raise ValueError(f"size={size}; wanted pixels a side, or (height, width)")
         self.name, self.class_names, self.skipped = source.name, source.class_names, []
         self.ids = [source.ids[i] for i in positions]

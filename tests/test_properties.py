@@ -1,0 +1,337 @@
+"""Any argument, of any kind: every public function gives a right answer, or refuses in its own words.
+
+Short in `make test`; `make test-properties` tries 25 times as many inputs and prints how many (`oddities.py` makes them).
+"""
+
+import math
+from fractions import Fraction
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import timm
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from oddities import HUGE, REFUSED, has_nan, inputs, odd, outcome, tensors
+
+import fvit
+from fvit import profiles, rng
+from fvit.checks import as_number
+from fvit.denoiser import Denoiser
+from fvit.schedule import linear_alphas_cumprod
+from fvit.vit import ViT
+
+LOOPS = {"steps", "n_samples", "restarts", "judgements", "n", "n_images", "start", "seed_steps"}  # long work, rightly
+THEIRS = {"vit", "den", "loss", "model", "explainer"}  # what a caller's own function raises is the caller's
+X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+W = np.array([[0.4, 0.3, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1]])
+
+
+def tiny_vit():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = timm.models.VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=3, num_classes=4)
+    return ViT(net, (0.5,) * 3, (0.5,) * 3, name="tiny")
+
+
+VIT = tiny_vit()
+DEN = Denoiser(lambda x_t, t: SimpleNamespace(sample=0.1 * x_t), linear_alphas_cumprod())
+DDS = fvit.DDS(VIT, DEN, 0.25, n_samples=2)
+HEAT = fvit.explain(VIT, X, "raw_attention")
+HITS = torch.linspace(1, 0, 11).expand(2, 11)
+
+
+@pytest.fixture(autouse=True)
+def out(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # "" and ".." are folders too
+    monkeypatch.setattr(profiles, "current", profiles.PROFILES["laptop"])
+
+
+def brightness(x, step):
+    return x.sum((1, 2, 3))
+
+
+def capture(vit, blocks):
+    with fvit.capture_attention(vit, blocks) as attn:
+        VIT(X)
+    return list(attn.check())
+
+
+def figure(fig="a figure", **options):
+    fig = plt.figure(figsize=(0.5, 0.5)) if isinstance(fig, str) and fig == "a figure" else fig
+    try:
+        return fvit.save_figure(fig, **options)
+    finally:
+        plt.close("all")
+
+
+WORDS = {"title": "A title", "caption": "Mean, n = 2.", "alt": "It falls.", "source": "ours"}
+CALLS = {  # name: (function, good arguments); each in turn becomes odd
+    "vit": (lambda x: VIT(x), {"x": X}),
+    "load_vit": (lambda source, **o: fvit.load_vit(source, **o), {
+        "source": VIT.backbone, "pretrained": False, "mean": (0.5,) * 3, "std": (0.5,) * 3}),
+    "load_denoiser": (fvit.load_denoiser, {"source": "scenes", "config": None}),
+    "denoise": (DEN, {"x_noisy": X, "sigma": 0.25, "steps": 2}),
+    "timestep": (DEN.timestep, {"sigma": 0.25}),
+    "load_images": (fvit.load_images, {"source": "scenes", "split": "test", "n": 1, "seed": 0, "start": 0, "root": None,
+                                       "size": None, "objects": None}),
+    "capture_attention": (capture, {"vit": VIT, "blocks": [1]}),
+    "explain": (fvit.explain, {"vit": VIT, "x": X, "method": "vta", "target": [0, 1], "raw": False, "rules": "ours",
+                               "start_layer": 1}),
+    "DDS": (lambda **o: fvit.DDS(**o)(X), {"vit": VIT, "den": DEN, "sigma": 0.25, "n_samples": 2, "seed": 0,
+                                           "batch_size": 3, "aggregate": "mean", "precision": None}),
+    "dds": (DDS, {"x": X, "ids": ["a", "b"], "method": "rollout", "target": [0, 1], "keep_samples": True, "k": 2,
+                  "start_layer": 0}),
+    "dds.maps": (DDS.maps, {"x": X, "ids": ["a", "b"], "method": "rollout", "target": [0, 1], "draws": [0, 5]}),
+    "pgd": (fvit.pgd, {"loss": brightness, "x": X, "eps": 0.1, "norm": "l2", "steps": 1, "step_size": 0.1,
+                       "start": "random", "seed": 0, "ids": None}),
+    "strongest": (fvit.strongest, {"loss": brightness, "x": X, "restarts": 1, "eps": 0.1, "norm": "linf", "steps": 1,
+                                   "step_size": None, "seed": 0, "ids": None, "judgements": 1}),
+    "prediction_loss": (lambda x, step, **o: fvit.prediction_loss(**o)(x, step), {
+        "model": DDS, "y": [0, 1], "n_samples": 1, "ids": ["a", "b"], "x": X, "step": 0}),
+    "explanation_loss": (lambda x, **o: fvit.explanation_loss(**o)(x, 0), {
+        "explainer": VIT, "heat": HEAT, "k": 2, "keep_class": [0, 1], "method": "rollout", "n_samples": 1, "ids": None,
+        "x": X}),
+    "topk_overlap": (fvit.topk_overlap, {"a": HEAT, "b": HEAT, "k": 2}),
+    "renyi_divergence": (fvit.renyi_divergence, {"p": W, "q": W[::-1], "order": 2}),
+    "segmentation_scores": (fvit.segmentation_scores, {"map": HEAT, "mask": (X[:, 0] > 0.5).long()}),
+    "perturbation_curve": (fvit.perturbation_curve, {"vit": VIT, "x": X, "y": [0, 1], "map": HEAT, "kind": "negative",
+                                                     "batch_size": 2}),
+    "curve_auc": (fvit.curve_auc, {"hits": HITS, "convention": "mean_height"}),
+    "breaking_divergence": (fvit.breaking_divergence, {"w": W, "k": 2, "beta": "1/2", "order": 2,
+                                                       "direction": "attacked_to_clean"}),
+    "required_sigma": (fvit.required_sigma, {"w": W, "k": 2, "beta": 0.5, "radius": 0.1, "order": 2, "gamma": 0.1,
+                                             "norm": "linf", "dim": 768}),
+    "certified_radius": (fvit.certified_radius, {"w": W, "k": 2, "beta": 0.5, "sigma": 0.25, "norm": 3, "dim": 768,
+                                                 "certificate": "renyi", "order": None}),
+    "certify": (fvit.certify, {"dds": DDS, "x": X, "k": 2, "beta": ["0.5", 1], "n_samples": 3, "failure_prob": 0.1,
+                               "ids": None, "method": "rollout", "target": None, "certificate": ["votes", "cdf"]}),
+    "profile": (lambda name, notebook, **o: fvit.profile(name, notebook=notebook, **o), {
+        "name": "laptop", "notebook": "01", "sigma": 0.1, "n_images": 4, "k": 2, "precision": "float32"}),
+    "claim": (lambda claim_id, text, value, relation, bound, **o: fvit.claim(claim_id, text, value, relation, bound, **o), {
+        "claim_id": "P1.1", "text": "it is small", "value": 0.1, "relation": "<", "bound": 0.5, "source": "ours",
+        "ci": (0.0, 0.2), "expected": "PASS", "note": "", "timed": True}),
+    "save_figure": (figure, {"fig": "a figure", "figure_id": "F03", "df": pd.DataFrame({"x": [1.0]}), "name": "tiny",
+                             **WORDS, "claim_ids": ["P1.1"], "seed": 0, "device_kind": "cpu"}),
+    "show_figure": (fvit.show_figure, {"figure_id": "F03", "profile": "laptop"}),
+    "rng.numpy_generator": (lambda *stream: rng.numpy_generator(*stream).random(), {"seed": 0, "a": "noise", "b": 3}),
+    "rng.generator": (lambda *stream: torch.rand(1, generator=rng.generator(*stream)), {"seed": 0, "a": "noise"}),
+    "rng.normal": (lambda shape, seed, dtype: rng.normal(shape, seed, dtype=dtype), {
+        "shape": (2, 2), "seed": 0, "dtype": torch.float64}),
+}
+PLACES = [(name, argument) for name, (_, good) in CALLS.items() for argument in good]
+SOURCES = ("load_vit", "load_denoiser", "load_images", "show_figure")  # whose refusal may be that a file is not there
+
+
+def called(name, arguments):
+    function, _ = CALLS[name]
+    refusals = (ValueError, OSError) if name in SOURCES else (ValueError,)
+    if name.startswith("rng.") and name != "rng.normal":
+        return outcome(function, *arguments.values(), refusals=refusals)
+    return outcome(function, **arguments, refusals=refusals)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_good_arguments_are_answered(name):
+    """Or the next test would test nothing."""
+    if name == "show_figure":
+        called("save_figure", CALLS["save_figure"][1])
+    answer = called(name, CALLS[name][1])
+    assert answer is not REFUSED and not has_nan(answer)
+
+
+@inputs(250)
+@given(st.sampled_from(PLACES), odd())
+def test_one_odd_argument(place, value):
+    name, argument = place
+    big = getattr(value, "item", lambda: value)() if isinstance(value, np.generic) else value
+    assume(not (argument in LOOPS and isinstance(big, int | float) and big > 20))
+    assume(not (argument in THEIRS and (value is int or isinstance(value, torch.nn.Identity))))
+    assume(place != ("DDS", "n_samples") or as_number(value) != 1)  # of one draw no standard error is known: NaN
+    answer = called(name, CALLS[name][1] | {argument: value})
+    assert answer is REFUSED or not has_nan(answer), "a silent NaN"
+
+
+@inputs(40)
+@given(st.sampled_from([place for place in PLACES if place[1] in ("x", "x_noisy", "map", "heat", "w", "p", "hits", "mask")]),
+       tensors())
+def test_one_odd_tensor(place, value):
+    name, argument = place
+    answer = called(name, CALLS[name][1] | {argument: value})
+    assert answer is REFUSED or not has_nan(answer), "a silent NaN"
+
+
+@inputs(20)
+@given(st.sampled_from([p for p in PLACES if p[1] in ("x", "x_noisy") and p[0] not in ("pgd", "strongest", "denoise")]),
+       st.sampled_from(HUGE), st.sampled_from([torch.float32, torch.float64]))
+def test_huge_images_of_another_size_are_refused_unread(place, shape, dtype):
+    """They are views of a single number: to read them all would take minutes, to copy them terabytes."""
+    name, argument = place
+    assert called(name, CALLS[name][1] | {argument: torch.full((1,) * len(shape), 0.5, dtype=dtype).expand(shape)}) is REFUSED
+
+
+# right answers -------------------------------------------------------------------------------------------------------
+
+SMALL = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64])
+
+
+@st.composite
+def images(draw, dtypes=SMALL):
+    """Good images in every dtype and memory layout."""
+    n, seed, dtype = draw(st.integers(1, 3)), draw(st.integers(0, 99)), draw(dtypes)
+    x = torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    form = draw(st.sampled_from([lambda x: x, lambda x: x.mT, lambda x: x.contiguous(memory_format=torch.channels_last),
+                                 lambda x: x[:1].expand(x.shape), lambda x: torch.zeros_like(x), lambda x: x.flip(3),
+                                 lambda x: torch.ones_like(x), lambda x: x.round()]))
+    return form(x)
+
+
+METHODS = st.sampled_from(list(fvit.METHODS))
+
+
+@inputs(20)
+@given(images(), METHODS, st.integers(0, 1), st.sampled_from(["ours", "orig"]), st.data())
+def test_explain_sums_to_one_whatever_the_layout(x, method, start_layer, rules, data):
+    options = {"start_layer": 0 if method == "lrp" else start_layer}
+    options |= {"rules": rules} if "rules" in fvit.METHODS[method].options else {}
+    target = data.draw(st.sampled_from([None, 0, [1] * len(x), torch.full((len(x),), 3, dtype=torch.uint8)]))
+    heat = outcome(fvit.explain, VIT, x, method, target, **options)
+    assert heat.shape == (len(x), 2, 2) and (heat >= 0).all()
+    torch.testing.assert_close(heat.sum((1, 2)), torch.ones(len(x)), rtol=0, atol=1e-5)
+    again = outcome(fvit.explain, VIT, x.contiguous().float(), method, target, **options)
+    torch.testing.assert_close(heat, again, rtol=1e-3, atol=1e-3)
+
+
+@inputs(10)
+@given(images(), st.sampled_from([0.0, 0.01, 0.25, 0.5]), st.integers(1, 4), st.integers(1, 7), st.randoms())
+def test_dds_does_not_depend_on_order_or_batch(x, sigma, n, batch_size, random):
+    ids, order = [f"é{i}" for i in range(len(x))], list(range(len(x)))
+    random.shuffle(order)
+    a = outcome(fvit.DDS(VIT, DEN, sigma, n), x, ids, keep_samples=True)
+    b = outcome(fvit.DDS(VIT, DEN, sigma, n, batch_size=batch_size), x[order], [ids[i] for i in order])
+    atol = 1e-2 if x.dtype.itemsize == 2 else 1e-5
+    for one, other in ((a.heatmap, b.heatmap), (a.probs, b.probs)):
+        torch.testing.assert_close(one[order], other, rtol=0, atol=atol)
+    torch.testing.assert_close(a.samples.float().mean(1), a.heatmap.float(), rtol=0, atol=atol)
+    assert (a.heatmap.float().sum((1, 2)) - 1).abs().max() < atol and a.samples.shape == (len(x), n, 2, 2)
+
+
+@inputs(15)
+@given(images(), st.sampled_from(["linf", "l2"]), st.floats(0, 2), st.integers(0, 3), st.sampled_from(["random", "clean"]))
+def test_pgd_stays_in_the_ball_and_in_the_cube(x, norm, eps, steps, start):
+    x_adv = outcome(fvit.pgd, brightness, x, eps=eps, norm=norm, steps=steps, start=start)
+    assert x_adv.dtype == x.dtype and 0 <= x_adv.min() and x_adv.max() <= 1
+    delta = (x_adv.double() - x.double()).flatten(1)
+    rounding = torch.finfo(x.dtype).eps * (1 if norm == "linf" else 768**0.5)
+    assert delta.norm(dim=1, p=math.inf if norm == "linf" else 2).max() <= eps * (1 + 1e-2) + rounding
+
+
+def exact_top(row, k):
+    """The k greatest, ties to the lowest index: by sorting pairs."""
+    return set(sorted(range(len(row)), key=lambda i: (-row[i], i))[:k])
+
+
+@inputs(25)
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, -1.0, math.inf, -math.inf]), min_size=8, max_size=8), max_size=3),
+       st.integers(1, 4), st.sampled_from([np.float16, np.float32, np.float64, np.int32, np.uint8, bool, ">f4"]))
+def test_topk_overlap_is_that_of_sets(rows, k, dtype):
+    rows = np.array([[v if np.isfinite(v) or np.dtype(dtype).kind == "f" else 3 for v in row] for row in rows])
+    rows = np.abs(rows.reshape(-1, 8)).astype(dtype)
+    a, b = rows[:, :4], rows[:, 4:][:, ::-1]
+    got = outcome(fvit.topk_overlap, a, b, k)
+    want = [len(exact_top(list(p), k) & exact_top(list(q), k)) / k for p, q in zip(a, b, strict=True)]
+    assert got.dtype == np.float64 and got.tolist() == want == outcome(fvit.topk_overlap, b, a, k).tolist()
+    assert outcome(fvit.topk_overlap, a, a, k).tolist() == [1.0] * len(a)
+
+
+@st.composite
+def rows(draw, n=1):
+    size = draw(st.integers(3, 6))
+    out = np.array([draw(st.lists(st.sampled_from([0.0, 5e-324, 1e-300, 1e-9, 0.1, 0.25, 1.0, 3.0, 1e6]), min_size=size,
+                                  max_size=size)) for _ in range(n)])
+    out[:, 0] += 0.5
+    return out / out.sum(1, keepdims=True)
+
+
+ORDERS = st.sampled_from([1e-320, 1e-9, 0.1, 0.5, 1 - 1e-12, 1, 1 + 1e-12, 2, 7.5, 1e3, 1e8, 1e308, math.inf])
+
+
+@inputs(40)
+@given(rows(2), ORDERS, ORDERS)
+def test_renyi_divergence_is_a_divergence_and_grows_with_the_order(w, low, high):
+    low, high = sorted([low, high])
+    p, q = w[:1], w[1:]
+    a, b = (outcome(fvit.renyi_divergence, p, q, order)[0] for order in (low, high))
+    assert 0 <= a <= b * (1 + 1e-9) + 1e-9
+    assert outcome(fvit.renyi_divergence, p, p, high)[0] <= 1e-12
+
+
+@inputs(30)
+@given(rows(2), st.integers(1, 6), st.sampled_from([0, 0.2, "1/3", 0.5, 0.8, 1]), ORDERS,
+       st.sampled_from(["clean_to_attacked", "attacked_to_clean"]))
+def test_no_pair_is_closer_than_the_breaking_divergence(w, k, beta, order, direction):
+    """Any q whose top-k keeps less than beta is at least as far from w; and the answers of all certificates are in order."""
+    w, q = w[:1], w[1:]
+    assume(k <= w.shape[1])
+    least = outcome(fvit.breaking_divergence, w, k, beta, order, direction)[0]
+    assert least >= 0
+    if len(exact_top(w[0].tolist(), k) & exact_top(q[0].tolist(), k)) < Fraction(str(beta)) * k:
+        pair = (w, q) if direction == "clean_to_attacked" else (q, w)
+        assert fvit.renyi_divergence(*pair, order)[0] >= least * (1 - 1e-9) - 1e-9
+    sharp, renyi = (outcome(fvit.certified_radius, w, k, beta, 0.25, certificate=c)[0] for c in ("sharp", "renyi"))
+    assert sharp >= renyi * (1 - 1e-6) - 1e-6 >= -1e-6
+    sigma = outcome(fvit.required_sigma, w, k, beta, 0.1)[0]
+    assert sigma == pytest.approx(0 if renyi == math.inf else math.inf if renyi == 0 else 0.25 * 0.1 / renyi, rel=1e-6)
+
+
+@inputs(15)
+@given(st.sampled_from([1e-30, 1.0, 1e30, 1.7e38, 3e38]), st.integers(0, 99), st.sampled_from([np.float32, np.float64, np.float16]),
+       st.booleans())
+def test_segmentation_knows_no_unit(scale, seed, dtype, coarse):
+    g = np.random.default_rng(seed)
+    maps = g.integers(-4, 5, (2, 4, 4) if coarse else (2, 8, 8)) / 4
+    mask = g.integers(-1, 2, (2, 8, 8))
+    mask[:, 0, :2] = [0, 1]  # both are there
+    scale = scale if dtype != np.float16 else min(scale, 6e4) if scale >= 1 else 1
+    a = outcome(fvit.segmentation_scores, (maps * scale).astype(dtype), mask)
+    b = outcome(fvit.segmentation_scores, maps, mask)
+    columns = [c for c in a if coarse is False or c not in ("average_precision",)]
+    if not coarse:
+        np.testing.assert_allclose(a[columns].to_numpy(float), b[columns].to_numpy(float), rtol=1e-6)
+    assert not has_nan(a) and ((a.average_precision >= 0) & (a.average_precision <= 1)).all()
+
+
+@inputs(10)
+@given(images(), st.sampled_from(["positive", "negative"]), st.integers(0, 99), st.integers(1, 4))
+def test_a_perturbation_curve_is_the_loop_over_its_steps(x, kind, seed, batch_size):
+    maps = torch.rand(len(x), 16, 16, generator=torch.Generator().manual_seed(seed)).mul(8).round()
+    y = torch.arange(len(x), dtype=torch.int32)
+    got = outcome(fvit.perturbation_curve, VIT, x, y, maps, kind, batch_size)
+    for i, row in enumerate(maps.flatten(1).tolist()):
+        sign = -1 if kind == "positive" else 1
+        order = sorted(range(256), key=lambda p: (sign * row[p], p))  # noqa: B023
+        for step in range(11):
+            one = x[i].clone().view(3, -1)
+            one[:, order[:256 * step // 10]] = 0
+            assert got[i, step] == (VIT(one.view(1, 3, 16, 16)).argmax() == y[i])
+    areas = outcome(fvit.curve_auc, got, "mean_height"), outcome(fvit.curve_auc, got, "unit_interval")
+    assert all(((area >= 0) & (area <= 1)).all() for area in areas)
+
+
+@inputs(10)
+@given(st.integers(0, 5), st.sampled_from([0.02, 0.1, 0.5, 2.0]), st.integers(1, 5), images())
+def test_the_denoiser_stays_in_the_cube_and_the_timestep_grows(seed, sigma, steps, x):
+    answer = outcome(DEN, x.float() + sigma * torch.randn(x.shape), sigma, steps)
+    assert answer.shape == x.shape and 0 <= answer.min() and answer.max() <= 1
+    assert outcome(DEN.timestep, sigma) <= outcome(DEN.timestep, sigma * 1.5)
+
+
+@inputs(5)
+@given(images(), st.sampled_from(["0", "1/2", 0.5, 1]), st.sampled_from(["votes", "clipped", "cdf", "sharp", "renyi"]))
+def test_what_is_certified_for_more_overlap_is_no_farther(x, beta, certificate):
+    rows = outcome(fvit.certify, DDS, x[:1], 2, [beta, "1"], 5, 0.1, certificate=certificate)
+    assert (rows.overlap.iloc[0] <= rows.overlap.iloc[1]) and (rows.radius.iloc[0] >= rows.radius.iloc[1])
