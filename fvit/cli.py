@@ -152,8 +152,7 @@ def _info(_: argparse.Namespace) -> int:
     for what in ("teacher", "vit", "denoiser"):
         found = any((paths.WEIGHTS / what).rglob("*.safetensors"))
         print(f"weights     {paths.WEIGHTS / what}{'' if found else f'  (none: make them by `fvit train {what}`)'}")
-    data = os.environ.get("FVIT_DATA") or "(set FVIT_DATA to the folder with imagenet/, coco/ and the like)"
-    print(f"data        {data}")
+    print(f"data        {os.environ.get('FVIT_DATA') or '(none: set FVIT_DATA to the folder of imagenet/, coco/ ...)'}")
     there = paths.NOTEBOOKS.is_dir()
     print(f"notebooks   {paths.NOTEBOOKS}{'' if there else '  (none: they come with a clone of the repository)'}")
     for name in ("figures", "results"):

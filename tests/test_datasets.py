@@ -106,6 +106,10 @@ def test_coco(tmp_path, split, capfd):
     for name, (pixels, mask, label) in wanted.items():
         assert np.array_equal(found[name][0], pixels) and np.array_equal(found[name][2], mask), name
         assert found[name][1] == label
+    smaller = by_id(load_images("coco", root=tmp_path, size=(4, 5)))
+    for name, (pixels, mask, _) in wanted.items():  # by nearest pixel: no mixture of 255, which -1 is, and 0
+        assert np.array_equal(smaller[name][0], resized(pixels, (4, 5)))
+        assert np.array_equal(smaller[name][2], resized(mask.view(np.uint8), (4, 5), nearest=True).view(np.int8))
     assert capfd.readouterr().out == ""  # pycocotools reports to stdout, which notebooks compare
     assert load_images("coco", root=tmp_path).class_names == ("person", "cat", "toothbrush")  # by id, without gaps
 
