@@ -22,8 +22,8 @@ REFUSED = object()
 
 
 def inputs(short: int) -> settings:
-    """Settings of a property: so many inputs, or 25 times as many, chosen anew, in the full form."""
-    return settings(max_examples=25 * short if FULL else short, derandomize=not FULL, deadline=None, database=None,
+    """Settings of a property: so many inputs, or 20 times as many, chosen anew, in the full form."""
+    return settings(max_examples=20 * short if FULL else short, derandomize=not FULL, deadline=None, database=None,
                     suppress_health_check=list(HealthCheck))
 
 

@@ -223,7 +223,7 @@ def used(kind, folder):
     return den if den is REFUSED else outcome(den, X, 0.25)
 
 
-@inputs(25)
+@inputs(12)
 @given(st.sampled_from(FILES), damage())
 def test_damaged_models(models, tmp_path_factory, file, damaged):
     kind, name = file
@@ -234,7 +234,7 @@ def test_damaged_models(models, tmp_path_factory, file, damaged):
     assert answer is REFUSED or name.endswith("safetensors") or not has_nan(answer)  # weights may well hold NaN
 
 
-@inputs(30)
+@inputs(15)
 @given(st.sampled_from([file for file in FILES if file[1].endswith("json")]), ODD_JSON, st.data())
 def test_odd_settings_of_models(models, tmp_path_factory, file, value, data):
     kind, name = file
@@ -270,7 +270,7 @@ def tables(folder):
             (paths.output_root() / "figures" / "MANIFEST.csv", save), (sidecar, lambda p: fvit.show_figure("F03"))]
 
 
-@inputs(60)
+@inputs(12)
 @given(st.integers(0, 5), damage())
 @example(3, lambda data: data + b"P9,laptop\n")  # a short line
 @example(3, lambda data: data.replace(b"claim", b"Claim", 1))
@@ -288,7 +288,7 @@ def test_damaged_tables(tmp_path_factory, which, damaged):
     assert not list(folder.rglob("*.tmp")) and not list(folder.rglob("*.lock"))
 
 
-@inputs(15)
+@inputs(6)
 @given(st.text(min_size=1, max_size=8), st.text(min_size=1, max_size=30),
        st.floats(allow_nan=False, allow_infinity=False))
 def test_what_a_claim_says_is_read_again(tmp_path_factory, claim_id, text, value):
@@ -309,7 +309,7 @@ LITERALS = st.one_of(st.sampled_from([*TEXTS[:-1], "3", "0.5", "[1]", "{'a': 1}"
                                       "(" * 500, "[" * 99999, "9" * 5000, "'" * 3]), st.text(max_size=6))
 
 
-@inputs(30)
+@inputs(20)
 @given(st.sampled_from("profile n sigma names other".split()), LITERALS)
 def test_values_on_the_command_line(name, text):
     """A value has the type that the notebook states, or the run does not start; nothing is evaluated but literals."""
@@ -325,7 +325,7 @@ def test_values_on_the_command_line(name, text):
         assert type(value).__name__ == known[name][0] and not has_nan(value)
 
 
-@inputs(20)
+@inputs(8)
 @given(st.lists(st.sampled_from([*TEXTS[:-1], "run", "00", "all", "--profile", "laptop", "-p", "n=1", "--out",
                                  "--shard", "1/2", "2/1",
                                  "--jobs", "0", "--cell-timeout", "-1", "refresh", "9" * 5000]), max_size=5))
@@ -354,7 +354,7 @@ NOTEBOOK = nbformat.writes(nbformat.v4.new_notebook(
     metadata={"kernelspec": notebooks.KERNEL, "language_info": {"name": "python"}})).encode()
 
 
-@inputs(20)
+@inputs(6)
 @given(damage())
 @example(lambda data: b"")
 @example(lambda data: b"[]")
