@@ -27,7 +27,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test test-browser lab site measure refresh
+.PHONY: help figures test test-browser test-properties lab site measure refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ test-browser: $(INSTALLED) $(CHROMIUM)  ## every notebook in JupyterLab, and the
 
 site: $(INSTALLED)  ## site/: the notebooks as pages that open from the file system
 	$(BIN)/python tools/make_site.py
+
+test-properties: $(INSTALLED)  ## thousands of odd arguments and damaged files, chosen anew; says how many there were
+	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -q --hypothesis-show-statistics tests/test_properties.py \
+	  tests/test_untrusted.py | awk '{print} / passing examples/ {n += $$2} /[0-9] (failed|error)/ {bad = 1} \
+	  END {print n " generated inputs passed"; exit bad}'
 
 measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
 	$(BIN)/python tests/test_models.py 1000

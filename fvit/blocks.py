@@ -128,16 +128,18 @@ def _parquet(rows: pd.DataFrame) -> bytes:
 
 def load_rows(path: Path | str | io.BytesIO) -> pd.DataFrame:
     """The tidy rows of a Parquet file, with the columns and dtypes of results.SCHEMA; ValueError if it has others."""
+    whole = path if isinstance(path, io.BytesIO) else io.BytesIO(Path(path).read_bytes())
     try:
-        rows = pd.read_parquet(path if isinstance(path, io.BytesIO) else io.BytesIO(Path(path).read_bytes()))
-    except OSError:
-        raise
+        rows = pd.read_parquet(whole)
     except Exception as error:  # pyarrow's own classes, none of which is public
         mend = "delete it and run again"
         raise ValueError(f"{path} is no whole Parquet file ({type(error).__name__}); {mend}") from error
     if list(rows) != list(SCHEMA):
         raise ValueError(f"{path} has columns {list(rows)}, wanted {list(SCHEMA)}; it is not a table of tidy rows")
-    return rows.astype(SCHEMA)
+    try:
+        return rows.astype(SCHEMA)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} has columns of other kinds ({error}); delete it and run again") from error
 
 
 def code_digest(modules: Iterable[str], package: Path = PACKAGE) -> str:

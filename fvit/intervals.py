@@ -124,9 +124,9 @@ def rate_bound(successes, n: int, failure_prob: float, side: str) -> np.ndarray:
     Source: Clopper and Pearson 1934.
     """
     _check_one_sided(failure_prob, side)
-    counts, n = check_array(successes, "successes"), as_number(n)
-    whole = (counts >= 0) & (counts <= n) & (counts == np.floor(counts))
-    if not (n >= 1 and n % 1 == 0 and counts.size and whole.all()):
+    counts = check_array(successes, "successes")
+    whole = (counts >= 0) & (counts <= as_number(n)) & (counts == np.floor(counts))
+    if not (as_number(n) >= 1 and as_number(n) % 1 == 0 and counts.size and whole.all()):
         got = f"from {counts.min():g} to {counts.max():g}" if counts.size else "none"
         raise ValueError(f"successes ({got}) of n={n}, wanted one or more whole numbers in [0, n], n >= 1; count again")
     bounds = proportion_confint(counts, int(n), alpha=2 * failure_prob, method="beta")  # it halves alpha
@@ -224,7 +224,8 @@ def dkw_margin(n: int, failure_prob: float) -> float:
     Raises ValueError unless n >= 1 is whole and failure_prob in (0, 1/2]: above, the constant 1 is not proved.
     Source: Dvoretzky, Kiefer and Wolfowitz 1956; constant by Massart 1990.
     """
-    n = check_count(n, "n")
+    if not (as_number(n) >= 1 and as_number(n) % 1 == 0):
+        raise ValueError(f"n={n}, wanted a whole number of draws, at least 1")
     if not 0 < as_number(failure_prob) <= 0.5:
         raise ValueError(f"failure_prob={failure_prob}, wanted a number in (0, 1/2]: the band holds only there")
     return float(np.sqrt(np.log(1 / failure_prob) / (2 * n)))

@@ -44,11 +44,20 @@ def strip(notebook: NotebookNode) -> NotebookNode:
 
 
 def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
-    """name -> (type name, text of the default) of a notebook's parameters cell, as papermill itself reads them."""
+    """name -> (type name, text of the default) of a notebook's parameters cell, as papermill itself reads them.
+
+    Raises ValueError for a file that is no notebook, or one without a kernel; nothing in it is run.
+    """
     known = {}
-    for name, parameter in papermill.inspect_notebook(escape(path)).items():
-        kind, default = parameter["inferred_type_name"], parameter["default"]
-        known[name] = (type(ast.literal_eval(default)).__name__ if kind == "None" else kind, default)
+    try:
+        for name, parameter in papermill.inspect_notebook(escape(path)).items():
+            kind, default = parameter["inferred_type_name"], parameter["default"]
+            known[name] = (type(ast.literal_eval(default)).__name__ if kind == "None" else kind, default)
+    except OSError:
+        raise
+    except Exception as error:  # nbformat and papermill raise a dozen classes on a broken notebook
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise ValueError(f"{path} is no notebook whose parameters can be read ({reason}); restore it") from error
     return known
 
 

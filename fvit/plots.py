@@ -24,7 +24,7 @@ from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from fvit import profiles
-from fvit.checks import as_list, check_choice, check_seed, check_text
+from fvit.checks import as_list, check_choice, check_seed, check_text, read_json
 from fvit.paths import NOTEBOOKS, PACKAGE, figures_dir, output_root, write_atomic
 from fvit.results import upsert, versions
 
@@ -156,7 +156,9 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     found = sorted(folder.glob(f"{figure_id}_*.json"))
     if not found:
         raise FileNotFoundError(f"no figure {figure_id} in {folder}; save it, or `fvit run` the notebook that does")
-    said = json.loads(found[0].read_text(encoding="utf-8"))
+    said = read_json(found[0], "save the figure again")
+    if not all(isinstance(said.get(word), str) for word in ("title", "caption", "alt", "source")):
+        raise ValueError(f"{found[0]} lacks a title, caption, alt or source in words; save the figure again")
     png = found[0].with_suffix(".png")
     picture = b64encode(_inline_png(png)).decode()
     words = {key: html.escape(said[key]) for key in ("caption", "alt", "source")}

@@ -181,7 +181,7 @@ class DDS:
                 moment.add(chunk[0], values)
             for samples, heat in zip(kept, maps, strict=True):
                 if keep:
-                    samples[chunk[0], chunk[2]] = heat
+                    samples[chunk[0], chunk[2]] = heat.to(samples.dtype)
         results = [[v.to(x) for v in moment.result(exact=self.sigma == 0)] for moment in moments]
         kept = [s.expand(-1, self.n_samples, -1, -1) if keep else None for s in kept]
         return results[0], {m: (*r, s) for m, r, s in zip(names, results[1:], kept, strict=True)}

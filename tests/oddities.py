@@ -22,13 +22,13 @@ REFUSED = object()
 
 
 def inputs(short: int) -> settings:
-    """Settings of a property: so many inputs, or 25 times as many, chosen anew, in the full form."""
-    return settings(max_examples=25 * short if FULL else short, derandomize=not FULL, deadline=None, database=None,
+    """Settings of a property: so many inputs, or 20 times as many, chosen anew, in the full form."""
+    return settings(max_examples=20 * short if FULL else short, derandomize=not FULL, deadline=None, database=None,
                     suppress_health_check=list(HealthCheck))
 
 
 def outcome(call, *args, refusals=(ValueError,), **options):
-    """The answer of `call`, or REFUSED; anything else fails: other exceptions, warnings, refusals in another's words."""
+    """The answer of `call`, or REFUSED; all else fails: other exceptions, warnings, another's words."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -44,7 +44,8 @@ def is_ours(error) -> bool:
     while at.tb_next is not None:
         at = at.tb_next
     path = at.tb_frame.f_code.co_filename
-    return str(PACKAGE) in path and linecache.getline(path, at.tb_lineno).lstrip().startswith("raise") and bool(str(error))
+    line = linecache.getline(path, at.tb_lineno)
+    return str(PACKAGE) in path and line.lstrip().startswith("raise") and bool(str(error))
 
 
 def has_nan(answer) -> bool:
@@ -73,14 +74,19 @@ TEXTS = ["", " ", "0.8", "2/3", "1/0", "1e-999999999", "nan", "l2", "linf", "vta
          "laptop", "../../x", "/etc/passwd", "..", "~", "hf-hub:../../x", "local-dir:.", "a/b", "a\0b", "\ud800", "é",
          "x" * 300, "１", "²", "P1.²", "\r", "\u202e", "{}", "*", "%s", b"bytes"]
 OBJECTS = [lambda: None, object, list, tuple, dict, set, lambda: [None], lambda: [[1, 2], [3]], lambda: [1, "a"],
-           lambda: ["a", "b"], lambda: ["a", "a"], lambda: [0, 1], lambda: {"a": 1}, lambda: range(2), lambda: iter([0, 1]),
-           lambda: (lambda *a: None), lambda: (lambda *a: a[0]), lambda: (lambda *a: a[0].flatten(1).sum(1)), lambda: np.array(["a", "b"]),
+           lambda: ["a", "b"], lambda: ["a", "a"], lambda: [0, 1], lambda: {"a": 1}, lambda: range(2),
+           lambda: iter([0, 1]),
+           lambda: (lambda *a: None), lambda: (lambda *a: a[0]), lambda: (lambda *a: a[0].flatten(1).sum(1)),
+           lambda: np.array(["a", "b"]),
            lambda: np.array([None, 1]), lambda: np.array([0.5, 0.5]), lambda: np.array(0.5), lambda: pd.Series([1, 2]),
-           lambda: pd.DataFrame({"a": [1]}), lambda: int, lambda: torch.float32, lambda: Path("/dev/null"), lambda: slice(3),
+           lambda: pd.DataFrame({"a": [1]}), lambda: int, lambda: torch.float32, lambda: Path("/dev/null"),
+           lambda: slice(3),
            lambda: torch.nn.Identity(), lambda: np.array([[0.5, 0.5], [1, 0]])]
-DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32,
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16,
+          torch.int32,
           torch.int64, torch.bool, torch.complex64, torch.uint16, torch.uint64, torch.float8_e4m3fn]
-SHAPES = [(), (0,), (1,), (2,), (3,), (11,), (2, 11), (1, 4), (2, 4), (2, 0), (2, 2, 2), (1, 2, 2), (2, 16, 16), (0, 2, 2),
+SHAPES = [(), (0,), (1,), (2,), (3,), (11,), (2, 11), (1, 4), (2, 4), (2, 0), (2, 2, 2), (1, 2, 2), (2, 16, 16),
+          (0, 2, 2),
           (3, 16, 16), (2, 3, 16, 16), (1, 3, 16, 16), (0, 3, 16, 16), (2, 1, 16, 16), (2, 3, 0, 0), (2, 3, 17, 16),
           (2, 16, 16, 3), (2, 2, 16, 16), (2, 3, 16, 16, 1)]
 HUGE = [(1, 3, 10**6, 10**6), (10**6, 10**6), (10**5, 10**4, 10**4)]  # as views of one number: no memory is taken
@@ -115,8 +121,10 @@ def _read_only(x):
 
 FORMS = [lambda x: x, lambda x: x, lambda x: x.transpose(0, -1).contiguous().transpose(0, -1) if x.ndim else x,
          lambda x: x[:1].expand(x.shape) if x.ndim else x, lambda x: x.to("meta"),
-         lambda x: x.to_sparse() if x.is_floating_point() and x.dtype.itemsize > 1 and x.ndim else x, _array, _read_only,
-         lambda x: np.flip(_array(x)) if x.ndim else _array(x), lambda x: _array(x).astype(_array(x).dtype.newbyteorder(">")),
+         lambda x: x.to_sparse() if x.is_floating_point() and x.dtype.itemsize > 1 and x.ndim else x, _array,
+         _read_only,
+         lambda x: np.flip(_array(x)) if x.ndim else _array(x),
+         lambda x: _array(x).astype(_array(x).dtype.newbyteorder(">")),
          lambda x: _array(x).tolist(), lambda x: x.requires_grad_() if x.is_floating_point() else x,
          lambda x: _array(x).astype(object)]
 

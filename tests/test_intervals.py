@@ -101,7 +101,7 @@ def test_one_image_or_group_has_a_mean_and_no_interval(groups, values):
     ({"values": [1.0, np.nan, np.inf]}, "2 of 3 values are NaN or infinite"),
     ({"values": [1.0, 2.0], "groups": ["a"]}, r"groups have shape \(1,\), values \(2,\)"),
     ({"values": [1.0, 2.0], "level": 95}, r"level=95, wanted a number in \(0, 1\)"),
-    ({"values": [1.0, 2.0], "n_boot": 0}, "n_boot=0, wanted at least 1"),
+    ({"values": [1.0, 2.0], "n_boot": 0}, "n_boot=0, wanted an integer >= 1"),
 ])
 def test_mean_interval_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -1,6 +1,6 @@
 """Any argument, of any kind: every public function gives a right answer, or refuses in its own words.
 
-Short in `make test`; `make test-properties` tries 25 times as many inputs and prints how many (`oddities.py` makes them).
+Short in `make test`; `make test-properties` tries 20 times as many inputs and counts them. `oddities.py` makes them.
 """
 
 import math
@@ -25,6 +25,7 @@ from fvit.schedule import linear_alphas_cumprod
 from fvit.vit import ViT
 
 LOOPS = {"steps", "n_samples", "restarts", "judgements", "n", "n_images", "start", "seed_steps"}  # long work, rightly
+TENSORS = {"x", "x_noisy", "map", "heat", "w", "p", "hits", "mask"}
 THEIRS = {"vit", "den", "loss", "model", "explainer"}  # what a caller's own function raises is the caller's
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 W = np.array([[0.4, 0.3, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1]])
@@ -33,7 +34,8 @@ W = np.array([[0.4, 0.3, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1]])
 def tiny_vit():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = timm.models.VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=3, num_classes=4)
+        net = timm.models.VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=3,
+                                            num_classes=4)
     return ViT(net, (0.5,) * 3, (0.5,) * 3, name="tiny")
 
 
@@ -112,7 +114,8 @@ CALLS = {  # name: (function, good arguments); each in turn becomes odd
                                "ids": None, "method": "rollout", "target": None, "certificate": ["votes", "cdf"]}),
     "profile": (lambda name, notebook, **o: fvit.profile(name, notebook=notebook, **o), {
         "name": "laptop", "notebook": "01", "sigma": 0.1, "n_images": 4, "k": 2, "precision": "float32"}),
-    "claim": (lambda claim_id, text, value, relation, bound, **o: fvit.claim(claim_id, text, value, relation, bound, **o), {
+    "claim": (lambda claim_id, text, value, relation, bound, **o: fvit.claim(
+        claim_id, text, value, relation, bound, **o), {
         "claim_id": "P1.1", "text": "it is small", "value": 0.1, "relation": "<", "bound": 0.5, "source": "ours",
         "ci": (0.0, 0.2), "expected": "PASS", "note": "", "timed": True}),
     "save_figure": (figure, {"fig": "a figure", "figure_id": "F03", "df": pd.DataFrame({"x": [1.0]}), "name": "tiny",
@@ -144,7 +147,7 @@ def test_good_arguments_are_answered(name):
     assert answer is not REFUSED and not has_nan(answer)
 
 
-@inputs(250)
+@inputs(150)
 @given(st.sampled_from(PLACES), odd())
 def test_one_odd_argument(place, value):
     name, argument = place
@@ -156,22 +159,22 @@ def test_one_odd_argument(place, value):
     assert answer is REFUSED or not has_nan(answer), "a silent NaN"
 
 
-@inputs(40)
-@given(st.sampled_from([place for place in PLACES if place[1] in ("x", "x_noisy", "map", "heat", "w", "p", "hits", "mask")]),
-       tensors())
+@inputs(20)
+@given(st.sampled_from([place for place in PLACES if place[1] in TENSORS]), tensors())
 def test_one_odd_tensor(place, value):
     name, argument = place
     answer = called(name, CALLS[name][1] | {argument: value})
     assert answer is REFUSED or not has_nan(answer), "a silent NaN"
 
 
-@inputs(20)
+@inputs(10)
 @given(st.sampled_from([p for p in PLACES if p[1] in ("x", "x_noisy") and p[0] not in ("pgd", "strongest", "denoise")]),
        st.sampled_from(HUGE), st.sampled_from([torch.float32, torch.float64]))
 def test_huge_images_of_another_size_are_refused_unread(place, shape, dtype):
     """They are views of a single number: to read them all would take minutes, to copy them terabytes."""
     name, argument = place
-    assert called(name, CALLS[name][1] | {argument: torch.full((1,) * len(shape), 0.5, dtype=dtype).expand(shape)}) is REFUSED
+    huge = torch.full((1,) * len(shape), 0.5, dtype=dtype).expand(shape)
+    assert called(name, CALLS[name][1] | {argument: huge}) is REFUSED
 
 
 # right answers -------------------------------------------------------------------------------------------------------
@@ -193,7 +196,7 @@ def images(draw, dtypes=SMALL):
 METHODS = st.sampled_from(list(fvit.METHODS))
 
 
-@inputs(20)
+@inputs(8)
 @given(images(), METHODS, st.integers(0, 1), st.sampled_from(["ours", "orig"]), st.data())
 def test_explain_sums_to_one_whatever_the_layout(x, method, start_layer, rules, data):
     options = {"start_layer": 0 if method == "lrp" else start_layer}
@@ -206,7 +209,7 @@ def test_explain_sums_to_one_whatever_the_layout(x, method, start_layer, rules, 
     torch.testing.assert_close(heat, again, rtol=1e-3, atol=1e-3)
 
 
-@inputs(10)
+@inputs(5)
 @given(images(), st.sampled_from([0.0, 0.01, 0.25, 0.5]), st.integers(1, 4), st.integers(1, 7), st.randoms())
 def test_dds_does_not_depend_on_order_or_batch(x, sigma, n, batch_size, random):
     ids, order = [f"é{i}" for i in range(len(x))], list(range(len(x)))
@@ -220,8 +223,9 @@ def test_dds_does_not_depend_on_order_or_batch(x, sigma, n, batch_size, random):
     assert (a.heatmap.float().sum((1, 2)) - 1).abs().max() < atol and a.samples.shape == (len(x), n, 2, 2)
 
 
-@inputs(15)
-@given(images(), st.sampled_from(["linf", "l2"]), st.floats(0, 2), st.integers(0, 3), st.sampled_from(["random", "clean"]))
+@inputs(8)
+@given(images(), st.sampled_from(["linf", "l2"]), st.floats(0, 2), st.integers(0, 3),
+       st.sampled_from(["random", "clean"]))
 def test_pgd_stays_in_the_ball_and_in_the_cube(x, norm, eps, steps, start):
     x_adv = outcome(fvit.pgd, brightness, x, eps=eps, norm=norm, steps=steps, start=start)
     assert x_adv.dtype == x.dtype and 0 <= x_adv.min() and x_adv.max() <= 1
@@ -232,11 +236,12 @@ def test_pgd_stays_in_the_ball_and_in_the_cube(x, norm, eps, steps, start):
 
 def exact_top(row, k):
     """The k greatest, ties to the lowest index: by sorting pairs."""
-    return set(sorted(range(len(row)), key=lambda i: (-row[i], i))[:k])
+    return set(sorted(range(len(row)), key=lambda i: (-float(row[i]), i))[:k])
 
 
-@inputs(25)
-@given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, -1.0, math.inf, -math.inf]), min_size=8, max_size=8), max_size=3),
+@inputs(15)
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, -1.0, math.inf, -math.inf]), min_size=8, max_size=8),
+                max_size=3),
        st.integers(1, 4), st.sampled_from([np.float16, np.float32, np.float64, np.int32, np.uint8, bool, ">f4"]))
 def test_topk_overlap_is_that_of_sets(rows, k, dtype):
     rows = np.array([[v if np.isfinite(v) or np.dtype(dtype).kind == "f" else 3 for v in row] for row in rows])
@@ -260,7 +265,7 @@ def rows(draw, n=1):
 ORDERS = st.sampled_from([1e-320, 1e-9, 0.1, 0.5, 1 - 1e-12, 1, 1 + 1e-12, 2, 7.5, 1e3, 1e8, 1e308, math.inf])
 
 
-@inputs(40)
+@inputs(20)
 @given(rows(2), ORDERS, ORDERS)
 def test_renyi_divergence_is_a_divergence_and_grows_with_the_order(w, low, high):
     low, high = sorted([low, high])
@@ -270,11 +275,11 @@ def test_renyi_divergence_is_a_divergence_and_grows_with_the_order(w, low, high)
     assert outcome(fvit.renyi_divergence, p, p, high)[0] <= 1e-12
 
 
-@inputs(30)
+@inputs(10)
 @given(rows(2), st.integers(1, 6), st.sampled_from([0, 0.2, "1/3", 0.5, 0.8, 1]), ORDERS,
        st.sampled_from(["clean_to_attacked", "attacked_to_clean"]))
 def test_no_pair_is_closer_than_the_breaking_divergence(w, k, beta, order, direction):
-    """Any q whose top-k keeps less than beta is at least as far from w; and the answers of all certificates are in order."""
+    """Any q whose top-k keeps less than beta is at least as far from w; and all certificates are in order."""
     w, q = w[:1], w[1:]
     assume(k <= w.shape[1])
     least = outcome(fvit.breaking_divergence, w, k, beta, order, direction)[0]
@@ -283,29 +288,29 @@ def test_no_pair_is_closer_than_the_breaking_divergence(w, k, beta, order, direc
         pair = (w, q) if direction == "clean_to_attacked" else (q, w)
         assert fvit.renyi_divergence(*pair, order)[0] >= least * (1 - 1e-9) - 1e-9
     sharp, renyi = (outcome(fvit.certified_radius, w, k, beta, 0.25, certificate=c)[0] for c in ("sharp", "renyi"))
-    assert sharp >= renyi * (1 - 1e-6) - 1e-6 >= -1e-6
+    assert min(sharp, renyi) >= 0
+    if w.min() >= 1e-9:  # below, the top set's mass rounds to 1, and the sharp certificate stays on the safe side
+        assert sharp >= renyi * (1 - 1e-6) - 1e-6
     sigma = outcome(fvit.required_sigma, w, k, beta, 0.1)[0]
     assert sigma == pytest.approx(0 if renyi == math.inf else math.inf if renyi == 0 else 0.25 * 0.1 / renyi, rel=1e-6)
 
 
-@inputs(15)
-@given(st.sampled_from([1e-30, 1.0, 1e30, 1.7e38, 3e38]), st.integers(0, 99), st.sampled_from([np.float32, np.float64, np.float16]),
-       st.booleans())
-def test_segmentation_knows_no_unit(scale, seed, dtype, coarse):
+@inputs(8)
+@given(st.sampled_from([("f2", -4), ("f2", 15), ("f4", -120), ("f4", 127), ("f8", -1000), ("f8", 1023)]),
+       st.integers(0, 99), st.booleans())
+def test_segmentation_knows_no_unit(scale, seed, coarse):
+    """Powers of 2, so that nothing is rounded; the range of the largest is infinite."""
     g = np.random.default_rng(seed)
     maps = g.integers(-4, 5, (2, 4, 4) if coarse else (2, 8, 8)) / 4
     mask = g.integers(-1, 2, (2, 8, 8))
     mask[:, 0, :2] = [0, 1]  # both are there
-    scale = scale if dtype != np.float16 else min(scale, 6e4) if scale >= 1 else 1
-    a = outcome(fvit.segmentation_scores, (maps * scale).astype(dtype), mask)
-    b = outcome(fvit.segmentation_scores, maps, mask)
-    columns = [c for c in a if coarse is False or c not in ("average_precision",)]
-    if not coarse:
-        np.testing.assert_allclose(a[columns].to_numpy(float), b[columns].to_numpy(float), rtol=1e-6)
+    a = outcome(fvit.segmentation_scores, (maps * 2.0 ** scale[1]).astype(scale[0]), mask)
+    b = outcome(fvit.segmentation_scores, maps.astype(scale[0]), mask)
+    pd.testing.assert_frame_equal(a, b)
     assert not has_nan(a) and ((a.average_precision >= 0) & (a.average_precision <= 1)).all()
 
 
-@inputs(10)
+@inputs(3)
 @given(images(), st.sampled_from(["positive", "negative"]), st.integers(0, 99), st.integers(1, 4))
 def test_a_perturbation_curve_is_the_loop_over_its_steps(x, kind, seed, batch_size):
     maps = torch.rand(len(x), 16, 16, generator=torch.Generator().manual_seed(seed)).mul(8).round()
@@ -313,16 +318,16 @@ def test_a_perturbation_curve_is_the_loop_over_its_steps(x, kind, seed, batch_si
     got = outcome(fvit.perturbation_curve, VIT, x, y, maps, kind, batch_size)
     for i, row in enumerate(maps.flatten(1).tolist()):
         sign = -1 if kind == "positive" else 1
-        order = sorted(range(256), key=lambda p: (sign * row[p], p))  # noqa: B023
+        order = sorted(range(256), key=lambda p: (sign * row[p], p))
         for step in range(11):
-            one = x[i].clone().view(3, -1)
+            one = x[i].clone().reshape(3, -1)
             one[:, order[:256 * step // 10]] = 0
             assert got[i, step] == (VIT(one.view(1, 3, 16, 16)).argmax() == y[i])
     areas = outcome(fvit.curve_auc, got, "mean_height"), outcome(fvit.curve_auc, got, "unit_interval")
     assert all(((area >= 0) & (area <= 1)).all() for area in areas)
 
 
-@inputs(10)
+@inputs(5)
 @given(st.integers(0, 5), st.sampled_from([0.02, 0.1, 0.5, 2.0]), st.integers(1, 5), images())
 def test_the_denoiser_stays_in_the_cube_and_the_timestep_grows(seed, sigma, steps, x):
     answer = outcome(DEN, x.float() + sigma * torch.randn(x.shape), sigma, steps)
@@ -330,7 +335,7 @@ def test_the_denoiser_stays_in_the_cube_and_the_timestep_grows(seed, sigma, step
     assert outcome(DEN.timestep, sigma) <= outcome(DEN.timestep, sigma * 1.5)
 
 
-@inputs(5)
+@inputs(3)
 @given(images(), st.sampled_from(["0", "1/2", 0.5, 1]), st.sampled_from(["votes", "clipped", "cdf", "sharp", "renyi"]))
 def test_what_is_certified_for_more_overlap_is_no_farther(x, beta, certificate):
     rows = outcome(fvit.certify, DDS, x[:1], 2, [beta, "1"], 5, 0.1, certificate=certificate)

@@ -40,11 +40,11 @@ class Hostile:
 def models(tmp_path_factory):
     """A folder with a tiny ViT, vit/, and a tiny denoiser, den/, in their libraries' own forms."""
     folder = tmp_path_factory.mktemp("models")
-    net = timm.models.VisionTransformer(**SIZES, num_classes=4)
-    net.pretrained_cfg = {"architecture": "vit_tiny_patch16_224", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    net = timm.create_model("vit_tiny_patch16_224", **SIZES, num_classes=4)
     timm.models.save_for_hf(net, folder / "vit", model_args=SIZES, safe_serialization=True)
     UNet2DModel(sample_size=16, block_out_channels=(4, 4), layers_per_block=1, norm_num_groups=2, add_attention=False,
-                down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2).save_pretrained(folder / "den/unet")
+                down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2
+                ).save_pretrained(folder / "den/unet")
     DDPMScheduler(prediction_type="sample").save_pretrained(folder / "den/scheduler")
     (folder / "den/fvit.json").write_text('{"pixel_unshuffle": 1}')
     return folder
@@ -142,7 +142,7 @@ def test_weights_that_claim_terabytes(models, tmp_path, bomb):
     ("vit", "config.json", {"model_args": SIZES | {"embed_dim": 3 * 10**4}}),
     ("vit", "config.json", {"model_args": SIZES | {"depth": 10**9}}),
     ("vit", "config.json", {"model_args": SIZES | {"img_size": 10**6}}),
-    ("vit", "config.json", {"num_classes": 10**9}),
+    ("vit", "config.json", {"model_args": SIZES | {"num_classes": 3 * 10**5}}),
     ("den", "unet/config.json", {"block_out_channels": [10**4, 3 * 10**4]}),
     ("den", "unet/config.json", {"layers_per_block": 10**9}),
     ("den", "scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}),
@@ -159,12 +159,13 @@ def test_a_checkpoint_of_views_that_claims_terabytes(tmp_path):
     torch.save(state, tmp_path / "bomb.pt")
     assert (tmp_path / "bomb.pt").stat().st_size < 10_000
     small = {"image_size": 64, "num_channels": 32, "num_res_blocks": 1}
-    assert grown(lambda: fvit.load_denoiser(tmp_path / "bomb.pt", config=small)) < 400  # the model asked for, not the file
+    assert grown(lambda: fvit.load_denoiser(tmp_path / "bomb.pt", config=small)) < 400  # what was asked for
 
 
 # nor outside ---------------------------------------------------------------------------------------------------------
 
-ESCAPES = ["../../x", "../x", "..", "a/..", "./../x/y", "/etc/passwd", "~root/x", "a\\..\\x", "..%2fx", "x\0/../y", "../" * 99]
+ESCAPES = ["../../x", "../x", "..", "a/..", "./../x/y", "/etc/passwd", "~root/x", "a\\..\\x", "..%2fx", "x\0/../y",
+           "../" * 99]
 
 
 @pytest.mark.parametrize("name", ESCAPES)
@@ -189,9 +190,11 @@ def test_names_do_not_leave_their_folder(tmp_path, name):
 @st.composite
 def damage(draw):
     """A way to damage bytes: cut, overwrite, insert, double, swap."""
-    kind, at, to = draw(st.sampled_from("cut write insert double swap".split())), draw(st.floats(0, 1)), draw(st.floats(0, 1))
+    kind = draw(st.sampled_from("cut write insert double swap".split()))
+    at, to = draw(st.floats(0, 1)), draw(st.floats(0, 1))
     piece = draw(st.one_of(st.binary(max_size=6), st.sampled_from(
-        [b"\xff", b"\0", b'"', b"'", b",", b"\r", b"\n\n", b"{", b"]", b"-1", b"1e999", b"null", b"NaN", "é".encode(), b"1" * 5000,
+        [b"\xff", b"\0", b'"', b"'", b",", b"\r", b"\n\n", b"{", b"]", b"-1", b"1e999", b"null", b"NaN", "é".encode(),
+         b"1" * 5000,
          b"[" * 5000])))
 
     def damaged(data):
@@ -203,7 +206,8 @@ def damage(draw):
     return damaged
 
 
-ODD_JSON = st.one_of(st.none(), st.booleans(), st.integers(-3, 10**6), st.floats(), st.text(max_size=4), st.just([]), st.just({}),
+ODD_JSON = st.one_of(st.none(), st.booleans(), st.integers(-3, 10**6), st.floats(), st.text(max_size=4), st.just([]),
+                     st.just({}),
                      st.lists(st.integers(0, 64), max_size=3), st.just(10**12), st.sampled_from(TEXTS[:-1]))
 FILES = [("vit", "config.json"), ("vit", "model.safetensors"), ("den", "unet/config.json"), ("den", "fvit.json"),
          ("den", "unet/diffusion_pytorch_model.safetensors"), ("den", "scheduler/scheduler_config.json")]
@@ -219,7 +223,7 @@ def used(kind, folder):
     return den if den is REFUSED else outcome(den, X, 0.25)
 
 
-@inputs(25)
+@inputs(12)
 @given(st.sampled_from(FILES), damage())
 def test_damaged_models(models, tmp_path_factory, file, damaged):
     kind, name = file
@@ -230,7 +234,7 @@ def test_damaged_models(models, tmp_path_factory, file, damaged):
     assert answer is REFUSED or name.endswith("safetensors") or not has_nan(answer)  # weights may well hold NaN
 
 
-@inputs(30)
+@inputs(15)
 @given(st.sampled_from([file for file in FILES if file[1].endswith("json")]), ODD_JSON, st.data())
 def test_odd_settings_of_models(models, tmp_path_factory, file, value, data):
     kind, name = file
@@ -266,7 +270,7 @@ def tables(folder):
             (paths.output_root() / "figures" / "MANIFEST.csv", save), (sidecar, lambda p: fvit.show_figure("F03"))]
 
 
-@inputs(60)
+@inputs(12)
 @given(st.integers(0, 5), damage())
 @example(3, lambda data: data + b"P9,laptop\n")  # a short line
 @example(3, lambda data: data.replace(b"claim", b"Claim", 1))
@@ -284,25 +288,28 @@ def test_damaged_tables(tmp_path_factory, which, damaged):
     assert not list(folder.rglob("*.tmp")) and not list(folder.rglob("*.lock"))
 
 
-@inputs(15)
-@given(st.text(min_size=1, max_size=8), st.text(min_size=1, max_size=30), st.floats(allow_nan=False, allow_infinity=False))
+@inputs(6)
+@given(st.text(min_size=1, max_size=8), st.text(min_size=1, max_size=30),
+       st.floats(allow_nan=False, allow_infinity=False))
 def test_what_a_claim_says_is_read_again(tmp_path_factory, claim_id, text, value):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FVIT_OUT", str(tmp_path_factory.mktemp("claims")))
         for number in (value, 0.5):  # twice: the first is read and written again
             answer = outcome(fvit.claim, claim_id, text, number, "<", 1e308, source="ours")
             outcome(fvit.claim, "P2.10", "another", 0.1, "<", 0.5, source="ours")
-        table = pd.read_csv(paths.results_dir("laptop") / "claims.csv", keep_default_na=False, dtype=str, lineterminator="\n",
+        table = pd.read_csv(paths.results_dir("laptop") / "claims.csv", keep_default_na=False, dtype=str,
+                            lineterminator="\n",
                             encoding="utf-8")
     assert answer is REFUSED or (claim_id, text) in set(zip(table.claim, table.text, strict=True))
 
 
 CELL = "profile: str = 'laptop'\nn: int = 3  # draws\nsigma: float = 0.25\nnames: list = ['a']\n"
-LITERALS = st.one_of(st.sampled_from([*TEXTS[:-1], "3", "0.5", "[1]", "{'a': 1}", "1_0", "None", "True", "1e999", "-1", "__import__('os')",
+LITERALS = st.one_of(st.sampled_from([*TEXTS[:-1], "3", "0.5", "[1]", "{'a': 1}", "1_0", "None", "True", "1e999",
+                                      "-1", "__import__('os')",
                                       "(" * 500, "[" * 99999, "9" * 5000, "'" * 3]), st.text(max_size=6))
 
 
-@inputs(30)
+@inputs(20)
 @given(st.sampled_from("profile n sigma names other".split()), LITERALS)
 def test_values_on_the_command_line(name, text):
     """A value has the type that the notebook states, or the run does not start; nothing is evaluated but literals."""
@@ -313,11 +320,14 @@ def test_values_on_the_command_line(name, text):
         plan = outcome(runner.plan, ["00"], "laptop", {name: text})
         said = outcome(runner.plan, ["00"], "laptop", {"s": text})
     assert said[0][1] == {"s": said[0][1]["s"]} and isinstance(said[0][1]["s"], str)
-    assert plan is REFUSED or type(plan[0][1][name]).__name__ == known[name][0] and not has_nan(plan[0][1][name])
+    if plan is not REFUSED:
+        value = plan[0][1][name]
+        assert type(value).__name__ == known[name][0] and not has_nan(value)
 
 
-@inputs(20)
-@given(st.lists(st.sampled_from([*TEXTS[:-1], "run", "00", "all", "--profile", "laptop", "-p", "n=1", "--out", "--shard", "1/2", "2/1",
+@inputs(8)
+@given(st.lists(st.sampled_from([*TEXTS[:-1], "run", "00", "all", "--profile", "laptop", "-p", "n=1", "--out",
+                                 "--shard", "1/2", "2/1",
                                  "--jobs", "0", "--cell-timeout", "-1", "refresh", "9" * 5000]), max_size=5))
 @example(["run", ""])
 @example(["run", "00", "--out", ""])
@@ -344,7 +354,7 @@ NOTEBOOK = nbformat.writes(nbformat.v4.new_notebook(
     metadata={"kernelspec": notebooks.KERNEL, "language_info": {"name": "python"}})).encode()
 
 
-@inputs(20)
+@inputs(6)
 @given(damage())
 @example(lambda data: b"")
 @example(lambda data: b"[]")
@@ -360,7 +370,10 @@ def test_damaged_notebooks(tmp_path_factory, damaged):
 
 def test_refusals_are_told_from_others_errors():
     """What `outcome` rests on: our words are ours, those of a library are not."""
-    for call, ours in ((lambda: fvit.profile("x"), True), (lambda: int("x"), False), (lambda: np.array([[1], [1, 2]]), False)):
+    ragged = [[1], [1, 2]]
+    for call, ours in (
+        (lambda: fvit.profile("x"), True), (lambda: int("x"), False), (lambda: np.array(ragged), False)
+    ):
         with pytest.raises(ValueError) as info:
             call()
         assert is_ours(info.value) is ours
