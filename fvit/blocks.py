@@ -65,6 +65,7 @@ def save_rows(rows: pd.DataFrame, path: Path | str) -> Path:
     """Write tidy rows as a Parquet file, whole or not at all; the same rows give the same bytes."""
     out = io.BytesIO()
     table = rows.astype({column: "category" for column, kind in SCHEMA.items() if kind == "str"})
+    table.attrs["sha256"] = _digest(rows)  # Parquet's own checksums leave out its footer
     table.to_parquet(out, index=False, compression="zstd")
     return write_atomic(path, out.getvalue())
 
@@ -81,7 +82,14 @@ def load_rows(path: Path | str) -> pd.DataFrame:
         raise ValueError(f"{path} is no whole Parquet file ({type(error).__name__}); {mend}") from error
     if list(rows) != list(SCHEMA):
         raise ValueError(f"{path} has columns {list(rows)}, wanted {list(SCHEMA)}; it is not a table of tidy rows")
-    return rows.astype(SCHEMA)
+    stated, rows = rows.attrs.pop("sha256", None), rows.astype(SCHEMA)
+    if stated not in (None, _digest(rows)):
+        raise ValueError(f"{path} is damaged: its rows are not those that were written; delete it and run again")
+    return rows
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
 
 def code_digest(modules: list[str], package: Path = PACKAGE) -> str:

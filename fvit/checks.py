@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from fvit.paths import SUMS, changed
+
 
 def check_images(x: torch.Tensor, name: str = "x") -> torch.Tensor:
     """Return `x` unchanged if it is a batch of RGB images: floating point, (B, 3, H, W), B >= 1, values in [0, 1].
@@ -98,6 +100,15 @@ def check_weights(path, mend: str) -> Path:
             return path
     except Exception as err:  # safetensors raises its own SafetensorError, which is neither ValueError nor OSError
         raise OSError(f"{path} is truncated or no safetensors file ({err}); {mend}") from err
+
+
+def check_sums(folder, mend: str) -> None:
+    """OSError if a file in `folder` is not the one of its SHA256SUMS, which `fvit train` writes; others have none.
+
+    A flipped bit in the weights would go unseen: it is a model all the same, only another one.
+    """
+    if wrong := changed(folder):
+        raise OSError(f"{', '.join(wrong)} is not what {SUMS} beside it says: damaged, or edited by hand; {mend}")
 
 
 def weights_mend(folder, package_weights, command: str) -> str:

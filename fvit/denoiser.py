@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import nn
 from torch.nn import functional as F
 
-from fvit.checks import check_choice, check_shape, check_weights, weights_mend
+from fvit.checks import check_choice, check_shape, check_sums, check_weights, weights_mend
 from fvit.paths import WEIGHTS
 from fvit.schedule import in_schedule, linear_alphas_cumprod, sigma_to_timestep, timestep_to_sigma
 
@@ -162,6 +162,7 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
         if source == "scenes" or folder.is_absolute() or len(folder.parts) != 2:
             raise FileNotFoundError(f"no folder {folder} with a diffusers model; {mend}")
         folder = _download(str(source))
+    check_sums(folder, mend)
     top = folder / "unet" if (folder / "unet").is_dir() else folder
     unet_config = _read_json(top / "config.json", mend)
     factor = _read_json(folder / "fvit.json", mend).get("pixel_unshuffle", 1) if (folder / "fvit.json").exists() else 1

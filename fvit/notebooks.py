@@ -3,6 +3,7 @@
 import ast
 import copy
 import io
+import json
 import tempfile
 import tokenize
 from collections.abc import Iterator
@@ -43,9 +44,21 @@ def strip(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def check_whole(path: Path) -> None:
+    """ValueError naming the mend if a file is no notebook that papermill can execute."""
+    try:
+        nbformat.validate(nbformat.from_dict(json.loads(path.read_text(encoding="utf-8"))))
+    except OSError:
+        raise
+    except Exception as error:  # json's, nbformat's and jsonschema's own classes
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is no whole notebook ({reason}); restore it by git, or save it again") from error
+
+
 def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
     """name -> (type name, text of the default) of a notebook's parameters cell, as papermill itself reads them."""
     known = {}
+    check_whole(path)
     for name, parameter in papermill.inspect_notebook(escape(path)).items():
         kind, default = parameter["inferred_type_name"], parameter["default"]
         known[name] = (type(ast.literal_eval(default)).__name__ if kind == "None" else kind, default)

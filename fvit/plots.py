@@ -136,9 +136,13 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     found = sorted(folder.glob(f"{figure_id}_*.json"))
     if not found:
         raise FileNotFoundError(f"no figure {figure_id} in {folder}; save it, or `fvit run` the notebook that does")
-    said = json.loads(found[0].read_text(encoding="utf-8"))
-    picture = b64encode(_inline_png(found[0].with_suffix(".png"))).decode()
-    words = {key: html.escape(said[key]) for key in ("caption", "alt", "source")}
+    try:
+        said = json.loads(found[0].read_text(encoding="utf-8"))
+        picture = b64encode(_inline_png(found[0].with_suffix(".png"))).decode()
+        words = {key: html.escape(said[key]) for key in ("title", "caption", "alt", "source")}
+    except (OSError, ValueError, SyntaxError, KeyError, TypeError, AttributeError) as error:  # Pillow's and json's
+        raise ValueError(f"figure {figure_id} in {folder} is damaged ({type(error).__name__}: {error}); "
+                         "`fvit run` the notebook that saves it") from error
     caption = f"<p><b>{figure_id}.</b> {words['caption']} ({words['source']})<br><i>{words['alt']}</i></p>"
     display(_Shown(f"Figure {figure_id}: {said['title']}", {"image/png": picture}, {"image/png": {"alt": said["alt"]}}))
     display(_Shown(f"Caption of figure {figure_id}", {"text/html": caption}))
@@ -149,6 +153,7 @@ def _inline_png(path, width=900):
 
     No palette, which would band colour scales; coarse pixels compress better as they are than resampled.
     """
+    Image.open(path).verify()  # its checksums, which Pillow passes over while it decodes
     picture, out = Image.open(path).convert("RGB"), io.BytesIO()
     height = round(picture.height * width / picture.width)
     picture.resize((width, height), Image.Resampling.LANCZOS).save(out, format="png", optimize=True)

@@ -25,6 +25,7 @@ CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_
 SCHEMA = {"run_id": "str", "profile": "str", "dataset": "str", "image_id": "str", "model": "str", "method": "str",
           "smoothing": "str", "sigma": "float64", "n_samples": "Int64", "attack": "str", "eps": "float64",
           "norm": "str", "metric": "str", "value": "float64", "ci_low": "float64", "ci_high": "float64"}
+MEND = "restore it by git, or delete it and run again"
 MEASURED = ["value", "ci_low", "ci_high"]
 KEY = [column for column in SCHEMA if column not in MEASURED]  # what a row is about
 
@@ -131,7 +132,9 @@ def upsert(path, row: dict, *, key, columns) -> None:
     path, out = Path(path), io.StringIO()
     new = {column: f"{row[column]:.6g}" if isinstance(row[column], float) else str(row[column]) for column in columns}
     with alone(path):
-        old = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+        old = read_table(path) if path.exists() else []
+        if old and not set(key) <= set(old[0]) <= set(columns):
+            raise ValueError(f"{path} has columns {list(old[0])}, wanted {list(columns)}; {MEND}")
         table = {tuple(r[k] for k in key): r for r in [*old, new]}
         writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
         writer.writeheader()
@@ -173,13 +176,30 @@ def append_rows(rows, path, *, replace=True) -> None:
 def read_rows(path) -> pd.DataFrame:
     """The tidy rows at `path`, with the columns and dtypes of SCHEMA; ValueError if the file has others."""
     # Not by pandas, which guesses: "NA" and "007" are ids like any other, and a line with a field too many is an error.
-    header, *lines = [*csv.reader(io.StringIO(Path(path).read_text(encoding="utf-8")))] or [[]]
+    header, *lines = _lines(path)
     if header != list(SCHEMA):
         raise ValueError(f"{path} has columns {header}, wanted {list(SCHEMA)}; it is not a table of tidy rows")
+    return _conform(pd.DataFrame(lines, columns=header).replace("", None), path)
+
+
+def read_table(path) -> list[dict[str, str]]:
+    """The rows of a CSV that was written here, as text; ValueError if it is damaged, as far as plain text shows it."""
+    header, *lines = _lines(path)
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def _lines(path):
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        header, *lines = [*csv.reader(io.StringIO(text, newline=""), strict=True)] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error}); {MEND}") from error
     for number, line in enumerate(lines, 1):
         if len(line) != len(header):
             raise ValueError(f"{path}: row {number} has {len(line)} fields, wanted {len(header)}; remove it, run again")
-    return _conform(pd.DataFrame(lines, columns=header).replace("", None), path)
+    if text[-1:] not in ("", "\n"):
+        raise ValueError(f"{path} is cut off in its last row; remove it, run again")
+    return [header, *lines]
 
 
 def _conform(table, where):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from fvit.checks import check_choice, check_shape, check_weights, weights_mend
+from fvit.checks import check_choice, check_shape, check_sums, check_weights, weights_mend
 from fvit.paths import WEIGHTS
 
 
@@ -88,6 +88,7 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
     if not config.is_file():
         raise FileNotFoundError(f"no config.json in {folder} (the form timm.models.save_for_hf writes); {mend}")
     if pretrained:
+        check_sums(folder, mend)
         weights = check_weights(weights or folder / "model.safetensors", mend)
     try:
         backbone = timm.create_model(f"local-dir:{folder}", pretrained=False)
