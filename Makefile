@@ -27,10 +27,10 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test test-browser test-properties lab site measure refresh
+.PHONY: help figures test test-browser test-properties test-faults lab site measure refresh
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 figures: $(INSTALLED)  ## run every notebook at laptop size; figures/ and results/ are written
 	$(BIN)/fvit run all --jobs $(JOBS)
@@ -38,9 +38,13 @@ figures: $(INSTALLED)  ## run every notebook at laptop size; figures/ and result
 test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored outputs
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -q -n $(if $(filter 1,$(JOBS)),0,$(JOBS)) tests
+	FVIT_FAULTS=1 FVIT_THREADS=1 $(BIN)/python -m pytest -q tests/faults
 	@ls -r $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb) | xargs -P $(JOBS) -n 1 sh -c '\
 	  if said=$$($(BIN)/python -m pytest $(NBVAL) "$$0" 2>&1); then echo "$$0: $$(echo "$$said" | tail -n 1)"; \
 	  else echo "$$said"; echo "$$0: FAILED"; exit 1; fi'
+
+test-faults: $(INSTALLED)  ## kill, fill the disk, damage files, ...: each kind ten times and more, at random moments
+	FVIT_FAULTS=10 FVIT_THREADS=1 $(BIN)/python -m pytest -q tests/faults
 
 lab: $(INSTALLED)  ## open JupyterLab on the index notebook
 	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/tools/lab notebooks/00_*.ipynb

@@ -122,6 +122,7 @@ def save_rows(rows: pd.DataFrame, path: Path | str) -> Path:
 def _parquet(rows: pd.DataFrame) -> bytes:
     out = io.BytesIO()
     table = rows.astype({column: "category" for column, kind in SCHEMA.items() if kind == "str"})
+    table.attrs["sha256"] = _digest(rows)  # Parquet's own checksums leave out its footer
     table.to_parquet(out, index=False, compression="zstd")
     return out.getvalue()
 
@@ -136,10 +137,18 @@ def load_rows(path: Path | str | io.BytesIO) -> pd.DataFrame:
         raise ValueError(f"{path} is no whole Parquet file ({type(error).__name__}); {mend}") from error
     if list(rows) != list(SCHEMA):
         raise ValueError(f"{path} has columns {list(rows)}, wanted {list(SCHEMA)}; it is not a table of tidy rows")
+    stated = rows.attrs.pop("sha256", None)
     try:
-        return rows.astype(SCHEMA)
+        rows = rows.astype(SCHEMA)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} has columns of other kinds ({error}); delete it and run again") from error
+    if stated not in (None, _digest(rows)):
+        raise ValueError(f"{path} is damaged: its rows are not those that were written; delete it and run again")
+    return rows
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
 
 def code_digest(modules: Iterable[str], package: Path = PACKAGE) -> str:

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
+from fvit.paths import SUMS, changed
+
 FLOATS = ("float16", "bfloat16", "float32", "float64")  # dtypes of images
 NUMBERS = (*FLOATS, "bool", "uint8", "int8", "int16", "int32", "int64")  # of maps, masks and classes
 
@@ -300,6 +302,15 @@ def read_json(path, mend: str):
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, wanted an object {{...}}; {mend}")
     return found
+
+
+def check_sums(folder, mend: str) -> None:
+    """OSError if a file in `folder` is not the one of its SHA256SUMS, which `fvit train` writes; others have none.
+
+    A flipped bit in the weights would go unseen: it is a model all the same, only another one.
+    """
+    if wrong := changed(folder):
+        raise OSError(f"{', '.join(wrong)} is not what {SUMS} beside it says: damaged, or edited by hand; {mend}")
 
 
 def weights_mend(folder, package_weights, command: str) -> str:

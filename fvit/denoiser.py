@@ -15,6 +15,7 @@ from fvit.checks import (
     check_fits,
     check_noisy,
     check_source,
+    check_sums,
     check_weights,
     read_json,
     weights_mend,
@@ -181,6 +182,7 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
         if source == "scenes" or folder.is_absolute() or len(folder.parts) != 2:
             raise FileNotFoundError(f"no folder {folder} with a diffusers model; {mend}")
         folder = _download(str(source))
+    check_sums(folder, mend)
     top = folder / "unet" if (folder / "unet").is_dir() else folder
     factor = read_json(folder / "fvit.json", mend).get("pixel_unshuffle", 1) if (folder / "fvit.json").exists() else 1
     _check_unet(read_json(top / "config.json", mend), factor, folder)

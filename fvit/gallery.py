@@ -89,7 +89,7 @@ def _joined(name, key):
     roots = [root for root in dict.fromkeys([ROOT, output_root()]) if (root / name).exists()]
     if not roots:
         return None
-    tables = [pd.read_csv(root / name, dtype=str, keep_default_na=False).assign(root=root) for root in roots]
+    tables = [pd.DataFrame(results.read_table(root / name)).assign(root=root) for root in roots]
     table = pd.concat(tables, ignore_index=True).drop_duplicates(key, keep="last")
     order = sorted(table.index, key=lambda i: natural(table.loc[i, key]))
     return table.loc[order].reset_index(drop=True)

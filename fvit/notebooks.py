@@ -3,6 +3,7 @@
 import ast
 import copy
 import io
+import json
 import tempfile
 import tokenize
 from collections.abc import Iterator
@@ -43,12 +44,24 @@ def strip(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def check_whole(path: Path) -> None:
+    """ValueError naming the mend if a file is no notebook that papermill can execute."""
+    try:
+        nbformat.validate(nbformat.from_dict(json.loads(path.read_text(encoding="utf-8"))))
+    except OSError:
+        raise
+    except Exception as error:  # json's, nbformat's and jsonschema's own classes
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is no whole notebook ({reason}); restore it by git, or save it again") from error
+
+
 def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
     """name -> (type name, text of the default) of a notebook's parameters cell, as papermill itself reads them.
 
     Raises ValueError for a file that is no notebook, or one without a kernel; nothing in it is run.
     """
     known = {}
+    check_whole(path)
     try:
         for name, parameter in papermill.inspect_notebook(escape(path)).items():
             kind, default = parameter["inferred_type_name"], parameter["default"]

@@ -1,16 +1,20 @@
 """Folders found from this file, never from the current folder, and the one way a file is written or changed."""
 
 import fcntl
+import glob
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 WEIGHTS = PACKAGE / "weights"
 NOTEBOOKS = ROOT / "notebooks"
+SUMS = "SHA256SUMS"
 
 
 def output_root() -> Path:
@@ -35,26 +39,74 @@ def write_atomic(path: Path | str, data: bytes | str) -> Path:
     data       bytes, or text that is stored as UTF-8 with its line ends unchanged
     returns    path
 
-    Raises OSError (PermissionError where it was one) naming the folder and the mend; no temporary file is left.
+    Raises OSError (PermissionError where it was one) naming the folder and the mend; no temporary file is left, and
+    that of a writer who was killed is removed by the next.
     """
-    path = Path(path)
-    # Beside the target, since os.replace is atomic on one file system only; not by tempfile, whose files are private
-    # (mode 0600) whatever the umask says.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    path, temporary = Path(path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
+        _sweep(path)
+        with _new_beside(path) as file:  # locked until it has its name
+            temporary = Path(file.name)
             file.write(data.encode("utf-8") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        _remove(temporary)
-        raise _with_mend(error, path) from error
-    except BaseException:
-        _remove(temporary)
+            os.replace(temporary, path)
+    except BaseException as error:
+        if temporary:
+            _remove(temporary)
+        if isinstance(error, OSError):
+            raise _with_mend(error, path) from error
         raise
     return path
+
+
+def _new_beside(path: Path) -> BinaryIO:
+    """A new file in the folder of `path`, locked while its writer lives, which tells it from one left behind."""
+    while True:
+        # Beside the target, since os.replace is atomic on one file system only; not by tempfile, whose files are
+        # private (mode 0600) whatever the umask says.
+        file = open(path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp"), "xb")
+        with suppress(OSError):  # a file system without locks: nothing is swept there
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # swept by another writer before it was locked
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of `path` who were killed have left: the temporary files that nobody holds."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+        with suppress(OSError), open(left, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+
+
+def write_summed(folder: Path | str, files: dict[str, bytes | str]) -> None:
+    """`write_atomic` of several files {name: data}, and SHA256SUMS over them, in the form of `sha256sum -c`.
+
+    The sums go first and come last: a run that is stopped between leaves files without sums, never with wrong ones.
+    """
+    sums = Path(folder) / SUMS
+    try:
+        sums.unlink(missing_ok=True)
+    except OSError as error:
+        raise _with_mend(error, sums) from error
+    for name, data in files.items():
+        write_atomic(sums.parent / name, data)
+    write_atomic(sums, "".join(f"{_sha256(sums.parent / name)}  {name}\n" for name in sorted(files)))
+
+
+def changed(folder: Path | str) -> list[str]:
+    """Files that SHA256SUMS in `folder` does not describe, or no more; none where there are no sums."""
+    sums = Path(folder) / SUMS
+    lines = sums.read_text(encoding="utf-8", errors="replace").splitlines() if sums.is_file() else []
+    pairs = [(line[:64], sums.parent / line[66:]) for line in lines]
+    return [str(path) for digest, path in pairs if not path.is_file() or _sha256(path) != digest]
+
+
+def _sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager

@@ -156,11 +156,15 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     found = sorted(folder.glob(f"{figure_id}_*.json"))
     if not found:
         raise FileNotFoundError(f"no figure {figure_id} in {folder}; save it, or `fvit run` the notebook that does")
-    said = read_json(found[0], "save the figure again")
-    if not all(isinstance(said.get(word), str) for word in ("title", "caption", "alt", "source")):
-        raise ValueError(f"{found[0]} lacks a title, caption, alt or source in words; save the figure again")
-    png = found[0].with_suffix(".png")
-    picture = b64encode(_inline_png(png)).decode()
+    try:
+        said = read_json(found[0], "save the figure again")
+        if not all(isinstance(said.get(word), str) for word in ("title", "caption", "alt", "source")):
+            raise ValueError(f"{found[0]} lacks a title, caption, alt or source in words; save the figure again")
+        png = found[0].with_suffix(".png")
+        picture = b64encode(_inline_png(png)).decode()
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three
+        raise ValueError(f"figure {figure_id} in {folder} is damaged ({type(error).__name__}: {error}); "
+                         "`fvit run` the notebook that saves it") from error
     words = {key: html.escape(said[key]) for key in ("caption", "alt", "source")}
     caption = f"<p><b>{figure_id}.</b> {words['caption']} ({words['source']})<br><i>{words['alt']}</i></p>"
     display(_Shown(f"Figure {figure_id}: {said['title']}", {"image/png": picture},
@@ -179,6 +183,7 @@ def _inline_png(path, width=INLINE_WIDTH):
 
     No palette, which would band colour scales; coarse pixels compress better as they are than resampled.
     """
+    Image.open(path).verify()  # its checksums, which Pillow passes over while it decodes
     picture, out = Image.open(path).convert("RGB"), io.BytesIO()
     height = round(picture.height * width / picture.width)
     picture.resize((width, height), Image.Resampling.LANCZOS).save(out, format="png", optimize=True)

@@ -25,6 +25,7 @@ CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_
 SCHEMA = {"run_id": "str", "profile": "str", "dataset": "str", "image_id": "str", "model": "str", "method": "str",
           "smoothing": "str", "sigma": "float64", "n_samples": "Int64", "attack": "str", "eps": "float64",
           "norm": "str", "metric": "str", "value": "float64", "ci_low": "float64", "ci_high": "float64"}
+MEND = "restore it by git, or delete it and run again"
 MEASURED = ["value", "ci_low", "ci_high"]
 KEY = [column for column in SCHEMA if column not in MEASURED]  # what a row is about
 
@@ -135,29 +136,14 @@ def upsert(path, row: dict, *, key, columns) -> None:
     path, out = Path(path), io.StringIO()
     new = {column: f"{row[column]:.6g}" if isinstance(row[column], float) else str(row[column]) for column in columns}
     with alone(path):
-        old = _read_table(path, key, columns) if path.exists() else []
+        old = read_table(path) if path.exists() else []
+        if old and not set(key) <= set(old[0]) <= set(columns):
+            raise ValueError(f"{path} has columns {list(old[0])}, wanted {list(columns)}; {MEND}")
         table = {tuple(r[k] for k in key): r for r in [*old, new]}
         writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(table[k] for k in sorted(table, key=natural))
         write_atomic(path, out.getvalue())
-
-
-def _read_csv(path) -> list[list[str]]:
-    """The fields of each line of a CSV file; ValueError if it is none."""
-    try:
-        return [*csv.reader(io.StringIO(Path(path).read_bytes().decode("utf-8"), newline=""))]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8 ({error}); restore or delete it, then run again") from None
-
-
-def _read_table(path, key, columns) -> list[dict]:
-    """Rows of a table written by `upsert`, perhaps by a version with fewer columns; ValueError if it is another."""
-    header, *lines = _read_csv(path) or [list(columns)]
-    if not set(key) <= set(header) <= set(columns) or any(len(line) not in (0, len(header)) for line in lines):
-        raise ValueError(f"{path} is no table of {', '.join(columns)}, or has lines of another length; "
-                         "restore or delete it, then run again")
-    return [dict(zip(header, line, strict=True)) for line in lines if line]
 
 
 def natural(key):
@@ -199,13 +185,30 @@ def append_rows(rows, path, *, replace=True) -> None:
 def read_rows(path) -> pd.DataFrame:
     """The tidy rows at `path`, with the columns and dtypes of SCHEMA; ValueError if the file has others."""
     # Not by pandas, which guesses: "NA" and "007" are ids like any other, and a line with a field too many is an error.
-    header, *lines = _read_csv(path) or [[]]
+    header, *lines = _lines(path)
     if header != list(SCHEMA):
         raise ValueError(f"{path} has columns {header}, wanted {list(SCHEMA)}; it is not a table of tidy rows")
+    return _conform(pd.DataFrame(lines, columns=header).replace("", None), path)
+
+
+def read_table(path) -> list[dict[str, str]]:
+    """The rows of a CSV that was written here, as text; ValueError if it is damaged, as far as plain text shows it."""
+    header, *lines = _lines(path)
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def _lines(path):
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        header, *lines = [*csv.reader(io.StringIO(text, newline=""), strict=True)] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({error}); {MEND}") from error
     for number, line in enumerate(lines, 1):
         if len(line) != len(header):
             raise ValueError(f"{path}: row {number} has {len(line)} fields, wanted {len(header)}; remove it, run again")
-    return _conform(pd.DataFrame(lines, columns=header).replace("", None), path)
+    if text[-1:] not in ("", "\n"):
+        raise ValueError(f"{path} is cut off in its last row; remove it, run again")
+    return [header, *lines]
 
 
 def _conform(table, where):

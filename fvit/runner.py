@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -167,7 +168,8 @@ def _side_by_side(todo: Plan, jobs: int, timeout: int | None, kept: Path) -> Non
 
 
 def _work(sender: Connection, source: Path, parameters: dict, timeout: int | None, kept: Path) -> None:
-    """One notebook, in a process of its own, which sends the message of what failed."""
+    """One notebook, in a process of its own, which sends the message of what failed; it ends with its parent."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     with sender:
@@ -213,6 +215,11 @@ def _printed(notebook: nbformat.NotebookNode) -> Iterator[str]:
                 yield text
             elif text.startswith("profile "):
                 yield f"  {text}"
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()  # killed: its lock is free, and a rerun must not find us at work
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def refresh(names: Iterable[str] = ("all",)) -> None:

@@ -7,6 +7,8 @@ Our own design. Taught in notebook 00.
 """
 
 import colorsys
+import io
+import zlib
 from functools import cache
 from importlib.resources import files
 
@@ -23,6 +25,12 @@ PHOTOGRAPHS = {  # a photograph belongs to one split only
     "train": ("china", "astronaut", "motorcycle_left", "camera", "hubble_deep_field", "ihc", "brick", "grass", "coins"),
     "val": ("rocket", "retina", "gravel", "clock_motion"),
     "test": ("coffee", "chelsea", "flower", "moon", "page"),
+}
+CRC32 = {  # of the files: a damaged or another picture would make other scenes, and nobody would see it
+    "china": 0xCD0CD462, "astronaut": 0x3A0DC29E, "motorcycle_left": 0x375B213D, "camera": 0x18AA3E90,
+    "hubble_deep_field": 0xE91315B6, "ihc": 0xBC4C9EAB, "brick": 0x6CF9AB8D, "grass": 0x30736A2F, "coins": 0x37C21221,
+    "rocket": 0x2745D9F4, "retina": 0x63169089, "gravel": 0xC743D5B9, "clock_motion": 0xCDB0A97C,
+    "coffee": 0xC5ECBC0B, "chelsea": 0x8BA3C2C9, "flower": 0xA5CA919D, "moon": 0xF2B0986C, "page": 0xCFE71BC5,
 }
 DIGITS = {
     "train": slice(0, 1200),
@@ -56,16 +64,18 @@ def digits(source: str) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def photograph(name: str) -> Image.Image:
-    """One photograph from the wheels, as 8-bit RGB."""
+    """One photograph from the wheels, as 8-bit RGB; OSError if it is not there or not to the bit the one we know."""
+    mend = "reinstall scikit-image and scikit-learn from the lock"
     for package, folder, suffix in (
         ("skimage", "data", ".png"), ("skimage", "data", ".jpg"), ("sklearn", "datasets/images", ".jpg")
     ):
         path = files(package) / folder / (name + suffix)
         if path.is_file():
-            return Image.open(str(path)).convert("RGB")
-    raise FileNotFoundError(
-        f"photograph {name!r} is in neither wheel; reinstall scikit-image and scikit-learn from the lock"
-    )
+            data = path.read_bytes()
+            if zlib.crc32(data) != CRC32[name]:
+                raise OSError(f"{path} is damaged, or not the picture that the scenes are made of; {mend}")
+            return Image.open(io.BytesIO(data)).convert("RGB")
+    raise FileNotFoundError(f"photograph {name!r} is in neither wheel; {mend}")
 
 
 @cache

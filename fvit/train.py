@@ -6,7 +6,9 @@ Our own recipe; FEASIBILITY of the project's notes says what mattered on two CPU
 """
 
 import argparse
+import hashlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +19,12 @@ import pandas as pd
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from fvit import paths, plots, rng, scenes, schedule
+from fvit.checks import check_sums, check_weights, weights_mend
 from fvit.images import Images
 
 VIT_CONFIG = {  # timm's own "local-dir:" format
@@ -63,8 +66,10 @@ def load_teacher() -> nn.Module:
     weights = paths.WEIGHTS / "teacher" / "model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(f"no teacher at {weights}; train it first: `fvit train teacher`")
+    mend = weights_mend(weights.parent, paths.WEIGHTS, "fvit train teacher")
+    check_sums(weights.parent, mend)
     teacher = Teacher()
-    teacher.load_state_dict(load_file(weights))
+    teacher.load_state_dict(load_file(check_weights(weights, mend)))
     return teacher.eval().requires_grad_(False)
 
 
@@ -121,6 +126,10 @@ def fade_in(x: Tensor, mask: Tensor, progress: float) -> Tensor:
     """
     share = min(1.0, 0.1 + 3 * progress)
     return share * x + (1 - share) * mask[:, None].float()
+
+
+def _json(config: dict) -> str:
+    return json.dumps(config, indent=2) + "\n"
 
 
 # the ViT ------------------------------------------------------------------------------------------------------------
@@ -204,7 +213,7 @@ class TeacherTask:
 
     def save(self, weights: dict[str, Tensor], out: Path) -> None:
         weights = {k: v.contiguous() for k, v in weights.items()}
-        paths.write_atomic(out / "model.safetensors", save(weights, metadata={"format": "pt"}))
+        paths.write_summed(out, {"model.safetensors": save(weights, metadata={"format": "pt"})})
 
 
 @cache
@@ -265,8 +274,8 @@ class ViTTask:
 
     def save(self, weights: dict[str, Tensor], out: Path) -> None:
         vit = {k.removeprefix("vit."): v.float().contiguous() for k, v in weights.items() if k.startswith("vit.")}
-        paths.write_atomic(out / "model.safetensors", save(vit, metadata={"format": "pt"}))
-        paths.write_atomic(out / "config.json", json.dumps(VIT_CONFIG, indent=2) + "\n")
+        paths.write_summed(out, {"model.safetensors": save(vit, metadata={"format": "pt"}),
+                                 "config.json": _json(VIT_CONFIG)})
 
 
 # the denoiser -------------------------------------------------------------------------------------------------------
@@ -313,13 +322,12 @@ class DenoiserTask:
     def save(self, weights: dict[str, Tensor], out: Path) -> None:
         half = {k: v.half().contiguous() for k, v in weights.items()}
         unet = {"_class_name": "UNet2DModel", **UNET_CONFIG}
-        paths.write_atomic(out / "unet" / "diffusion_pytorch_model.safetensors", save(half, metadata={"format": "pt"}))
-        for name, config in (
-            ("unet/config.json", unet),
-            ("scheduler/scheduler_config.json", SCHEDULER_CONFIG),
-            ("fvit.json", {"pixel_unshuffle": 2}),
-        ):
-            paths.write_atomic(out / name, json.dumps(config, indent=2) + "\n")
+        paths.write_summed(out, {
+            "unet/diffusion_pytorch_model.safetensors": save(half, metadata={"format": "pt"}),
+            "unet/config.json": _json(unet),
+            "scheduler/scheduler_config.json": _json(SCHEDULER_CONFIG),
+            "fvit.json": _json({"pixel_unshuffle": 2}),
+        })
 
 
 # the loop -----------------------------------------------------------------------------------------------------------
@@ -328,24 +336,46 @@ def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> flo
     return peak * min(1, (step + 1) / warm_up, (steps - step) / (0.25 * steps))
 
 
-def _state(model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer, step: int) -> dict[str, Tensor]:
-    """Everything a resumed run needs, as plain tensors."""
-    state = {"step": torch.tensor(step)}
-    state |= {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
+def _state(model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Everything a resumed run needs besides its log, as plain tensors."""
+    state = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
     for name, p in model.named_parameters():
         for key, value in optimiser.state[p].items():
             state[f"adam.{key}.{name}"] = value
     return {k: v.detach().cpu().contiguous() for k, v in state.items()}
 
 
-def _restore(state: dict[str, Tensor], model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer) -> int:
-    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
-    for k in ema:
-        ema[k].copy_(state[f"ema.{k}"])
-    for name, p in model.named_parameters():
-        keys = ("step", "exp_avg", "exp_avg_sq")
-        optimiser.state[p] = {k: state[f"adam.{k}.{name}"].to("cpu" if k == "step" else p.device) for k in keys}
-    return int(state["step"])
+def _restore(checkpoint: Path, model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer) -> list[dict]:
+    """Take everything up from a checkpoint and return its log; ValueError if it is not whole or not of this model."""
+    try:
+        state = load_file(checkpoint)
+        with safe_open(checkpoint, "pt") as file:
+            digest, _, log = file.metadata()["fvit"].partition(" ")
+        if digest != _digest(state, log):
+            raise ValueError("its bytes are not those that were written")
+        model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+        for k in ema:
+            ema[k].copy_(state[f"ema.{k}"])
+        for name, p in model.named_parameters():
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            optimiser.state[p] = {k: state[f"adam.{k}.{name}"].to("cpu" if k == "step" else p.device) for k in keys}
+        return json.loads(log)
+    except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as err:
+        raise ValueError(f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew") from err
+
+
+def _checkpoint(state: dict[str, Tensor], log: list[dict]) -> bytes:
+    """The log travels inside, so that it is of the same step to the bit; training_log.csv is never read."""
+    text = json.dumps(log)
+    return save(state, metadata={"fvit": f"{_digest(state, text)} {text}"})  # one entry: several come in any order
+
+
+def _digest(state: dict[str, Tensor], log: str) -> str:
+    digest = hashlib.sha256(log.encode())
+    for name in sorted(state):
+        digest.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
+        digest.update(state[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0, chapter: int = CHAPTER,
@@ -368,13 +398,8 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
     data, log, step = Scenes(seed, batch, chapter), [], 0
     checkpoint, log_file = out / "checkpoint.safetensors", out / "training_log.csv"
     if checkpoint.exists():
-        try:
-            step = _restore(load_file(checkpoint), model, ema, optimiser)
-        except (SafetensorError, KeyError, RuntimeError) as err:
-            raise ValueError(
-                f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew"
-            ) from err
-        log = [r for r in pd.read_csv(log_file).to_dict("records") if r["step"] <= step] if log_file.exists() else []
+        log = _restore(checkpoint, model, ema, optimiser)
+        step = log[-1]["step"]
     autocast = partial(torch.autocast, where.type, torch.bfloat16, enabled=precision == "bfloat16")
     begun, begun_step, running = time.monotonic(), step, []
     while step < min(steps, stop_at or steps):
@@ -408,7 +433,7 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
             running = []
             paths.write_atomic(log_file, pd.DataFrame(log).to_csv(index=False, float_format="%.5g"))
             task.save({k: v.cpu() for k, v in averaged.items()}, out)
-            paths.write_atomic(checkpoint, save(_state(model, ema, optimiser, step)))
+            paths.write_atomic(checkpoint, _checkpoint(_state(model, ema, optimiser), log))
             left = (time.monotonic() - begun) / (step - begun_step) * (steps - step)
             shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
             print(f"{task.name} {step}/{steps}  {shown}  {left / 60:.0f} min left", file=sys.stderr, flush=True)
@@ -447,7 +472,12 @@ def main(args: argparse.Namespace) -> int:
     wrong = [f"--{n.replace('_', '-')} {getattr(args, n)}" for n in names if getattr(args, n) < (n != "seed")]
     if wrong:
         raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
-    train(
-        TASKS[args.what], args.out, device=args.device, precision=args.precision, **{n: getattr(args, n) for n in names}
-    )
+    sizes = {n: getattr(args, n) for n in names}
+    try:
+        train(TASKS[args.what], args.out, device=args.device, precision=args.precision, **sizes)
+    except (MemoryError, RuntimeError) as err:
+        if isinstance(err, RuntimeError) and not re.search("allocate memory|out of memory", str(err)):
+            raise
+        mend = "close other programs, or take a smaller --batch, --chapter or --n-val; a rerun resumes"
+        raise OSError(f"out of memory while training the {args.what}; {mend}") from err
     return 0

@@ -17,6 +17,7 @@ from fvit.checks import (
     check_flag,
     check_noisy,
     check_source,
+    check_sums,
     check_weights,
     read_json,
     weights_mend,
@@ -97,6 +98,7 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
     if not config.is_file():
         raise FileNotFoundError(f"no config.json in {folder} (the form timm.models.save_for_hf writes); {mend}")
     if pretrained:
+        check_sums(folder, mend)
         weights = check_weights(weights or folder / "model.safetensors", mend)
     described = partial(timm.create_model, f"local-dir:{folder}", pretrained=False)
     try:

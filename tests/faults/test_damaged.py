@@ -1,0 +1,220 @@
+"""Bytes flipped and files cut off, at random places: named by a message, or seen to change nothing."""
+
+import functools
+import importlib
+import shutil
+
+import harm
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from harm import Child
+
+import fvit
+from conftest import TIMES
+from fvit import blocks, notebooks, paths, plots, profiles, results, scenes
+
+MEND = {"vit": "fvit train vit", "denoiser": "fvit train denoiser", "teacher": "fvit train teacher"}
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """A copy of the shipped weights that may be damaged."""
+    for module in ("fvit.vit", "fvit.denoiser", "fvit.paths"):
+        monkeypatch.setattr(importlib.import_module(module), "WEIGHTS", tmp_path / "fvit" / "weights")
+    shutil.copytree(paths.PACKAGE / "weights", paths.WEIGHTS, ignore=shutil.ignore_patterns("checkpoint*"))
+    return paths.WEIGHTS
+
+
+def what_it_says(model):
+    """Every parameter of a model, in one number per tensor: equal only if the weights are."""
+    return {name: value.double().sum().item() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("what", MEND)
+def test_shipped_models(what, dice, tally, weights):
+    from fvit.train import load_teacher
+
+    load = {"vit": fvit.load_vit, "denoiser": fvit.load_denoiser, "teacher": load_teacher}[what]
+    wanted = what_it_says(load())
+    files = [weights / what / line[66:] for line in (weights / what / paths.SUMS).read_text().splitlines()]
+    for _ in range(TIMES):
+        path = dice.choice([*files, weights / what / paths.SUMS])
+        before = path.read_bytes()
+        did = harm.damage(dice, path)
+        try:
+            same = what_it_says(load()) == wanted
+            assert same and path.name == paths.SUMS, f"{did}, and nobody says so"  # cut off, it vouches for fewer files
+        except (OSError, ValueError) as error:
+            assert str(path.name) in str(error) or path.name == paths.SUMS, f"{did}: {error}"
+            assert MEND[what] in str(error) and "git checkout" in str(error), f"{did}: {error}"
+        path.write_bytes(before)
+        assert what_it_says(load()) == wanted
+        tally(f"damaged weights or settings of the {what}")
+
+
+def test_models_of_others(dice, tally, weights):
+    """Without sums a flipped weight is another model; whatever comes, it is a model or a documented error."""
+    (weights / "vit" / paths.SUMS).unlink()
+    x = torch.full((1, 3, 64, 64), 0.5)
+    path = weights / "vit" / "model.safetensors"
+    before = path.read_bytes()
+    head = int.from_bytes(before[:8], "little") + 8
+    for _ in range(TIMES):
+        path.write_bytes(before)
+        at = dice.randrange(head) if dice.random() < 0.7 else dice.randrange(len(before))
+        damaged = bytearray(before)
+        damaged[at] ^= dice.randint(1, 255)
+        path.write_bytes(damaged if dice.random() < 0.7 else before[:at])
+        try:
+            assert fvit.load_vit(str(weights / "vit"))(x).shape == (1, 10)
+        except (OSError, ValueError) as error:
+            assert "model.safetensors" in str(error) and ";" in str(error)
+        tally("damaged weights of another folder, without sums")
+
+
+def test_checkpoints(dice, tally, tmp_path):
+    importlib.import_module("fvit.train")
+    train = harm.command("train", "teacher", "--out", tmp_path, *harm.SMALL)
+    child = Child(train)
+    assert child.wait() == 0, child.said
+    wanted, path = harm.snapshot(tmp_path), tmp_path / "checkpoint.safetensors"
+    for number in range(TIMES):
+        path.write_bytes(wanted[path.name])
+        did = harm.damage(dice, path)
+        child = Child(train)
+        assert child.wait() == 2, f"{did}: {child.said}"
+        harm.check_message(child.said, str(path), "delete it to start anew")
+        path.unlink()
+        if number < 3:  # from the start; the others only say so
+            again = Child(train)
+            assert again.wait() == 0, again.said
+            assert harm.snapshot(tmp_path) == wanted
+        tally("damaged checkpoint")
+
+
+@functools.cache
+def written():
+    return harm.undisturbed(harm.write_everything)
+
+
+@pytest.mark.parametrize("name", ["results/laptop/01_overlap.csv", "results/laptop/claims.csv", "figures/MANIFEST.csv"])
+def test_tables(name, dice, tally, tmp_path):
+    """Plain text vouches for nothing: a changed letter is for git to see. But no row may be lost or mixed up."""
+    child = Child(harm.write_everything, FVIT_OUT=str(tmp_path))
+    assert child.wait() == 0, child.said
+    lines = written()[name].splitlines()
+    for _ in range(TIMES):
+        did = harm.damage(dice, tmp_path / name)
+        child = Child(harm.write_everything, FVIT_OUT=str(tmp_path))
+        if child.wait():
+            harm.check_message(child.said, str(tmp_path / name), "run again")
+            (tmp_path / name).unlink()
+            assert Child(harm.write_everything, FVIT_OUT=str(tmp_path)).wait() == 0
+            assert harm.snapshot(tmp_path) == written(), did
+        assert set(lines) <= set((tmp_path / name).read_bytes().splitlines()), f"{did}: rows are lost"
+        (tmp_path / name).write_bytes(written()[name])
+        tally("damaged table (CSV)")
+
+
+def test_blocks(dice, tally, tmp_path, monkeypatch):
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path))
+    profiles.profile("study")
+    columns = {"image_id": [f"i{n}" for n in range(20)], "metric": "m", "eps": 8 / 255, "value": np.arange(20) / 7}
+
+    def run():
+        return blocks.run_blocks(lambda start, stop: pd.DataFrame(columns)[start:stop], 20, 10, name="07", settings={},
+                                 code=["paths"])
+
+    wanted = run()
+    files = sorted(tmp_path.rglob("*.parquet"))
+    before = {path: path.read_bytes() for path in files}
+    for _ in range(5 * TIMES):
+        path = dice.choice(files)
+        did = harm.damage(dice, path)
+        try:
+            pd.testing.assert_frame_equal(run(), wanted, check_exact=True)
+        except ValueError as error:
+            assert str(path) in str(error) and "delete it and run again" in str(error), f"{did}: {error}"
+            path.unlink()
+            pd.testing.assert_frame_equal(run(), wanted, check_exact=True)
+            assert path.read_bytes() == before[path]
+        path.write_bytes(before[path])
+        tally("damaged block (Parquet)")
+
+
+def test_figures(dice, tally, tmp_path, monkeypatch, capsys):
+    child = Child(harm.write_everything, FVIT_OUT=str(tmp_path))
+    assert child.wait() == 0, child.said
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path))
+    profiles.profile("laptop")
+    for _ in range(3 * TIMES):
+        path = tmp_path / "figures/laptop" / dice.choice(["F01_a_line.png", "F01_a_line.json"])
+        did = harm.damage(dice, path)
+        try:
+            plots.show_figure("F01")
+            assert path.suffix == ".json", f"{did}, and it is shown"  # another letter in its words
+        except ValueError as error:
+            assert "figure F01" in str(error) and "`fvit run` the notebook" in str(error), f"{did}: {error}"
+        path.write_bytes(written()[f"figures/laptop/{path.name}"])
+        plots.show_figure("F01")
+        tally("damaged figure (PNG, JSON)")
+
+
+def test_photographs(dice, tally, tmp_path, monkeypatch):
+    """Of the scenes' sources, in a copy of the folder where the wheels keep them."""
+    whole = {name: scenes.photograph.__wrapped__(name) for name in ("coffee", "camera", "moon")}
+    for package in ("skimage", "sklearn"):
+        folder = scenes.files(package) / ("data" if package == "skimage" else "datasets/images")
+        shutil.copytree(folder, tmp_path / package / folder.name if package == "skimage" else
+                        tmp_path / package / "datasets" / "images", ignore=shutil.ignore_patterns("*.py*", "__*"))
+    monkeypatch.setattr(scenes, "files", lambda package: tmp_path / package)
+    for _ in range(TIMES):
+        name = dice.choice(list(whole))
+        [path] = (tmp_path / "skimage/data").glob(f"{name}.*")
+        before = path.read_bytes()
+        did = harm.damage(dice, path)
+        with pytest.raises(OSError, match=f"{path.name} .*reinstall") as caught:
+            scenes.photograph.__wrapped__(name)
+            pytest.fail(f"{did}, and nobody says so")
+        assert str(path) in str(caught.value)
+        path.write_bytes(before)
+        assert scenes.photograph.__wrapped__(name).tobytes() == whole[name].tobytes()
+        tally("damaged photograph")
+
+
+def test_notebooks(dice, tally, tmp_path):
+    """A damaged notebook is refused before anything runs, or is a notebook all the same, whose code says more."""
+    folder = harm.notebook(tmp_path / "notebooks", "print(1)")
+    path = folder / "01_writes.ipynb"
+    before, ran = path.read_bytes(), 0
+    for _ in range(5 * TIMES):
+        did = harm.damage(dice, path)
+        child = Child(harm.command("run", "01", folder=folder) if ran < 2 else lambda: notebooks.check_whole(path))
+        if child.wait() and "failed" not in child.said:
+            harm.check_message(child.said, "01_writes.ipynb is no whole notebook", "restore it by git")
+        else:
+            assert "Traceback" not in child.said, f"{did}: {child.said}"
+            ran += "failed" in child.said or ".ipynb  " in child.said
+        path.write_bytes(before)
+        tally("damaged notebook")
+    nbformat.validate(nbformat.read(path, 4))
+    again = Child(harm.command("run", "01", folder=folder))
+    assert again.wait() == 0, again.said
+
+
+def test_rows_that_a_stopped_run_left(dice, tally, tmp_path):
+    """read_rows on a table cut off at each byte of its end: whole rows, or the error."""
+    path = tmp_path / "rows.csv"
+    results.append_rows([{"image_id": f"i{n}", "metric": "m", "value": n / 7} for n in range(4)], path)
+    before, whole = path.read_bytes(), results.read_rows(path)
+    for end in dice.sample(range(len(before)), 10 * TIMES):
+        path.write_bytes(before[:end])
+        try:
+            read = results.read_rows(path)
+            pd.testing.assert_frame_equal(read, whole[: len(read)])
+        except ValueError as error:
+            assert str(path) in str(error)
+        tally("table cut off at a byte")

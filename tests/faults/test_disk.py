@@ -1,0 +1,95 @@
+"""A disk that fills up or turns read-only at a random moment."""
+
+import errno
+import importlib
+import os
+import resource
+import signal
+
+import harm
+import pytest
+from harm import Child
+
+from conftest import TIMES
+from fvit import paths
+
+MEND = "set FVIT_OUT or pass --out to a folder you can write to"
+
+
+def survives(out, child, wanted, action, *words):
+    """`child` has said what is wrong and left no half file; once mended, a rerun ends as an undisturbed run."""
+    assert child.wait() == 1, child.said
+    harm.check_message(child.said, *words)
+    harm.check_whole(out, wanted)
+    assert not [path for path in out.rglob(".*.tmp")]
+
+
+def finished(out, wanted, action):
+    again = Child(action, FVIT_OUT=str(out))
+    assert again.wait() == 0, again.said
+    assert harm.snapshot(out) == wanted
+
+
+def test_a_full_disk(dice, tally, tmp_path):
+    wanted = harm.undisturbed(harm.write_everything)
+    needed = sum(len(data) for data in wanted.values()) // 1024
+    with harm.disk(tmp_path / "disk") as remount:
+        for number in range(TIMES):
+            out = tmp_path / "disk" / str(number)
+            used = sum(path.stat().st_blocks // 2 for path in (tmp_path / "disk").rglob("*"))
+            assert remount(f"size={used + dice.randint(4, needed) // 4 * 4}k")
+            child = Child(harm.write_everything, FVIT_OUT=str(out))
+            survives(out, child, wanted, harm.write_everything, os.strerror(errno.ENOSPC), MEND)
+            assert remount("size=64m")
+            finished(out, wanted, harm.write_everything)
+            tally("full disk, result writing")
+
+
+def test_a_disk_that_takes_no_more_of_a_file(dice, tally, tmp_path):
+    """The same without a mount: the system stops a write at a random byte, as a quota does."""
+    wanted = harm.undisturbed(harm.write_everything)
+    largest = max(len(data) for data in wanted.values())
+
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        harm.limit(resource.RLIMIT_FSIZE, most)
+        return harm.write_everything()
+
+    for number in range(TIMES):
+        out, most = tmp_path / str(number), dice.randrange(largest)
+        survives(out, Child(limited, FVIT_OUT=str(out)), wanted, limited, os.strerror(errno.EFBIG), MEND)
+        finished(out, wanted, harm.write_everything)
+        tally("a write stopped at a byte, result writing")
+
+
+def test_a_folder_turns_read_only(dice, tally, tmp_path):
+    wanted = harm.undisturbed(harm.write_everything)
+    lines = harm.lines_of(harm.write_everything)
+    for number in range(TIMES):
+        with harm.disk(tmp_path / str(number)) as remount:
+            out, at = tmp_path / str(number) / "out", dice.randint(1, lines * 3 // 4)
+            turning = harm.at_line(at, lambda: remount("ro"), harm.write_everything)
+            survives(out, Child(turning, FVIT_OUT=str(out)), wanted, turning, os.strerror(errno.EROFS), MEND)
+            assert remount("rw")
+            finished(out, wanted, harm.write_everything)
+        tally("read-only folder, result writing")
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_run_and_training_say_so(fault, dice, tally, tmp_path):
+    """The commands, whose output folder is full or read-only from the start."""
+    importlib.import_module("fvit.train")  # before the fork
+    folder = harm.notebook(tmp_path / "notebooks")
+    with harm.disk(tmp_path / "disk") as remount:
+        out = tmp_path / "disk" / "out"
+        for command in (("run", "01", "--out", out), ("train", "teacher", "--out", out / "teacher", *harm.SMALL)):
+            remount("ro" if fault == "read-only" else f"size={4 * dice.randint(2, 6)}k")
+            child = Child(harm.command(*command, folder=folder))
+            assert child.wait() == 1, child.said
+            number = errno.EROFS if fault == "read-only" else errno.ENOSPC
+            harm.check_message(child.said, os.strerror(number), MEND)
+            remount("rw,size=64m")
+            assert paths.changed(out / "teacher") == [] and not list(out.rglob(".*.tmp"))
+            again = Child(harm.command(*command, folder=folder))
+            assert again.wait() == 0, again.said
+            tally(f"{fault} disk, `fvit {command[0]}`")
