@@ -113,7 +113,7 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
 def _check_numbers(outcome):
     who, (low, high) = f"claim {outcome.claim}", outcome.ci or (outcome.value, outcome.value)
     if math.isnan(outcome.value) or math.isnan(outcome.bound):
-        raise ValueError(f"{who}: value {outcome.value}, bound {outcome.bound}; wanted numbers: NaN decides nothing")
+        raise ValueError(f"{who}: value {outcome.value}, bound {outcome.bound}; NaN decides nothing, wanted numbers")
     if not low <= high:
         raise ValueError(f"{who}: interval [{low}, {high}], wanted low <= high, no NaN; one image has no interval")
 
@@ -155,7 +155,7 @@ def _read_table(path, key, columns) -> list[dict]:
     """Rows of a table written by `upsert`, perhaps by a version with fewer columns; ValueError if it is another."""
     header, *lines = _read_csv(path) or [list(columns)]
     if not set(key) <= set(header) <= set(columns) or any(len(line) not in (0, len(header)) for line in lines):
-        raise ValueError(f"{path} is no table of {', '.join(columns)}, or has lines of another length; "
+        raise ValueError(f"{path} has columns {header}, wanted {list(columns)}, or lines of another length; "
                          "restore or delete it, then run again")
     return [dict(zip(header, line, strict=True)) for line in lines if line]
 
