@@ -114,7 +114,7 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
 def _check_numbers(outcome):
     who, (low, high) = f"claim {outcome.claim}", outcome.ci or (outcome.value, outcome.value)
     if math.isnan(outcome.value) or math.isnan(outcome.bound):
-        raise ValueError(f"{who}: value {outcome.value}, bound {outcome.bound}; wanted numbers: NaN decides nothing")
+        raise ValueError(f"{who}: value {outcome.value}, bound {outcome.bound}; NaN decides nothing, wanted numbers")
     if not low <= high:
         raise ValueError(f"{who}: interval [{low}, {high}], wanted low <= high, no NaN; one image has no interval")
 

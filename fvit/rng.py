@@ -26,7 +26,8 @@ def _plain(item, what, text=True):
     found = as_integer(item)  # numpy and torch integers too; a float would name its stream by its rounding
     if found is None or abs(found) >= 2**1000:  # Python writes no integer of thousands of digits
         wanted = "text or an integer" if text else "an integer"
-        raise ValueError(f"{what} {str(item)[:60]!r} is a {type(item).__name__}, wanted {wanted} of up to 300 digits")
+        got = repr(item)[:60] if found is None else "of thousands of digits"
+        raise ValueError(f"{what} {got} is a {type(item).__name__}, wanted {wanted} of up to 300 digits")
     return found
 
 

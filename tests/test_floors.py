@@ -88,7 +88,7 @@ PLOTS = "plots cost_plots radius_plots theory_plots method_plots perturbation_pl
 @pytest.mark.parametrize("name", PLOTS)
 def test_no_figure_function_sees_a_model(name):
     below = {m.partition(".")[2] for m in imports(source(name)) if m.startswith("fvit.")}
-    assert below <= {"paths", "profiles", "results", "plots"}
+    assert below <= {"checks", "paths", "profiles", "results", "plots"}
 
 
 @pytest.mark.parametrize("text, found", [

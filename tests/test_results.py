@@ -141,7 +141,7 @@ def test_the_bound_is_printed_short_but_never_as_another_number(bound, text):
     ({"ci": (float("nan"), float("nan"))}, r"interval \[nan, nan\].*one image has no interval"),
     ({"ci": (0.5, 0.3)}, r"interval \[0.5, 0.3\], wanted low <= high"),
     ({"relation": "=="}, "unknown relation '==', known: <, <=, >, >="),
-    ({"expected": "FAIL"}, "expected='FAIL', known: PASS, DIFFERS"),
+    ({"expected": "FAIL"}, "unknown expected verdict 'FAIL', known: PASS, DIFFERS"),
     ({"source": ""}, "needs an id, a text and a source"),
 ])
 def test_claim_refuses(changes, message):
