@@ -404,12 +404,12 @@ def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(
     ({"beta": 1.5}, r"beta=1.5, wanted a share of the top-k in \[0, 1\]"),
     ({"beta": [1, "most"]}, "beta='most', wanted a number"),
     ({"x": torch.full((2, 3, 32, 32), 7.0)}, r"values in \[7, 7\], wanted \[0, 1\]; it looks like \[0, 255\]"),
-    ({"x": torch.zeros(2, 3, 32, 24)}, r"images of \(32, 24\) pixels, the ViT wants \(32, 32\)"),
+    ({"x": torch.zeros(2, 3, 32, 24)}, r"images of \(32, 24\) pixels, the model wants \(32, 32\)"),
     ({"x": torch.zeros(3, 32, 32)}, r"wanted \(B, 3, H, W\); a single image becomes x\[None\]"),
     ({"ids": ["a"]}, "got 1 ids for 2 images"),
     ({"ids": ["a", "a"]}, "id 'a' occurs more than once"),
-    ({"target": [0, 1, 2]}, r"target is .*\(3,\), wanted class indices \(2,\)"),
-    ({"target": [0, 99]}, r"target is \[0, 99\], wanted classes 0..4"),
+    ({"target": [0, 1, 2]}, r"target is .*\(3,\), wanted class indices \(B,\) = \(2,\)"),
+    ({"target": [0, 99]}, r"target has classes 0\.\.99, wanted 0\.\.4"),
 ])  # fmt: skip
 def test_certify_refuses_before_any_network_runs(vit, change, message):
     def den(x_noisy, sigma):

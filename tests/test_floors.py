@@ -9,8 +9,9 @@ import pytest
 from fvit.paths import PACKAGE, ROOT
 
 FLOORS = {name: floor for floor, names in enumerate([
+    "paths",
     "checks",
-    "paths rng profiles timing",
+    "rng profiles timing",
     "theory intervals schedule notebooks noise images memory",
     "extras.adm_settings",
     "extras.adm",
