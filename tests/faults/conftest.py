@@ -10,8 +10,8 @@ import secrets
 from collections import Counter
 
 import pytest
+from harm import TIMES
 
-TIMES = int(os.environ.get("FVIT_FAULTS") or 0)
 SEED = os.environ.get("FVIT_FAULTS_SEED") or str(secrets.randbelow(10**6))
 COUNTS = Counter()
 collect_ignore_glob = [] if TIMES else ["*"]

@@ -22,6 +22,8 @@ from matplotlib import pyplot as plt
 
 from fvit import cli, notebooks, paths, plots, profiles, results
 
+TIMES = int(os.environ.get("FVIT_FAULTS") or 0)
+long = pytest.mark.skipif(TIMES < 10, reason="needs torch or a kernel: in the full form, make test-faults")
 SMALL = "--steps 4 --batch 4 --chapter 8 --every 2 --n-val 4 --precision float32 --device cpu".split()
 
 

@@ -8,9 +8,8 @@ import signal
 
 import harm
 import pytest
-from harm import Child
+from harm import TIMES, Child, long
 
-from conftest import TIMES
 from fvit import paths
 
 MEND = "set FVIT_OUT or pass --out to a folder you can write to"
@@ -75,6 +74,7 @@ def test_a_folder_turns_read_only(dice, tally, tmp_path):
         tally("read-only folder, result writing")
 
 
+@long
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 def test_run_and_training_say_so(fault, dice, tally, tmp_path):
     """The commands, whose output folder is full or read-only from the start."""

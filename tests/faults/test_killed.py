@@ -8,12 +8,9 @@ import time
 
 import harm
 import pytest
-from harm import Child
+from harm import TIMES, Child, long
 
-from conftest import TIMES
 from fvit import paths
-
-long = pytest.mark.skipif(TIMES < 10, reason="in the full form only: make test-faults")
 
 
 @functools.cache
@@ -96,7 +93,8 @@ def test_two_runs_on_one_folder_at_once(dice, tally, tmp_path):
         tally("two `fvit run` on one folder at once")
 
 
-@pytest.mark.parametrize("jobs", [pytest.param(1), pytest.param(2, marks=long)])
+@long
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_run_is_killed(jobs, dice, tally, tmp_path):
     """With a kernel, and with two notebooks side by side; the rerun starts while what was orphaned may yet live."""
     folder = harm.notebook(tmp_path / "notebooks")
@@ -135,8 +133,8 @@ def alive(session: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("what", [pytest.param("teacher"), pytest.param("vit", marks=long),
-                                  pytest.param("denoiser", marks=long)])
+@long
+@pytest.mark.parametrize("what", ["teacher", "vit", "denoiser"])
 def test_training_is_killed(what, dice, tally, tmp_path):
     from safetensors.torch import load_file
 

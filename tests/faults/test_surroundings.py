@@ -1,5 +1,6 @@
 """No network, little memory, and homes, locales and time zones that are not ours."""
 
+import importlib
 import os
 import resource
 import socket
@@ -10,9 +11,8 @@ from pathlib import Path
 
 import harm
 import pytest
-from harm import Child
+from harm import TIMES, Child, long
 
-from conftest import TIMES
 from fvit import paths
 
 LOCALES = {"tr_TR.UTF-8": ("tr_TR", "UTF-8"), "de_DE.UTF-8": ("de_DE", "UTF-8"),
@@ -20,6 +20,7 @@ LOCALES = {"tr_TR.UTF-8": ("tr_TR", "UTF-8"), "de_DE.UTF-8": ("de_DE", "UTF-8"),
 ZONES = ["UTC", "America/St_Johns", "Asia/Kathmandu", "Pacific/Kiritimati", "Europe/Berlin"]
 
 
+@long
 @pytest.mark.parametrize("hub", ["offline", "closed", "cut off"])
 def test_the_hub_has_vanished(hub, dice, tally, tmp_path):
     """HF_HUB_OFFLINE; a port where nobody listens; a server that ends its answer at a random byte."""
@@ -61,10 +62,10 @@ def answers(server, answer, dice):
             connection.sendall(answer[: dice.randrange(len(answer))])
 
 
+@long
 def test_training_in_little_memory(dice, tally, tmp_path):
     """A limit somewhere between what the imports take and what the training wants."""
-    import fvit.train  # noqa: F401
-
+    importlib.import_module("fvit.train")  # before the fork
     big = [*harm.SMALL, "--chapter", "20000"]
 
     def limited():
@@ -81,6 +82,7 @@ def test_training_in_little_memory(dice, tally, tmp_path):
         tally("memory limit, `fvit train`")
 
 
+@long
 def test_a_kernel_in_little_memory(dice, tally, tmp_path):
     folder = harm.notebook(tmp_path / "notebooks", "import numpy as np; a = np.ones((40, 1000, 1000, 10))")
 
@@ -132,7 +134,7 @@ def test_homes_locales_and_time_zones(dice, tally, tmp_path, locales):
         tally(f"home, locale {name} and time zone")
 
 
-@pytest.mark.skipif(TIMES < 10, reason="in the full form only: make test-faults")
+@long
 def test_run_in_such_a_home(dice, tally, tmp_path, locales):
     """`fvit run` with its kernel, from a clone in such a home."""
     wanted = None
