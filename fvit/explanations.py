@@ -289,7 +289,7 @@ def check_method(method: str, vit=None, **options) -> Method:
 
 def check_vit(vit):
     """Return `vit` unchanged if it says of itself what a ViT of `load_vit` says, so that its attention has places."""
-    if not (callable(vit) and all(hasattr(vit, name) for name in ("grid", "num_classes", "backbone"))):
+    if not (callable(vit) and all(hasattr(vit, name) for name in ("grid", "num_classes"))):
         raise ValueError(f"vit is a {type(vit).__name__}, wanted a ViT of fvit.load_vit; a timm module becomes one by "
                          "load_vit(module)")
     return vit

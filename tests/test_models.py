@@ -66,7 +66,7 @@ def test_denoiser_on_unseen_scenes(sigma):
 @pytest.mark.parametrize("what", ["teacher", "vit", "denoiser"])
 def test_weights_are_small_and_safe(what):
     files = [p for p in (paths.WEIGHTS / what).rglob("*") if p.is_file() and "checkpoint" not in p.name]
-    assert {p.suffix for p in files} <= {".safetensors", ".json", ".csv", ".png"}
+    assert {p.suffix or p.name for p in files} <= {".safetensors", ".json", ".csv", ".png", "SHA256SUMS"}
     assert sum(p.stat().st_size for p in files) <= 12e6
     assert {"training_log.csv", "training.png"} <= {p.name for p in files}
 

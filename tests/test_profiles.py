@@ -14,8 +14,8 @@ def leave_no_current(monkeypatch):
 
 
 @pytest.mark.parametrize("name, sizes", [
-    ("laptop", (16, 16, 25, 10, 4, 64, 0.25, "float32")),
-    ("study", (128, 16, 25, 20, 4, 64, 0.25, "float32")),
+    ("laptop", (16, 16, 25, 10, 4, 32, 0.25, "float32")),
+    ("study", (128, 16, 25, 20, 4, 32, 0.25, "float32")),
     ("paper", (500, 64, 49, 40, 8, 32, 0.25, "bfloat16")),
 ])
 def test_sizes_are_the_agreed_ones(name, sizes):
@@ -50,7 +50,7 @@ def test_override_leaves_the_profile_itself_alone():
 def test_print_shows_every_size_on_one_line():
     text = str(profile("laptop", notebook="01", n_samples=8, sigma=0.1))
     assert text == ("profile laptop, notebook 01: n_images 16, n_samples 8, k 25, attack_steps 10, attack_draws 4, "
-                    "eval_batch 64, sigma 0.1, precision float32")
+                    "eval_batch 32, sigma 0.1, precision float32")
     assert str(profile()).startswith("profile laptop: n_images")
 
 

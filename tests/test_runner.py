@@ -270,7 +270,7 @@ def test_a_dry_run_says_what_blocks_would_do_and_leaves_nothing(bench, capsys):
         "  parameters: profile 'study', seed 0, sigma 0.25, method \"rollout\", exact False, orders [1, 2]",
         "profile as chosen", "00_rows: 5 images in 3 blocks, 3 of them to do here", "would do [(0, 2), (2, 4), (4, 5)]",
         "01_fails.ipynb, profile study",
-        "  parameters: profile 'study', seed 0, width 3",
+        "  parameters: profile 'study', width 3",
         "  computes in its cells, not in blocks: nothing is counted or timed"]
     assert not (bench / "out").exists()
 

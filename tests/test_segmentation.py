@@ -151,7 +151,7 @@ def test_bilinear_interpolation_by_hand():
     (torch.ones(2, 2, 2), HALF, "2 maps and 1 masks, wanted one mask for each map"),
     (torch.ones(1, 3, 2), HALF, r"map is torch.float32 of shape \(1, 3, 2\), wanted real .* no more than \(2, 2\)"),
     (torch.ones(2, 2), HALF, r"shape \(2, 2\), wanted real \(B, h, w\)"),
-    (torch.ones(1, 2, 2, dtype=torch.complex64), HALF, "map is torch.complex64"),
+    (torch.ones(1, 2, 2, dtype=torch.complex64), HALF, "map has dtype torch.complex64"),
     (torch.full((1, 2, 2), torch.nan), HALF, "map has NaN or infinite values, wanted finite ones"),
     (torch.full((1, 2, 2), torch.inf), HALF, "map has NaN or infinite values"),
 ])  # fmt: skip

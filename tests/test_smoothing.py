@@ -461,17 +461,17 @@ def test_bad_settings_are_refused(vit, kwargs, message):
     (lambda x: x * math.nan, {}, "NaN"),
     (lambda x: x[:, :1], {}, "grey image"),
     (lambda x: x[0], {}, "wanted .B, 3, H, W."),
-    (lambda x: x[..., :24], {}, "the ViT wants .32, 32."),
+    (lambda x: x[..., :24], {}, "wants .32, 32."),
     (lambda x: x, {"ids": ["a"]}, "got 1 ids for 3 images"),
     (lambda x: x, {"ids": ["a", "a", "b"]}, "'a' occurs more than once"),
     (lambda x: x, {"method": "raw_atention"}, "unknown method.*did you mean 'raw_attention'"),
     (lambda x: x, {"method": ["rollout", "no"]}, "unknown method 'no'"),
     (lambda x: x, {"k": 17}, "k=17 with maps of 16 tokens"),
     (lambda x: x, {"k": 0}, "k=0"),
-    (lambda x: x, {"target": torch.tensor([0, 1])}, r"wanted class indices \(3,\)"),
-    (lambda x: x, {"target": torch.tensor([0.0, 1, 2])}, r"wanted class indices \(3,\)"),
-    (lambda x: x, {"target": torch.tensor([0, 1, 5])}, r"wanted classes 0\.\.4"),
-    (lambda x: x, {"target": torch.tensor([0, 1, -1])}, r"wanted classes 0\.\.4"),
+    (lambda x: x, {"target": torch.tensor([0, 1])}, r"wanted class indices \(B,\) = \(3,\)"),
+    (lambda x: x, {"target": torch.tensor([0.0, 1, 2])}, r"wanted class indices \(B,\) = \(3,\)"),
+    (lambda x: x, {"target": torch.tensor([0, 1, 5])}, r"wanted 0\.\.4"),
+    (lambda x: x, {"target": torch.tensor([0, 1, -1])}, r"wanted 0\.\.4"),
 ])
 def test_bad_calls_are_refused_before_any_network_runs(vit, x, change, kwargs, message):
     def never(x_noisy, sigma):
@@ -494,7 +494,7 @@ def test_votes_need_k_and_maps_need_draws(monkeypatch, vit, x):
     add_method(monkeypatch, lambda record, target: patch_means(record.x), class_specific=True)
     with pytest.raises(ValueError, match="'toy' explains a class: give target"):
         DDS(vit, None).maps(x, method="toy")
-    with pytest.raises(ValueError, match="got 2 ids and 3 draws for 3 images"):
+    with pytest.raises(ValueError, match="got 2 ids for 3 images"):
         add_noise(x, 0.1, 0, "dds", ["a", "b"], [0, 1, 2])
 
 
