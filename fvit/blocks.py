@@ -72,12 +72,10 @@ def save_rows(rows: pd.DataFrame, path: Path | str) -> Path:
 
 def load_rows(path: Path | str) -> pd.DataFrame:
     """The tidy rows of a Parquet file, with the columns and dtypes of results.SCHEMA; ValueError if it has others."""
-    path = Path(path)
+    data = Path(path).read_bytes()
     try:
-        rows = pd.read_parquet(io.BytesIO(path.read_bytes()))
-    except OSError:
-        raise
-    except Exception as error:  # pyarrow's own classes, none of which is public
+        rows = pd.read_parquet(io.BytesIO(data))
+    except Exception as error:  # pyarrow's own classes, OSError without a path among them
         mend = "delete it and run again"
         raise ValueError(f"{path} is no whole Parquet file ({type(error).__name__}); {mend}") from error
     if list(rows) != list(SCHEMA):
