@@ -132,7 +132,7 @@ def load_rows(path: Path | str | io.BytesIO) -> pd.DataFrame:
     whole = path if isinstance(path, io.BytesIO) else io.BytesIO(Path(path).read_bytes())
     try:
         rows = pd.read_parquet(whole)
-    except Exception as error:  # pyarrow's own classes, none of which is public
+    except Exception as error:  # pyarrow's own classes, OSError without a path among them
         mend = "delete it and run again"
         raise ValueError(f"{path} is no whole Parquet file ({type(error).__name__}); {mend}") from error
     if list(rows) != list(SCHEMA):

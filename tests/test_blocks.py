@@ -151,6 +151,33 @@ def test_a_truncated_block_is_named_with_its_mend(study):
     assert mended.spans == [(3, 6)]
 
 
+@pytest.mark.parametrize("at", [4, 60, -12, -200, -1500])
+def test_a_changed_byte_in_a_block_is_seen(study, at):
+    whole = run(Work())
+    path = sorted(study.iterdir())[1]
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+    try:
+        pd.testing.assert_frame_equal(run(Work()), whole, check_exact=True)  # in what nobody reads
+    except ValueError as error:
+        assert path.name in str(error) and "delete it and run again" in str(error)
+
+
+def test_rows_that_are_not_those_written_are_refused(tmp_path):
+    profiles.profile("laptop")
+    rows = run(Work())
+    path = save_rows(rows, tmp_path / "rows.parquet")
+    table = pd.read_parquet(path)
+    assert len(table.attrs["sha256"]) == 64
+    table.assign(value=0.25).to_parquet(path, index=False)
+    with pytest.raises(ValueError, match=r"rows\.parquet is damaged: its rows are not those .*delete it and run again"):
+        load_rows(path)
+    table.attrs.clear()
+    table.to_parquet(path, index=False)  # of an earlier version, without a digest
+    pd.testing.assert_frame_equal(load_rows(path), rows)
+
+
 def test_wrong_columns_are_refused(tmp_path):
     path = tmp_path / "rows.parquet"
     pd.DataFrame({"image_id": ["a"]}).to_parquet(path)

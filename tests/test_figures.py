@@ -322,6 +322,18 @@ def test_another_profile_is_shown_on_request_and_a_missing_figure_says_what_to_d
         show_figure("F03")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".json"])
+def test_a_damaged_figure_is_not_shown(suffix):
+    path = save().with_suffix(suffix)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1 if suffix == ".png" else 255  # in the pixels; in JSON no text any more
+    for damaged in (whole[:-20], flipped, b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"figure F03 in .* is damaged .*`fvit run` the notebook that saves it"):
+            show_figure("F03")
+
+
 # Pictures as rows ---------------------------------------------------------------------------------------------------
 
 

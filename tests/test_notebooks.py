@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
-from fvit import notebooks, paths
+from fvit import notebooks, paths, runner
 
 COMMITTED = sorted(path for path in paths.NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 assert COMMITTED, "no notebooks in notebooks/: nothing would be tested"
@@ -97,3 +97,13 @@ def test_only_notebook_05_tells_of_the_reference_codes_timesteps():
     tell = [name for name, text in texts.items() if re.search(r"\bt = (177|45)\b|\b177\b", text)]
     assert all(name.startswith("05_") for name in tell), tell
     assert any("reference_index" in text for text in texts.values())
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data.replace(b"cell_type", b"cell_tipe", 1),
+                                    lambda data: b"\xff" + data, lambda data: b"", lambda data: b"[]"])
+def test_a_damaged_notebook_is_refused_before_anything_runs(damage, tmp_path, monkeypatch):
+    whole = (Path(__file__).parent / "fixtures" / "succeeds.ipynb").read_bytes()
+    (tmp_path / "00_damaged.ipynb").write_bytes(damage(whole))
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    with pytest.raises(ValueError, match=r"00_damaged\.ipynb is no whole notebook \(.+\); restore it by git"):
+        runner.plan(["00"])

@@ -1,6 +1,7 @@
 """Output folders, and files written whole or not at all."""
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -79,6 +80,49 @@ def test_a_failed_write_keeps_the_old_file_and_names_the_mend(tmp_path, monkeypa
         assert part in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["file.csv"]
     assert target.read_text() == "old"
+
+
+def test_a_writer_removes_what_killed_ones_left_and_nothing_of_those_at_work(tmp_path):
+    left = [tmp_path / f".file.csv.{token}.tmp" for token in ("0123abcd", "deadbeef")]
+    others = [tmp_path / name for name in (".other.csv.0123abcd.tmp", ".file.csv.tmp", "file.csv.0123abcd.tmp")]
+    for path in left + others:
+        path.write_text("half")
+    with open(left[1]) as at_work:
+        fcntl.flock(at_work, fcntl.LOCK_EX)
+        paths.write_atomic(tmp_path / "file.csv", "new")
+    assert sorted(tmp_path.iterdir()) == sorted([left[1], *others, tmp_path / "file.csv"])
+
+
+def test_a_new_file_that_was_swept_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    flock, names = fcntl.flock, []
+
+    def swept_first(file, how):
+        if how == fcntl.LOCK_EX and not names:
+            names.append(file.name)
+            os.unlink(file.name)
+        flock(file, how)
+
+    monkeypatch.setattr(paths.fcntl, "flock", swept_first)
+    assert paths.write_atomic(tmp_path / "file.csv", "new").read_text() == "new"
+    assert names and [p.name for p in tmp_path.iterdir()] == ["file.csv"]
+
+
+def test_sums_name_what_has_changed_and_a_stopped_write_leaves_none(tmp_path, monkeypatch):
+    paths.write_summed(tmp_path, {"a": b"1", "sub/b": "2"})
+    done = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "a: OK\nsub/b: OK\n")
+    assert paths.changed(tmp_path) == []
+    (tmp_path / "a").unlink()
+    (tmp_path / "sub" / "b").write_text("3")
+    assert paths.changed(tmp_path) == [str(tmp_path / "a"), str(tmp_path / "sub" / "b")]
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(paths, "write_atomic", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        paths.write_summed(tmp_path, {"a": b"1"})
+    assert not (tmp_path / "SHA256SUMS").exists() and paths.changed(tmp_path) == []
 
 
 def test_an_error_without_a_number_is_raised_again_as_its_class(tmp_path, monkeypatch):

@@ -267,6 +267,22 @@ def test_read_refuses_what_is_not_tidy(tmp_path):
         read_rows(path)
 
 
+@pytest.mark.parametrize("damaged, said", [
+    (b"claim,profile,text\nP1.1,laptop", "row 1 has 2 fields, wanted 3; remove it, run again"),
+    (b"claim,profile,text\nP1.1,laptop,a te", "is cut off in its last row; remove it, run again"),
+    (b"claim,profile,text\nP1.1,laptop,\xff\n", "is damaged .*restore it by git, or delete it and run again"),
+    (b'claim,profile,text\nP1.1,laptop,"\n', "is damaged .*restore it by git"),
+    (b"klaim,profile,text\nP1.1,laptop,a\n", r"has columns \['klaim', .*restore it by git"),
+])
+def test_a_damaged_table_is_named_and_left_as_it_is(tmp_path, damaged, said):
+    path = tmp_path / "claims.csv"
+    path.write_bytes(damaged)
+    row = {"claim": "P1.2", "profile": "laptop", "text": "b"}
+    with pytest.raises(ValueError, match=rf"claims\.csv:? {said}"):
+        upsert(path, row, key=("claim", "profile"), columns=list(row))
+    assert path.read_bytes() == damaged
+
+
 def test_integer_ids_of_any_kind_become_text(tmp_path):
     append_rows(pd.DataFrame([ROW | {"image_id": np.int64(7)}]), tmp_path / "rows.csv")
     assert read_rows(tmp_path / "rows.csv")["image_id"].tolist() == ["7"]

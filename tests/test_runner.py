@@ -1,6 +1,7 @@
 """The guards around papermill. Fixtures are notebooks named by what comes of running them."""
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -324,6 +325,25 @@ def test_an_interrupted_run_leaves_no_half_written_file(bench, jobs):
     assert files(bench / "out") == []
     assert not list((bench / "out").rglob("*.tmp"))
     assert not list(temporary.glob("fvit-run-*"))
+
+
+def test_the_notebooks_at_work_end_with_a_run_that_is_killed(bench):
+    """Else they go on without its lock, beside the next run."""
+    meeting("01", "(root / 'begun').write_text(str(os.getppid()))\nwhile True: time.sleep(0.1)")
+    code = ("import sys; from pathlib import Path; from fvit import cli, paths\n"
+            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); sys.exit(cli.main(['run', '1', '--jobs', '2']))")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, preexec_fn=heed_interrupts)
+    begun = bench / "out" / "begun"
+    while not (begun.exists() and begun.read_text()):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            pytest.fail("ended by itself")
+    worker = os.pidfd_open(int(begun.read_text()))
+    process.kill()
+    process.wait()
+    ended, _, _ = select.select([worker], [], [], 60)
+    os.close(worker)
+    assert ended, "the worker goes on"
 
 
 def test_a_batch_systems_stop_is_an_interrupt_too(bench, monkeypatch, capsys):

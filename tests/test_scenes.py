@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fvit import load_images
+from fvit import load_images, scenes
 from fvit.scenes import DIGITS, LUMA, MIN_CONTRAST, PHOTOGRAPHS, SIZE, digits, photograph, scene, scene_batch
 
 
@@ -35,6 +35,18 @@ def test_splits_share_no_digit_and_no_photograph():
     kept = sum(len(digits(s)[1]) for s in DIGITS)
     assert 0.98 * 1797 < kept < 1797  # ambiguous scans are left out, and they are few
     assert all(set(digits(s)[1]) == set(range(10)) for s in DIGITS)
+
+
+def test_a_damaged_photograph_is_refused(tmp_path, monkeypatch):
+    whole = scenes.files("skimage").joinpath("data", "coffee.png").read_bytes()
+    path = tmp_path / "data" / "coffee.png"
+    path.parent.mkdir()
+    monkeypatch.setattr(scenes, "files", lambda _: tmp_path)
+    path.write_bytes(whole)
+    assert np.array_equal(photograph.__wrapped__("coffee"), photograph("coffee"))
+    path.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(OSError, match=r"coffee\.png is damaged, or not the picture .*; reinstall scikit-image"):
+        photograph.__wrapped__("coffee")
 
 
 def test_photographs_are_found_and_differ():

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import fvit
 from fvit import cli
+from fvit.checks import check_sums
 from fvit.train import (
     DenoiserTask,
     Scenes,
@@ -34,7 +35,9 @@ def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(task, tmp_path):
     train(task, tmp_path / "parts", steps=4, stop_at=3, **SMALL)  # step 3 is lost: the checkpoint is of step 2
     resumed = train(task, tmp_path / "parts", steps=4, **SMALL)
     assert list(resumed["step"]) == [2, 4]
-    pd.testing.assert_frame_equal(whole, resumed, rtol=1e-4)  # the first row was read back from the log
+    pd.testing.assert_frame_equal(whole, resumed, check_exact=True)  # the first row comes from the checkpoint
+    for name in ("training_log.csv", "training.png", "SHA256SUMS"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
     a, b = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts"))
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     assert any((a[k] != a[k.replace("model.", "ema.")]).any() for k in a if k.startswith("model."))  # the mean lags
@@ -115,6 +118,20 @@ def test_a_broken_checkpoint_names_itself_and_the_mend(tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"half a file")
     with pytest.raises(ValueError, match=r"checkpoint\.safetensors.*delete it"):
         train(ViTTask, tmp_path, steps=2, **SMALL)
+
+
+def test_a_changed_byte_is_seen_in_the_checkpoint_and_in_the_weights(tmp_path):
+    train(TeacherTask, tmp_path, steps=2, **SMALL)
+    for name in ("checkpoint.safetensors", "model.safetensors"):
+        data = bytearray((tmp_path / name).read_bytes())
+        data[-100] ^= 1
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=r"not those that were written.*delete it to start anew"):
+        train(TeacherTask, tmp_path, steps=4, **SMALL)
+    with pytest.raises(OSError, match=r"model\.safetensors is not what SHA256SUMS beside it says.*copy it again"):
+        check_sums(tmp_path, "copy it again")
+    (tmp_path / "SHA256SUMS").unlink()
+    check_sums(tmp_path, "")  # others come without sums
 
 
 def test_the_command_refuses_senseless_numbers(tmp_path, capsys):

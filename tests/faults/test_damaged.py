@@ -196,7 +196,8 @@ def test_notebooks(dice, tally, tmp_path):
     before, ran = path.read_bytes(), 0
     for _ in range(5 * TIMES):
         did = harm.damage(dice, path)
-        child = Child(harm.command("run", "01", folder=folder) if ran < TIMES - 8 else lambda: notebooks.check_whole(path))
+        run = harm.command("run", "01", folder=folder) if ran < TIMES - 8 else lambda: notebooks.check_whole(path)
+        child = Child(run)
         if child.wait() and "failed" not in child.said:
             harm.check_message(child.said, "01_writes.ipynb is no whole notebook", "restore it by git")
         else:

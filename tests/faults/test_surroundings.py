@@ -111,6 +111,7 @@ def locales(tmp_path_factory):
     return folder, made
 
 
+@long
 def test_homes_locales_and_time_zones(dice, tally, tmp_path, locales):
     """The command in a home of spaces and letters, its numbers and dates written as elsewhere: the same bytes."""
     wanted = harm.undisturbed(harm.write_everything)
