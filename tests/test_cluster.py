@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,12 +135,26 @@ def test_what_goes_wrong_on_a_worker_is_said_in_one_line_and_the_rest_is_kept(mo
     assert len(run(mended)) == N and mended.calls() == sorted({0, 2, 4, 6} - kept) and 4 not in kept
 
 
-def test_a_worker_with_another_fvit_refuses(tmp_path):
-    work = Counted(tmp_path)
-    for digest, said in [(blocks.code_digest(["rng"]), ""), ("of another", "ValueError on .*: another fvit is")]:
-        worker = cluster._Worker(blocks.Block(work, "study", ("rng",), digest), torch.get_num_threads())
-        answer = worker({"start": [0], "stop": [2]})
-        assert re.match(said, answer["error"][0]) and bool(answer["file"][0]) == (not said)
+def answer(packed):
+    """(error, whether there is a file) of a worker, called in this process."""
+    found = cluster._Worker(packed, torch.get_num_threads())({"start": [0], "stop": [2]})
+    return found["error"][0], bool(found["file"][0])
+
+
+def test_a_worker_with_another_fvit_or_without_a_module_says_so(tmp_path, monkeypatch):
+    from ray import cloudpickle
+
+    work, digest = Counted(tmp_path), blocks.code_digest(["rng"])
+    assert answer(cloudpickle.dumps(blocks.Block(work, "study", ("rng",), digest))) == ("", True)
+    error, file = answer(cloudpickle.dumps(blocks.Block(work, "study", ("rng",), "of another")))
+    assert re.match(r"ValueError on \S+: another fvit is installed here; install", error) and not file
+    elsewhere = types.ModuleType("only_here")
+    exec("class Work:\n    def __call__(self, start, stop): pass", elsewhere.__dict__)
+    monkeypatch.setitem(sys.modules, "only_here", elsewhere)
+    packed = cloudpickle.dumps(blocks.Block(elsewhere.Work(), "study", ("rng",), digest))
+    monkeypatch.delitem(sys.modules, "only_here")
+    error, file = answer(packed)
+    assert re.match(r"ModuleNotFoundError on \S+: No module named 'only_here'", error) and not file
     assert work.calls() == [0]
 
 

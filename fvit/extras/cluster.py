@@ -46,7 +46,7 @@ def compute(block, spans: list[tuple[int, int]]) -> Iterator[tuple[tuple[int, in
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         done = ray.data.from_items([{"start": start, "stop": stop} for start, stop in spans],
                                    override_num_blocks=len(spans)).map_batches(
-            _Worker, fn_constructor_args=(block, threads), batch_size=1,
+            _Worker, fn_constructor_args=(ray.cloudpickle.dumps(block), threads), batch_size=1,
             compute=ray.data.ActorPoolStrategy(  # more actors as machines join, and no block waits behind another
                 min_size=max(1, min(room, len(spans))), max_size=len(spans), max_tasks_in_flight_per_actor=1),
             **({"num_gpus": 1} if on_gpus else {"num_cpus": threads}))
@@ -57,21 +57,32 @@ def compute(block, spans: list[tuple[int, int]]) -> Iterator[tuple[tuple[int, in
 
 
 class _Worker:
-    """An actor: takes the block of one span at a time. What goes wrong comes back as text, not as a stack of traces."""
+    """An actor: takes the block of one span at a time. What goes wrong comes back as text, not as a stack of traces.
 
-    def __init__(self, block, threads: int):
+    The work is unpacked at the first call: a constructor that fails, for want of a module, Ray would try for minutes.
+    """
+
+    def __init__(self, packed: bytes, threads: int):
         torch.set_num_threads(threads)
-        self.block, self.same_code = block, block.has_same_code()
+        self.packed, self.block = packed, None
 
     def __call__(self, batch: dict) -> dict:
         file, error = b"", ""
         try:
-            if not self.same_code:
-                raise ValueError("another fvit is installed here; install on all machines what asks")
-            file = self.block(int(batch["start"][0]), int(batch["stop"][0]))
+            file = self._unpacked()(int(batch["start"][0]), int(batch["stop"][0]))
         except Exception as problem:
             error = f"{type(problem).__name__} on {platform.node()}: {problem}"
         return {**batch, "file": np.array([file], dtype=object), "error": [error]}
+
+    def _unpacked(self):
+        if self.block is None:
+            import ray.cloudpickle
+
+            block = ray.cloudpickle.loads(self.packed)
+            if not block.has_same_code():
+                raise ValueError("another fvit is installed here; install on all machines what asks")
+            self.block = block
+        return self.block
 
 
 @contextmanager
