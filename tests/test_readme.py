@@ -2,7 +2,7 @@
 
     make TARGET      its dry run, `make -n`, and TARGET is one that `make help` lists
     fvit run         all up to the first cell: arguments, notebooks, parameters and their types
-    fvit train       its arguments
+    fvit train, fvit convert-adm   their arguments
     conda env create the file it reads; conda itself and its network are not needed
     Python           in a process of its own, as it stands but for its sizes, which MOST cuts
 
@@ -48,11 +48,12 @@ def make(words, monkeypatch):
 
 def fvit(words, monkeypatch):
     planned = []
-    monkeypatch.setattr(runner, "run", lambda todo, *_: planned.extend(todo))
+    for name in ("run", "dry_run"):
+        monkeypatch.setattr(runner, name, lambda todo, *_: planned.extend(todo))
     if words[0] == "run":
         assert cli.main(words) == 0 and planned
-    elif words[0] == "train":
-        cli._parser(training=True).parse_args(words)
+    elif words[0] in ("train", "convert-adm"):
+        cli._parser(training=words[0] == "train").parse_args(words)
     else:
         pytest.fail(f"fvit {words[0]}: say here how to execute it")
 
