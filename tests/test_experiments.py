@@ -38,6 +38,8 @@ def vit():
     """Two blocks on 32x32, 16 patches, float64."""
     net = timm.models.VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=5)
     _fill(net, 0.25, 0)
+    for block in net.blocks:  # rankings of ties hang on the last bit: one rounding, whichever blocks are read
+        block.attn.fused_attn = False
     return ViT(net, mean=(0.5,) * 3, std=(0.5,) * 3, name="tiny").to(torch.float64)
 
 
