@@ -51,10 +51,11 @@ class _Exporter(HTMLExporter):
 
 
 def sources() -> list[Path]:
-    """What becomes a page, in the order of the menu: the README, then notebooks/ with its notes and solutions."""
+    """What becomes a page, in the order of the menu: the README, notebooks/ with its notes and solutions, docs/."""
     found = [path for path in NOTEBOOKS.rglob("*") if path.suffix in (".ipynb", ".md")]
     found = [path for path in found if ".ipynb_checkpoints" not in path.parts]
-    return [ROOT / "README.md", *sorted(found, key=lambda path: (len(path.parts), path.suffix != ".md", path.name))]
+    found = sorted(found, key=lambda path: (len(path.parts), path.suffix != ".md", path.name))
+    return [ROOT / "README.md", *found, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def address(source: Path) -> Path:
