@@ -93,8 +93,8 @@ def test_no_figure_function_sees_a_model(name):
     ("from .cli import main", ["cli"]),
     ("import fvit.metrics as m", ["metrics"]),
     ("def f():\n    from fvit.train import main", ["train"]),
-    ("from fvit.extras import datasets", ["extras.datasets"]),
-    ("import fvit.extras.datasets", ["extras.datasets"]),
+    ("from fvit.extras import cluster", ["extras.cluster"]),
+    ("import fvit.extras.cluster", ["extras.cluster"]),
     ("from fvit import explain", ["explain"]),  # a public name: inside the package, import from the file that holds it
     ("import fvit", [""]),
     ("import numpy, torch.nn", []),
