@@ -10,6 +10,9 @@ import secrets
 from collections import Counter
 
 import pytest
+
+os.environ["FVIT_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # a pool of threads does not live through a fork
+
 from harm import TIMES
 
 SEED = os.environ.get("FVIT_FAULTS_SEED") or str(secrets.randbelow(10**6))

@@ -80,16 +80,17 @@ def test_run_and_training_say_so(fault, dice, tally, tmp_path):
     """The commands, whose output folder is full or read-only from the start."""
     importlib.import_module("fvit.train")  # before the fork
     folder = harm.notebook(tmp_path / "notebooks")
-    with harm.disk(tmp_path / "disk") as remount:
-        out = tmp_path / "disk" / "out"
-        for command in (("run", "01", "--out", out), ("train", "teacher", "--out", out / "teacher", *harm.SMALL)):
-            remount("ro" if fault == "read-only" else f"size={4 * dice.randint(2, 6)}k")
-            child = Child(harm.command(*command, folder=folder))
+    for command, *more in (("run", "01"), ("train", "teacher", *harm.SMALL)):
+        with harm.disk(tmp_path / command) as remount:
+            out = tmp_path / command / "out"
+            assert remount("ro" if fault == "read-only" else f"size={4 * dice.randint(2, 6)}k")
+            act = harm.command(command, *more, "--out", out, folder=folder)
+            child = Child(act)
             assert child.wait() == 1, child.said
             number = errno.EROFS if fault == "read-only" else errno.ENOSPC
             harm.check_message(child.said, os.strerror(number), MEND)
-            remount("rw,size=64m")
-            assert paths.changed(out / "teacher") == [] and not list(out.rglob(".*.tmp"))
-            again = Child(harm.command(*command, folder=folder))
+            assert remount("rw,size=64m")
+            assert paths.changed(out) == [] and not list(out.rglob(".*.tmp"))
+            again = Child(act)
             assert again.wait() == 0, again.said
-            tally(f"{fault} disk, `fvit {command[0]}`")
+            tally(f"{fault} disk, `fvit {command}`")
