@@ -87,8 +87,8 @@ class DDS:
     sigma        noise std for images in [0, 1]; at 0 the denoiser is used only where den.has_level(0)
                  (a callable without has_level always is), and one draw is computed, since all are equal
     n_samples    draws an image; seed: root of the streams (seed, purpose, image id, draw)
-    batch_size   noisy images per network call (default 32, the quickest on a CPU), over images and draws together;
-                 halved if memory runs out
+    batch_size   noisy images per network call (default 32), over images and draws together; halved if memory
+                 runs out
     aggregate    "mean" of the normalised maps, or "votes": share of draws with the token in their top k
     precision    "float32" or "bfloat16" for the denoiser, None leaves it as it is; averages are float64 inside
 
