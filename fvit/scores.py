@@ -17,6 +17,13 @@ CONDITIONS = {  # name -> the attack in the rows of "none" and of "dds"; {aim} i
 AIMED_AT = {"raw_attention": "explanation", "rollout": "rollout"}  # maps that have an attack of their own
 
 
+def image_count(rows) -> str:
+    """How many images the tidy rows hold, and at which radii fewer, for captions: "96 (64 of them at 2/255)"."""
+    n_at = rows.groupby("eps").image_id.nunique()
+    fewer = [f"{n} of them at {255 * eps:.0f}/255" for eps, n in n_at.items() if n < n_at.max()]
+    return str(n_at.max()) + (f" ({', '.join(fewer)})" if fewer else "")
+
+
 def segmentation_table(rows, groups=None, by=BY, suffix="", level=0.95, n_boot=2000, seed=0) -> pd.DataFrame:
     """Pooled segmentation scores and their bootstrap intervals, rebuilt from the rows of single images.
 

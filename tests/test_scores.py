@@ -7,7 +7,7 @@ import torch
 
 from fvit.intervals import mean_interval
 from fvit.rng import numpy_generator
-from fvit.scores import NEEDED, POOLED, image_iou, paired_conditions, segmentation_table
+from fvit.scores import NEEDED, POOLED, image_count, image_iou, paired_conditions, segmentation_table
 from fvit.segmentation import segmentation_scores
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -31,6 +31,15 @@ def tidy(table, suffix="", **columns):
 
 def as_series(table):
     return table.set_index("metric")
+
+
+def test_captions_say_at_which_radii_there_are_fewer_images():
+    full = pd.DataFrame({"image_id": list("abc") * 2, "eps": [0.0] * 3 + [8 / 255] * 3})
+    assert image_count(pd.concat([full, full])) == "3"  # several rows of an image are one image
+    less = pd.DataFrame({"image_id": list("ab"), "eps": 2 / 255})
+    assert image_count(pd.concat([full, less])) == "3 (2 of them at 2/255)"
+    less = pd.concat([less, less.assign(eps=4 / 255)])
+    assert image_count(pd.concat([full, less])) == "3 (2 of them at 2/255, 2 of them at 4/255)"
 
 
 def test_pooled_scores_are_those_of_the_summary():
