@@ -17,7 +17,7 @@ USES = {"predict": (1, 0, 0, 0),  # the ViT alone
         "attack": (1, 1, 0, 0),  # a gradient step
         "explain dds": (1, 0, 1, 0),  # a draw behind the denoiser
         "attack dds": (1, 1, 1, 1),
-        "attack dds, recomputed": (2, 1, 2, 1)}  # where the draws of a block are more than a batch
+        "attack dds, recomputed": (2, 1, 2, 1)}  # where the draws of an image are more than a batch
 NETWORKS = ("ViT forward", "ViT backward", "denoiser forward", "denoiser backward")
 CURVES = 2 * len(TENTHS)  # predictions for a map: removal in either order
 
@@ -62,7 +62,7 @@ def _steps(bench: Bench, n: int, through: str) -> Counter:
     if through == "vit":
         return Counter({"attack": n * bench.attack_steps})
     draws = 1 if bench.sigma == 0 else bench.attack_draws
-    kind = "attack dds, recomputed" if n * draws > bench.eval_batch else "attack dds"
+    kind = "attack dds, recomputed" if draws > bench.eval_batch else "attack dds"
     return Counter({kind: n * draws * bench.attack_steps})
 
 
@@ -85,9 +85,10 @@ def seconds_a_unit(bench: Bench, methods, kinds, n: int = 4) -> dict[str, float]
     """Seconds of one unit of each kind, from a batch of n grey images of the right size after one to warm up."""
     device = next(bench.vit.parameters()).device
     x = torch.full((n, 3, *bench.vit.image_size), 0.5, device=device)
-    ids, clean = [str(i) for i in range(n)], bench.view("none", x, None, ["raw_attention"])
+    ids = [str(i) for i in range(n)]
+    clean, first = (bench.view("none", images, None, ["raw_attention"]) for images in (x, x[:1]))
     one = replace(bench, n_samples=1, attack_steps=1, attack_draws=1, eval_batch=n)
-    two = replace(one, attack_draws=2)  # more draws than a batch: they are recomputed
+    long = replace(one, attack_draws=2 * n)  # more draws of an image than a batch: they are recomputed
 
     def predict():
         with torch.no_grad():
@@ -98,7 +99,7 @@ def seconds_a_unit(bench: Bench, methods, kinds, n: int = 4) -> dict[str, float]
              "attack": lambda: one.attack("prediction", "vit", x, ids, clean, 1 / 255),
              "explain dds": lambda: one.view("dds", x, ids, methods, clean.predicted).probs,
              "attack dds": lambda: one.attack("prediction", "dds", x, ids, clean, 1 / 255),
-             "attack dds, recomputed": lambda: two.attack("prediction", "dds", x, ids, clean, 1 / 255)}
+             "attack dds, recomputed": lambda: long.attack("prediction", "dds", x[:1], ids[:1], first, 1 / 255)}
     wait = {kind: lambda call=calls[kind]: call().sum().item() for kind in kinds}  # a GPU is waited for
     taken = take_turns(wait, repeats=1).iloc[0]
     return {kind: taken[kind] / n / (2 if "recomputed" in kind else 1) for kind in kinds}

@@ -99,23 +99,6 @@ def test_a_claim_known_not_to_hold_fails_when_it_suddenly_holds():
     assert (ledger()["P1.2"]["status"], ledger()["P1.2"]["expected"]) == ("PASS", "DIFFERS")
 
 
-def test_a_claim_on_time_never_raises_and_leaves_no_number_at_laptop():
-    slow = pass_claim(value=0.9, ci=(0.85, 0.95), timed=True)
-    assert repr(slow).startswith("DIFFERS P1.2") and "0.9 [0.85, 0.95]" in slow._repr_html_()
-    assert [ledger()["P1.2"][c] for c in ("status", "value", "ci_low", "ci_high")] == ["DIFFERS", "", "", ""]
-    pass_claim(value=0.5, timed=True)
-    before = (paths.results_dir("laptop") / "claims.csv").read_bytes()
-    pass_claim(value=0.6, timed=True)  # another run, another time
-    assert (paths.results_dir("laptop") / "claims.csv").read_bytes() == before and b"PASS" in before
-    assert pass_claim(value=0.5, expected="DIFFERS", timed=True).status == "PASS"  # nor does a surprise the other way
-
-
-def test_elsewhere_a_claim_on_time_keeps_its_number():
-    profiles.profile("study")
-    pass_claim(value=0.9, timed=True)
-    assert (ledger("study")["P1.2"]["status"], ledger("study")["P1.2"]["value"]) == ("DIFFERS", "0.9")
-
-
 def test_a_rerun_changes_no_byte_and_order_does_not_matter():
     for claim_id in ("P1.10", "P1.2", "O1"):
         claim(claim_id, "text, with a comma\nand a line", 1.0, ">", 0, source="ours")
