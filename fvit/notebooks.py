@@ -91,6 +91,10 @@ def problems(notebook: NotebookNode) -> list[str]:
     for cell in notebook.cells:
         found += [f"unknown tag {tag!r}; known: {', '.join(sorted(TAGS))}"
                   for tag in cell.metadata.get("tags", []) if tag not in TAGS]
+        hidden = "hide-input" in cell.metadata.get("tags", []), cell.metadata.get("jupyter", {}).get("source_hidden")
+        if hidden not in ((True, True), (False, None)):
+            found.append(f"cell {cell.get('id')}: 'hide-input' and jupyter.source_hidden, which JupyterLab goes by, "
+                         "do not agree; set both or none")
     for number, cell in enumerate(code, 1):
         found += [f"code cell {number}: {problem}" for problem in _code_problems(cell)]
     parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
