@@ -70,7 +70,8 @@ def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
         raise
     except Exception as error:  # nbformat and papermill raise a dozen classes on a broken notebook
         reason = f"{type(error).__name__}: {error}"[:200]
-        raise ValueError(f"{path} is no notebook whose parameters can be read ({reason}); restore it") from error
+        raise ValueError(f"{path} is no notebook with parameters to read ({reason}); restore it by git, or save it "
+                         "again") from error
     return known
 
 

@@ -105,6 +105,17 @@ def test_only_notebook_05_tells_of_the_reference_codes_timesteps():
     assert any("reference_index" in text for text in texts.values())
 
 
+def test_a_notebook_in_no_language_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    """What a flipped byte in its metadata leaves: valid, and papermill cannot tell how its parameters are written."""
+    whole = nbformat.read(Path(__file__).parent / "fixtures" / "succeeds.ipynb", 4)
+    del whole.metadata.kernelspec["language"]
+    whole.metadata.pop("language_info", None)
+    nbformat.write(whole, tmp_path / "00_mute.ipynb")
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    with pytest.raises(ValueError, match=r"00_mute\.ipynb is no notebook with parameters .+; restore it by git"):
+        runner.plan(["00"])
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data.replace(b"cell_type", b"cell_tipe", 1),
                                     lambda data: b"\xff" + data, lambda data: b"", lambda data: b"[]"])
 def test_a_damaged_notebook_is_refused_before_anything_runs(damage, tmp_path, monkeypatch):

@@ -73,7 +73,7 @@ def test_the_one_package_that_states_none_holds_nothing():
 
 
 def test_photographs_and_digits_are_under_the_licences_that_the_readme_names():
-    part = README.partition("## Images and their sources")[2].partition("\n## ")[0]
+    part = " ".join(README.partition("## Images and their sources")[2].partition("\n## ")[0].split())
     names = {name for split in PHOTOGRAPHS.values() for name in split}
     assert {name for name in names if f"`{name}`" not in part} == set()
     owned = (ROOT_OF_SKLEARN / "images" / "README.txt").read_text(encoding="utf-8")
