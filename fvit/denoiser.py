@@ -233,7 +233,8 @@ def _check_call(unet: UNet2DModel, config: Path, mend: str) -> None:
         if answer.shape[2:] != (side, side) or not answer.isfinite().all():
             raise ValueError(f"{side}x{side} pixels become {answer.shape[3]}x{answer.shape[2]}, or no finite numbers")
     except Exception as err:  # whatever its layers say to a setting of another kind
-        raise ValueError(f"{config} describes no network that works ({type(err).__name__}: {err}); {mend}") from err
+        raise ValueError(f"{config} and its weights are no network that works ({type(err).__name__}: {err}); {mend}"
+                         ) from err
 
 
 def _check_unet(config: dict, factor: int, folder: Path) -> None:
