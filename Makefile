@@ -27,7 +27,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test test-browser test-properties test-faults lab site measure refresh
+.PHONY: help figures test test-browser test-properties test-faults lab site measure audit refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ test-properties: $(INSTALLED)  ## thousands of odd arguments and damaged files, 
 
 measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
 	$(BIN)/python tests/test_models.py 1000
+
+audit: $(INSTALLED)  ## known vulnerabilities in requirements.lock, by pip-audit; needs a network
+	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
 refresh: $(INSTALLED)  ## run every notebook and store it, executed, in place
 	$(BIN)/fvit refresh all

@@ -70,7 +70,8 @@ def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
         raise
     except Exception as error:  # nbformat and papermill raise a dozen classes on a broken notebook
         reason = f"{type(error).__name__}: {error}"[:200]
-        raise ValueError(f"{path} is no notebook whose parameters can be read ({reason}); restore it") from error
+        raise ValueError(f"{path} is no notebook with parameters to read ({reason}); restore it by git, or save it "
+                         "again") from error
     return known
 
 
@@ -91,6 +92,10 @@ def problems(notebook: NotebookNode) -> list[str]:
     for cell in notebook.cells:
         found += [f"unknown tag {tag!r}; known: {', '.join(sorted(TAGS))}"
                   for tag in cell.metadata.get("tags", []) if tag not in TAGS]
+        hidden = "hide-input" in cell.metadata.get("tags", []), cell.metadata.get("jupyter", {}).get("source_hidden")
+        if hidden not in ((True, True), (False, None)):
+            found.append(f"cell {cell.get('id')}: 'hide-input' and jupyter.source_hidden, which JupyterLab goes by, "
+                         "do not agree; set both or none")
     for number, cell in enumerate(code, 1):
         found += [f"code cell {number}: {problem}" for problem in _code_problems(cell)]
     parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]

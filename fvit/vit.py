@@ -112,7 +112,20 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
             backbone.load_state_dict(load_file(weights))
         except RuntimeError as err:
             raise ValueError(f"{weights} does not fit the model in {config} ({_short(err)}); {mend}") from err
+        _check_call(backbone, f"{config}, which fits model.safetensors,", mend)
     return backbone
+
+
+def _check_call(backbone: nn.Module, config: str, mend: str) -> None:
+    """ValueError unless a ViT answers a blank image: settings that fit the weights may yet be none (-1 heads)."""
+    size = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
+    try:
+        if size is not None:  # else no ViT, which ViT() says
+            with torch.no_grad():
+                backbone.eval()(torch.zeros(1, 3, *size).to(next(backbone.parameters())))
+    except Exception as err:  # whatever its layers say
+        reason = f"{type(err).__name__}: {_short(err)}"
+        raise ValueError(f"{config} describes no network that works ({reason}); {mend}") from err
 
 
 def _from_file(path: Path, pretrained: bool) -> nn.Module:
