@@ -116,8 +116,8 @@ def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shar
     out            folder for figures and results; None takes FVIT_OUT, else the repository root
     shard          "i/n", handed to the kernels as FVIT_SHARD; shards may share `out`, and the last to end merges there
     cell_timeout   seconds a cell may take; None takes that of the profile, 0 sets no limit
-    jobs           notebooks at once, each in a process of its own, from the last on, for the later ones take longer; the
-                   gallery follows alone, for it shows the others' figures
+    jobs           notebooks at once, each in a process of its own, from the last on, since the later ones take longer;
+                   the gallery follows alone, for it shows the others' figures
     executor       "local" or "ray", handed on as FVIT_EXECUTOR; `address` of the Ray cluster as RAY_ADDRESS
 
     Writes <out>/results/<profile>/notebooks/NN_name.ipynb, or NN_name.failed.ipynb with what ran before the error.
