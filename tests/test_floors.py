@@ -21,6 +21,8 @@ FLOORS = {name: floor for floor, names in enumerate([
     "extras.segmented",
     "extras.datasets",
     "sources",
+    "setting",
+    "choice",
     "smoothing attacks",
     "metrics certification results",
     "extras.cluster",
