@@ -34,6 +34,10 @@ class Choice(Setting):
     def has_masks(self) -> bool:
         return self.scenes or self.images(1).mask is not None
 
+    def validation(self, n: int) -> Images:
+        """Images on which choices are made: validation scenes; of a data set on disk those that `data` names."""
+        return self.images(n, split="val") if self.scenes else self.images(n)
+
     def unseen(self, n: int, after: int) -> Images:
         """Training scenes; or the next images of a data set after the first `after`, n of them, fewer where it ends.
 

@@ -16,7 +16,7 @@ FLOORS = {name: floor for floor, names in enumerate([
     "extras.adm_settings",
     "extras.adm",
     "lessons comparisons scores radii optimal_noise scenes vit attention denoiser",
-    "lrp extras.pictures extras.bridge",
+    "lrp extras.pictures extras.bridge extras.compiled",
     "explanations extras.folders",
     "extras.segmented",
     "extras.datasets",
