@@ -178,7 +178,7 @@ def ablation_images(sizes, n: int, *, sigmas, draws, at_k, den_steps, n_chain, e
     for _ in others:
         defence(n, every)
     look(n * every * (1 + len(others)))  # accuracy
-    look(n * 4)  # again the first draws
+    look(n * min(4, max(draws)))  # again the first draws
     for _ in at_k:
         attack(n, *budget)
         look(n * every)

@@ -111,7 +111,8 @@ def test_09_runs_and_its_calls_are_counted_exactly(out, den, counted, monkeypatc
     monkeypatch.setattr(estimates, "say_calls", lambda on, sizes, **what: said.update(what, sizes=sizes))
     names = paper.execute("09", lambda source: source.startswith("def attack(explainer") and counted.clear(),
                           profile="paper", vit=repr(VIT), den=repr(den), draws=[1, 3], sizes=[5, 10, 20, 400],
-                          sigmas=[0.1, 0.25], den_steps=2, loop_draws=32, vit_b_batch=1, **FEW | {"attack_draws": 20})
+                          sigmas=[0.1, 0.25], den_steps=2, loop_draws=32, vit_b_batch=1, steps_tried=[2],
+                          **FEW | {"attack_draws": 17})
     want = estimates.ablation_images(**said)
     want["ViT forward"] -= 2  # the bare maps, before
     assert dict(counted) == want and all(want[name] > 0 for name in NETWORKS)
