@@ -188,7 +188,7 @@ def ablation_images(sizes, n: int, *, sigmas, draws, at_k, den_steps, n_chain, e
     attack(n, 0, sizes.attack_steps)  # denoise only, a deterministic function
     look(4 * n)
     found["ViT forward"] += n
-    look(n * every)  # in bfloat16
+    look(n * every * (1 if sizes.precision == "float32" else 2))  # in bfloat16, and in float32 where there was none yet
     for steps, tried, restarts in efforts:
         for _ in range(restarts):
             attack(n_strength, tried, steps)

@@ -19,6 +19,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import psutil
+import timm
 import torch
 from diffusers import UNet2DModel
 
@@ -27,7 +28,7 @@ from fvit.extras.adm import sources
 from fvit.extras.adm_settings import complete, unet_config
 from fvit.paths import NOTEBOOKS, ROOT
 
-SMALL_ADM = {"image_size": 32, "num_channels": 32, "channel_mult": [1, 1], "num_res_blocks": 1,
+SMALL_ADM = {"image_size": 16, "num_channels": 32, "channel_mult": [1], "num_res_blocks": 1,
              "attention_resolutions": "3", "num_head_channels": 16}  # attention in the middle alone
 
 
@@ -47,6 +48,14 @@ def prior(path: Path, size: int, **changes) -> dict:
         state[name] = spread * torch.randn(shape, generator=draws)
     torch.save(state, path)
     return {"source": str(path), "config": settings, "size": size}
+
+
+def small_vit(folder: Path) -> dict:
+    """Write a ViT of 32 pixels, 4x4 patches and ImageNet's 1,000 classes, in timm's form; the `vit` of a setting."""
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    net = timm.create_model("vit_tiny_patch16_224", **sizes)
+    timm.models.save_for_hf(net, folder, model_args=sizes, safe_serialization=True)
+    return {"source": str(folder), "pretrained": False}  # random weights all the same: those of load_vit
 
 
 def execute(number: str, before=lambda source: None, **parameters) -> dict:
