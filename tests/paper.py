@@ -1,10 +1,10 @@
 """The paper's setting in small, and runs of it that are killed.
 
-    python tests/paper.py OUT [FOLDER]
+    python tests/paper.py OUT [FOLDER [N]]
 
-runs notebook 07 at `paper` on the JPEGs in FOLDER (default ../shared/data/imagenet256), by a ViT-B/16 and an ADM with
-random weights: undisturbed, and in a second folder killed with SIGKILL at three random moments and run again; then
-compares. `make test-paper` does it in a folder that is thrown away.
+runs notebook 07 at `paper` on N of the JPEGs in FOLDER (default 5 of ../shared/data/imagenet256), by a ViT-B/16 and an
+ADM with random weights: undisturbed, and in a second folder killed with SIGKILL at three random moments and run again;
+then compares. `make test-paper` does it in a folder that is thrown away.
 """
 
 import os
@@ -94,11 +94,11 @@ def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "results" / "paper").rglob("*.parquet"))}
 
 
-def main(out: Path, data: Path) -> None:
+def main(out: Path, data: Path, n_images: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     den = prior(out / "adm.pt", 256, image_size=256, channel_mult=[1, 1, 1, 1])
     given = {"vit": {"source": "vit_base_patch16_224", "pretrained": False}, "den": den, "data": str(data),
-             "n_images": 5, "block": 1, "n_samples": 2, "attack_steps": 1, "attack_draws": 1, "radii_255": [8],
+             "n_images": n_images, "block": 1, "n_samples": 2, "attack_steps": 1, "attack_draws": 1, "radii_255": [8],
              "methods": ["raw_attention"]}
     arguments = ["--profile", "paper", *(word for item in given.items() for word in ("-p", "{}={}".format(*item)))]
     start = time.monotonic()
@@ -107,21 +107,22 @@ def main(out: Path, data: Path) -> None:
     print(f"undisturbed: {taken:.0f} s, seed of the moments {seed}", flush=True)
     draws = random.Random(seed)
     for number in range(3):
-        after = draws.uniform(0.1, 0.45) * taken
+        after = draws.uniform(0.1, 0.3) * taken
         code = run(out / "killed", arguments, after)
         print(f"kill {number + 1} after {after:.0f} s: exit {code}, {len(files(out / 'killed'))} blocks", flush=True)
         assert code == -signal.SIGKILL
     assert run(out / "killed", arguments) == 0
     calm, killed = files(out / "calm"), files(out / "killed")
-    assert calm == killed and len(calm) == given["n_images"] + 1, "other files"
+    assert calm == killed and len(calm) == n_images + 1, "other files"
     [rows] = [load_rows(path) for path in (out / "killed").rglob("07_scores.parquet")]
-    assert rows.image_id.nunique() == given["n_images"]
+    assert rows.image_id.nunique() == n_images
     keys = [name for name in rows if name not in ("value", "ci_low", "ci_high")]
     assert not rows.duplicated(keys).any() and rows.groupby("image_id").size().nunique() == 1
     pd.testing.assert_frame_equal(rows, load_rows(next((out / "calm").rglob("07_scores.parquet"))), check_exact=True)
-    print(f"the same {len(rows)} rows of {given['n_images']} images to the bit, none lost, none twice")
+    print(f"the same {len(rows)} rows of {n_images} images to the bit, none lost, none twice")
 
 
 if __name__ == "__main__":
     where = ROOT.parent / "shared" / "data" / "imagenet256"
-    main(Path(sys.argv[1]).absolute(), Path(sys.argv[2]) if len(sys.argv) > 2 else where)
+    out, data, n = [*sys.argv[1:], *[None, where, 5][len(sys.argv) - 1:]]
+    main(Path(out).absolute(), Path(data).absolute(), int(n))
