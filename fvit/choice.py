@@ -32,7 +32,7 @@ class Choice(Setting):
 
     @property
     def has_masks(self) -> bool:
-        return self.scenes or self.images(1).mask is not None
+        return self.scenes or self.images(min(8, self._there())).mask is not None  # of eight, one can be read
 
     def validation(self, n: int) -> Images:
         """Images on which choices are made: validation scenes; of a data set on disk those that `data` names."""
@@ -45,14 +45,18 @@ class Choice(Setting):
         """
         if self.scenes:
             return self.images(n, split="train")
+        there = self._there()
+        if after >= there:
+            raise ValueError(f"{self.names['data']['source']} has {there} images and all are evaluated, so none is "
+                             "left to compare with; take a smaller n_images")
+        return self.images(min(n, there - after), start=after)
+
+    def _there(self) -> int:
+        """Number of images of a data set on disk, from its index."""
         from fvit.extras.datasets import open_source  # late: only data sets on disk need it
 
         data = self.names["data"]
-        there = len(open_source(**{name: data.get(name) for name in ("source", "split", "root", "objects")}).ids)
-        if after >= there:
-            raise ValueError(f"{data['source']} has {there} images and all are evaluated, so none is left to compare "
-                             "with; take a smaller n_images")
-        return self.images(min(n, there - after), start=after)
+        return len(open_source(**{name: data.get(name) for name in ("source", "split", "root", "objects")}).ids)
 
     @property
     def unit(self) -> str:

@@ -257,6 +257,16 @@ def test_paper_has_what_was_published_and_takes_anything_else(folder, vit, den):
     assert chosen("paper", VIT, den).k == 0  # 196 tokens, as ViT-B/16 has
 
 
+def test_whether_there_are_masks_does_not_hang_on_one_broken_image(tmp_path, vit, den):
+    dataset_files.class_folders(tmp_path / "some", ["a", "b"])
+    on = chosen("paper", vit, den, str(tmp_path / "some"))
+    first = tmp_path / "some" / on.images(1).ids[0]
+    first.write_bytes(first.read_bytes()[:40])
+    with pytest.warns(UserWarning, match=f"skipped {first.parent.name}/{first.name} of some"):
+        assert not on.has_masks
+    assert on.kind() == "images of some"
+
+
 @pytest.mark.parametrize("given, message", [
     ({"vit": "{'source': "}, r"vit=\{'source': , wanted a source, or a dict"),
     ({"vit": "{'pretrained': False}"}, "'source' of vit=.* is 'None'"),
