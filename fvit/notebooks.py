@@ -75,10 +75,11 @@ def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
     return known
 
 
-def first_cells(path: Path, last: str) -> NotebookNode:
-    """The notebook up to the last code cell that holds the text `last`; without cells if there is none."""
+def first_cells(path: Path, last: tuple[str, ...]) -> NotebookNode:
+    """The notebook up to the last code cell that holds one of the texts `last`; without cells if there is none."""
     notebook = strip(nbformat.read(path, 4))
-    found = [n for n, cell in enumerate(notebook.cells) if cell.cell_type == "code" and last in cell.source]
+    found = [n for n, cell in enumerate(notebook.cells)
+             if cell.cell_type == "code" and any(text in cell.source for text in last)]
     notebook.cells = notebook.cells[:found[-1] + 1] if found else []
     return notebook
 

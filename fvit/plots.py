@@ -24,7 +24,7 @@ from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from fvit import profiles
-from fvit.checks import as_list, check_choice, check_seed, check_text, read_json
+from fvit.checks import as_list, check_array, check_choice, check_seed, check_text, read_json
 from fvit.paths import NOTEBOOKS, PACKAGE, figures_dir, output_root, write_atomic
 from fvit.results import upsert, versions
 
@@ -196,7 +196,7 @@ def _inline_png(path, width=INLINE_WIDTH):
 
 def encode_rgb(panel: str, image) -> pd.DataFrame:
     """Rows (panel, kind "rgb", y, data) of an image (3, H, W) in [0, 1]; data is "#" and the line's bytes in hex."""
-    image = np.asarray(image, dtype=np.float64)
+    image = check_array(image, f"panel {panel!r}")
     if image.ndim != 3 or image.shape[0] != 3 or not (image.min() >= -1e-3 and image.max() <= 1 + 1e-3):
         raise ValueError(f"panel {panel!r}: shape {image.shape} in [{image.min():.3g}, {image.max():.3g}], "
                          "wanted one image (3, H, W) in [0, 1]")
@@ -206,7 +206,7 @@ def encode_rgb(panel: str, image) -> pd.DataFrame:
 
 def encode_map(panel: str, heat) -> pd.DataFrame:
     """Rows (panel, kind "map", y, data) of a map (h, w); data is the line's numbers, three figures each."""
-    heat = np.asarray(heat, dtype=np.float64)
+    heat = check_array(heat, f"panel {panel!r}")
     if heat.ndim != 2 or not np.isfinite(heat).all():
         raise ValueError(f"panel {panel!r}: shape {heat.shape}, wanted one finite map (h, w)")
     return _lines(panel, "map", [" ".join(f"{value:.3g}" for value in line) for line in heat])

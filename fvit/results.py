@@ -72,10 +72,22 @@ class Claim:
                 f"<b>{html.escape(self.measured)}</b> <i>({html.escape(self.source)})</i>{note}</div>")
 
 
-def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="PASS", note="") -> Claim:
+@dataclass(frozen=True)
+class Untested:
+    """In the place of a claim's value where there is nothing to measure it on: the images have no masks, say."""
+
+    why: str
+    what: str = ""
+
+    def __repr__(self) -> str:
+        return f"NOT TESTED {self.what}{': ' * bool(self.what)}{self.why}"
+
+
+def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="PASS", note="") -> Claim | Untested:
     """Test `value relation bound`, put the outcome on record in claims.csv of the current profile, and show it.
 
-    value      a number, or an `intervals.Interval`, which brings its ci, n and n_groups along
+    value      a number, or an `intervals.Interval`, which brings its ci, n and n_groups along; `Untested` puts nothing
+               on record and is shown with its reason: never at `laptop`, where every claim is tested
     ci         (low, high) of the value. A claim with an interval passes only if the whole interval satisfies the
                relation: a bound inside it would be a verdict by luck. DIFFERS then means "not shown".
     bound      from theory, or with a margin of several standard errors; the text says which
@@ -91,6 +103,10 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
     for word, words in {"id": claim_id, "text": text, "source": source}.items():
         check_text(words, f"claim {claim_id!r} needs an id, a text and a source ('ours' is one): its {word}")
     note = "" if isinstance(note, str) and not note else check_text(note, f"note of claim {claim_id}")
+    if isinstance(value, Untested):
+        if profiles.current.name == "laptop":
+            raise ClaimError(f"{claim_id} {text}: not tested, {value.why}; wanted a value, as all have at laptop")
+        return Untested(value.why, f"{claim_id}  {text}")
     size = (value.n, value.n_groups) if isinstance(value, Interval) else (None, None)
     ci = value[1:] if isinstance(value, Interval) and ci is None else ci
     value = as_number(value[0] if isinstance(value, Interval) else value)

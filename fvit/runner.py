@@ -29,6 +29,7 @@ from traitlets.config import Config
 
 from fvit import notebooks, paths, profiles
 
+COUNTED = ("run_blocks(", "say_calls(")  # cells up to which a dry run goes
 GALLERY = "10_"  # shows the figures of the other notebooks
 CELL_TIMEOUT = {"laptop": 900}  # seconds; other profiles have cells that run for hours
 Plan = list[tuple[Path, dict]]
@@ -98,7 +99,8 @@ def _value(name: str, given: str, kind: str, default: str) -> object:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = given
     if kind == "str":
-        return value if isinstance(value, str) else given  # -p method=rollout needs no quotes
+        value = value if isinstance(value, str) else given  # -p method=rollout needs no quotes
+        return os.path.abspath(value) if os.sep in value and Path(value).exists() else value  # kernels start elsewhere
     if kind == "float" and type(value) is int:
         value = float(value)
     if type(value).__name__ != kind.partition("[")[0] or (kind == "float" and not math.isfinite(value)):
@@ -185,9 +187,9 @@ def _work(sender: Connection, source: Path, parameters: dict, timeout: int | Non
 def dry_run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None) -> None:
     """Print what `run` would do: parameters and sizes of each notebook, and of its blocks those that are still to do.
 
-    A notebook that calls `run_blocks` is executed up to there, models loaded and all, with a folder that is thrown away
-    and without the hub: blocks say what they load, call and take, and none is computed. Others compute in their cells,
-    of which nothing is counted. Raises NotebookError where a cell fails, as it would in the run.
+    A notebook that calls `run_blocks`, or `say_calls`, is executed up to there, models loaded and all, with a folder
+    that is thrown away and without the hub: blocks say what they load, call and take, and none is computed. Others
+    compute in their cells, of which nothing is counted. Raises NotebookError where a cell fails, as in the run.
     """
     with kernel_environment(profile, out, shard), tempfile.TemporaryDirectory(prefix="fvit-dry-run-") as folder:
         os.environ.update(FVIT_DRY_RUN=os.environ["FVIT_OUT"], FVIT_OUT=folder, HF_HUB_OFFLINE="1")
@@ -196,7 +198,7 @@ def dry_run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, 
             given = {name: repr(value) for name, value in parameters.items()}
             print(f"{source.name}, profile {profile}")
             print("  parameters: " + ", ".join(f"{name} {value}" for name, value in (defaults | given).items()))
-            start = notebooks.first_cells(source, "run_blocks(")
+            start = notebooks.first_cells(source, COUNTED)
             if not start.cells:
                 print("  computes in its cells, not in blocks: nothing is counted or timed")
                 continue
@@ -208,11 +210,11 @@ def dry_run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, 
 
 
 def _printed(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """What the cells that show the profile, or run blocks, have printed."""
+    """What the cells that show the profile, run blocks, or say what they call, have printed."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             text = output.get("text", "") if output.get("name") == "stdout" else ""
-            if "run_blocks(" in cell.source:
+            if any(mark in cell.source for mark in COUNTED):
                 yield text
             elif text.startswith("profile "):
                 yield f"  {text}"
@@ -298,6 +300,8 @@ def kernel_environment(profile: str = "laptop", out: Path | str | None = None, s
     if out is not None:
         os.environ["FVIT_OUT"] = str(out)
     os.environ["FVIT_OUT"] = str(paths.output_root())  # absolute: a kernel starts in another folder
+    if os.environ.get("FVIT_DATA"):
+        os.environ["FVIT_DATA"] = str(Path(os.environ["FVIT_DATA"]).expanduser().absolute())
     os.environ.update(MPLBACKEND="agg", PYTHONHASHSEED="0", JUPYTER_PREFER_ENV_PATH="1")  # python3 is this Python
     os.environ["FVIT_WIDGETS"] = "0"  # still figures, also where the run was started from a notebook
     os.environ["OMP_NUM_THREADS"] = os.environ.get("FVIT_THREADS") or "2"  # a fixed number: it changes float32 sums

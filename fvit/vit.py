@@ -64,7 +64,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
 
     source      "scenes" (shipped) | a folder in timm's form (config.json, model.safetensors) | a .safetensors file with
                 config.json beside it | a timm name or "hf-hub:..." | a timm module you have (wrapped, not copied)
-    pretrained  weights from the file or the hub (default), or False for random ones
+    pretrained  weights from the file or the hub (default), or False for random ones, the same each time
     mean, std   per channel, for images in [0, 1]; default: those stated with the model
 
     Raises ValueError for an unknown name, a model that is no plain ViT or Swin, weights that do not fit, or a missing
@@ -100,7 +100,7 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
     if pretrained:
         check_sums(folder, mend)
         weights = check_weights(weights or folder / "model.safetensors", mend)
-    described = partial(timm.create_model, f"local-dir:{folder}", pretrained=False)
+    described = partial(_create, f"local-dir:{folder}", pretrained=False)
     try:
         if pretrained:
             check_fits(described, read_json(config, mend).get("model_args") or {}, weights, mend)
@@ -148,12 +148,19 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
             raise FileNotFoundError(f"no folder {name}; for a model on the hub write 'hf-hub:{name}'")
         _check_name(name)
     try:
-        return timm.create_model(name, pretrained=pretrained)
+        return _create(name, pretrained=pretrained)
     except Exception as err:  # download errors come in many classes
         raise OSError(
             f"cannot get the weights of {name} ({type(err).__name__}: {_short(err)}); load it once with a "
             "network, give a local folder, or ask for random weights with pretrained=False"
         ) from err
+
+
+def _create(name: str, pretrained: bool) -> nn.Module:
+    """timm's model; random weights are the same in every process, so that a stopped run goes on with its network."""
+    with torch.random.fork_rng(devices=[]):  # the caller's stream stays where it was
+        torch.random.default_generator.manual_seed(0)
+        return timm.create_model(name, pretrained=pretrained)
 
 
 def _check_name(name: str) -> None:

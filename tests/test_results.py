@@ -293,3 +293,14 @@ def test_the_rows_of_a_dds_fit_the_schema():
     from fvit.smoothing import COLUMNS  # one floor below results, so it states them itself
 
     assert COLUMNS == list(results.SCHEMA)
+
+
+def test_a_claim_that_cannot_be_tested_is_shown_with_the_reason_and_not_recorded():
+    profiles.profile("paper")
+    outcome = pass_claim(value=results.Untested("these images have no masks"))
+    assert repr(outcome) == "NOT TESTED P1.2  PGD at 8/255 moves raw attention: these images have no masks"
+    assert repr(results.Untested("no masks")) == "NOT TESTED no masks"
+    assert not (paths.results_dir("paper") / "claims.csv").exists()
+    profiles.profile("laptop")
+    with pytest.raises(ClaimError, match=r"P1\.2 PGD.*: not tested, no masks; wanted a value, as all have at laptop"):
+        pass_claim(value=results.Untested("no masks"))
