@@ -161,7 +161,7 @@ def ablation_images(sizes, n: int, *, sigmas, draws, at_k, den_steps, n_chain, e
         found.update({"ViT forward": images, "denoiser forward": images * calls})
 
     def attack(images, draws, steps, calls=1):
-        twice = 2 if images * draws > sizes.eval_batch and draws else 1  # activations beyond a batch: computed again
+        twice = 2 if draws > sizes.eval_batch else 1  # of an image, more than a batch: activations are computed again
         one = images * max(draws, 1) * steps
         found.update({"ViT forward": twice * one, "ViT backward": one, "denoiser forward": twice * one * calls,
                       "denoiser backward": one * calls})
@@ -174,12 +174,11 @@ def ablation_images(sizes, n: int, *, sigmas, draws, at_k, den_steps, n_chain, e
     found["ViT forward"] += n  # the bare maps
     attack(n, 0, sizes.attack_steps, 0)  # transferred: on the ViT itself
     defence(n, max(draws))
-    look(n * every)  # the first draws of many are those of few
     others = [sigma for sigma in sigmas if sigma != sizes.sigma]
     for _ in others:
         defence(n, every)
     look(n * every * (1 + len(others)))  # accuracy
-    look(n * min(4, max(draws)))  # again the first draws
+    look(n * min(4, max(draws)))  # the first draws again
     for _ in at_k:
         attack(n, *budget)
         look(n * every)

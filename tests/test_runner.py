@@ -142,12 +142,12 @@ def test_notebooks_run_side_by_side(bench, capsys):
 
 def test_side_by_side_a_failure_stops_the_other(bench, capsys):
     shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
-    meeting("01", "while not (root / 'begun').exists(): time.sleep(0.01)\nraise ValueError('seen it begin')")
-    meeting("03", "raise SystemError('it is not begun any more')")
+    meeting("03", "while not (root / 'begun').exists(): time.sleep(0.01)\nraise ValueError('seen it begin')")
+    meeting("01", "raise SystemError('it is not begun any more')")
     assert cli.main(["run", "01", "02", "03", "--jobs", "2", "--cell-timeout", "300"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("fvit: 01_meets.ipynb failed in cell [2]") and "ValueError: seen it begin" in said
-    assert files(bench / "out") == ["results/laptop/notebooks/01_meets.failed.ipynb"]
+    assert said.startswith("fvit: 03_meets.ipynb failed in cell [2]") and "ValueError: seen it begin" in said
+    assert files(bench / "out") == ["results/laptop/notebooks/03_meets.failed.ipynb"]
 
 
 def meeting(number, code):
