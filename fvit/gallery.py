@@ -152,9 +152,12 @@ def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None) -> Verd
     return table
 
 
-def load_rows(stem: str) -> pd.DataFrame | None:
-    """The tidy rows results/<profile>/<stem>.parquet or .csv of the largest profile that has them; None if none has."""
-    for profile in PROFILES[::-1]:
+def load_rows(stem: str, folders=PROFILES[::-1]) -> pd.DataFrame | None:
+    """The tidy rows results/<folder>/<stem>.parquet or .csv of the first folder that has them; None if none has.
+
+    folders   profiles, the largest first, or a folder of rows of another data set: ["cifar10"]
+    """
+    for profile in folders:
         for suffix, read in ((".parquet", blocks.load_rows), (".csv", results.read_rows)):
             path = find(f"results/{profile}/{stem}{suffix}")
             if path.exists():
