@@ -147,7 +147,7 @@ SHIPPED = {  # how the weights in the package were trained: the defaults of `fvi
                "denoiser": {"steps": 1880, "batch": 32, "precision": "bfloat16"}},
     "cifar10": {"teacher": {"steps": 4000, "batch": 64, "precision": "bfloat16"},
                 "vit": {"steps": 10000, "batch": 64, "precision": "bfloat16"},
-                "denoiser": {"steps": 2000, "batch": 16, "precision": "float32"}},
+                "denoiser": {"steps": 1000, "batch": 16, "precision": "float32"}},
 }
 
 
