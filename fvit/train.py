@@ -145,8 +145,8 @@ SHIPPED = {  # how the weights in the package were trained: the defaults of `fvi
     "scenes": {"teacher": {"steps": 3000, "batch": 32, "precision": "bfloat16"},
                "vit": {"steps": 5000, "batch": 32, "precision": "bfloat16"},
                "denoiser": {"steps": 1880, "batch": 32, "precision": "bfloat16"}},
-    "cifar10": {"teacher": {"steps": 4000, "batch": 64, "precision": "bfloat16"},
-                "vit": {"steps": 10000, "batch": 64, "precision": "bfloat16"},
+    "cifar10": {"teacher": {"steps": 3000, "batch": 64, "precision": "bfloat16"},
+                "vit": {"steps": 8000, "batch": 64, "precision": "bfloat16"},
                 "denoiser": {"steps": 1000, "batch": 16, "precision": "float32"}},
 }
 

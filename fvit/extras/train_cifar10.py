@@ -158,7 +158,9 @@ class ViTTask(OnCifar10, Taught):
         return read_teacher(Teacher(), "cifar10").to(memory_format=torch.channels_last)
 
     def examples(self) -> Tensor:
-        return Cifar10(self.seed, 64, self.root)(0)[0]
+        data = Cifar10(self.seed, 1, self.root)
+        data.batch = min(64, len(data.x))
+        return data(0)[0]
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
         """The batch's mean loss, in one part."""
