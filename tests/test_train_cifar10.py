@@ -14,7 +14,7 @@ from fvit.extras.train_cifar10 import SHIFT, Cifar10, DenoiserTask, TeacherTask,
 from fvit.train import train
 from fvit.train_vit import new_vit
 
-SMALL = dict(batch=8, every=2, n_val=4)
+SMALL = dict(batch=8, every=2, n_val=4, precision="float32")
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,11 @@ def weights(root, tmp_path, monkeypatch):
     return paths.WEIGHTS
 
 
-def assert_it_resumes(task, root, out):
-    """Six steps: two epochs, and of the ViT both stages; the resumed run is stopped between two checkpoints."""
-    whole = train(task, out / "whole", steps=6, root=root, **SMALL)
-    train(task, out / "parts", steps=6, stop_at=3, root=root, **SMALL)
-    resumed = train(task, out / "parts", steps=6, root=root, **SMALL)
+def assert_it_resumes(task, root, out, steps):
+    """The resumed run is stopped between two checkpoints."""
+    whole = train(task, out / "whole", steps=steps, root=root, **SMALL)
+    train(task, out / "parts", steps=steps, stop_at=3, root=root, **SMALL)
+    resumed = train(task, out / "parts", steps=steps, root=root, **SMALL)
     pd.testing.assert_frame_equal(whole, resumed, check_exact=True)
     for name in ("training_log.csv", "training.png", "SHA256SUMS"):
         assert (out / "whole" / name).read_bytes() == (out / "parts" / name).read_bytes()
@@ -47,11 +47,21 @@ def assert_it_resumes(task, root, out):
 
 @pytest.mark.parametrize("task", [TeacherTask, DenoiserTask])
 def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(task, root, tmp_path):
-    assert_it_resumes(task, root, tmp_path)
+    assert_it_resumes(task, root, tmp_path, steps=4)
+
+
+def test_a_run_that_is_shortened_in_time_ends_with_the_bits_of_one_that_was_planned_short(root, tmp_path):
+    """While both hold the learning rate."""
+    train(TeacherTask, tmp_path / "short", steps=4, root=root, **SMALL)
+    train(TeacherTask, tmp_path / "long", steps=400, stop_at=2, root=root, **SMALL)
+    train(TeacherTask, tmp_path / "long", steps=4, root=root, **SMALL)
+    for name in ("model.safetensors", "training_log.csv"):
+        assert (tmp_path / "short" / name).read_bytes() == (tmp_path / "long" / name).read_bytes()
 
 
 def test_so_does_that_of_the_vit(weights, root, tmp_path):
-    assert_it_resumes(ViTTask, root, tmp_path)
+    """Through half of the patches and all of them, and over two epochs."""
+    assert_it_resumes(ViTTask, root, tmp_path, steps=6)
 
 
 def test_what_is_written_is_loaded_by_its_name(weights, root):
