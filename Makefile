@@ -27,7 +27,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test test-browser test-properties test-faults lab site measure refresh
+.PHONY: help figures test test-browser test-properties test-faults test-paper lab site measure audit refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored o
 test-faults: $(INSTALLED)  ## kill, fill the disk, damage files, ...: each kind ten times and more, at random moments
 	FVIT_FAULTS=10 FVIT_THREADS=1 $(BIN)/python -m pytest -q tests/faults
 
+test-paper: $(INSTALLED)  ## notebook 07 at paper on real images, killed three times; DATA=folder of class folders
+	out=$$(mktemp -d) && FVIT_THREADS=1 $(BIN)/python tests/paper.py $$out $(DATA); code=$$?; rm -rf $$out; exit $$code
+
 lab: $(INSTALLED)  ## open JupyterLab on the index notebook
 	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/tools/lab notebooks/00_*.ipynb
 
@@ -62,6 +65,9 @@ test-properties: $(INSTALLED)  ## thousands of odd arguments and damaged files, 
 
 measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
 	$(BIN)/python tests/test_models.py 1000
+
+audit: $(INSTALLED)  ## known vulnerabilities in requirements.lock, by pip-audit; needs a network
+	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
 refresh: $(INSTALLED)  ## run every notebook and store it, executed, in place
 	$(BIN)/fvit refresh all

@@ -54,6 +54,11 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
 
 
 def _gradient(loss, x_adv, step):
+    """Of each image's own loss; a portion of the images at a time, if the loss says how many fill a batch."""
+    size = loss.portion() if hasattr(loss, "portion") else len(x_adv)
+    if size < len(x_adv):
+        starts = range(0, len(x_adv), size)
+        return torch.cat([_gradient(loss.part(slice(i, i + size)), x_adv[i : i + size], step) for i in starts])
     with torch.enable_grad():
         values = loss(x_adv.requires_grad_(True), step)
         if not isinstance(values, torch.Tensor) or values.shape != x_adv.shape[:1] or not values.requires_grad:
@@ -83,8 +88,7 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
     best, most = None, None
     for run in range(restarts):
         start = _start(x.detach(), "random", eps, norm, seed, ids, *([run] if run else []))
-        later = functools.partial(_shifted, loss, run * steps)  # draws of its own for each run
-        later.sized = getattr(loss, "sized", None)
+        later = _shifted(loss, run * steps)  # draws of its own for each run
         x_adv = pgd(later, x, eps, norm, steps, step_size, start, seed, ids)
         with torch.no_grad():
             reached = sum(loss(x_adv, restarts * steps + j) for j in range(judgements)) / judgements
@@ -94,8 +98,14 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
     return best
 
 
-def _shifted(loss, first, x, step):
-    return loss(x, first + step)
+def _shifted(loss, first):
+    def later(x, step):
+        return loss(x, first + step)
+
+    if hasattr(loss, "portion"):
+        later.sized, later.portion = loss.sized, loss.portion
+        later.part = lambda rows: _shifted(loss.part(rows), first)
+    return later
 
 
 def prediction_loss(model, y, n_samples=None, ids=None):
@@ -123,7 +133,9 @@ def prediction_loss(model, y, n_samples=None, ids=None):
         _, probs = _draw(model, x, step, None, n, ids)
         return -_log_probs(probs).gather(1, classes[:, None])[:, 0]
 
-    loss.sized = model  # whose batch is halved if memory runs out in the backward pass
+    if _is_dds(model):
+        names = check_ids(ids, len(y))
+        _in_portions(loss, model, n, lambda rows: prediction_loss(model, y[rows], n, names[rows]))
     return loss
 
 
@@ -169,8 +181,18 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         held = check_classes(keep_class, len(x), log_probs.shape[1], "keep_class").to(x.device)
         return -mass - relu(1 - _margin(log_probs, held))
 
-    loss.sized = explainer if _is_dds(explainer) else None
+    if _is_dds(explainer):
+        names, held_by = check_ids(ids, len(heat)), (lambda rows: None if keep_class is None else keep_class[rows])
+        _in_portions(loss, explainer, n, lambda rows: explanation_loss(
+            explainer, heat[rows], k, held_by(rows), method, n, names[rows]))
     return loss
+
+
+def _in_portions(loss, dds, n, part):
+    """Tell `pgd` how to take this loss: `part(rows)` is that of some images, and with n draws each so many of them fill
+    a batch. The gradient of a batch is taken before the next begins, so no activations are computed twice."""
+    loss.sized, loss.part = dds, part  # sized: its batch is halved if memory runs out in the backward pass
+    loss.portion = lambda: max(1, dds.batch_size // (n if dds.sigma > 0 else 1))
 
 
 def _is_dds(model):

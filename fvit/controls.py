@@ -13,26 +13,29 @@ CONTROL_MAPS = ("random order", "constant map", "mask")
 DENOISE = "denoise"  # smoothing of the rows: the ViT behind the denoiser alone, a deterministic function
 
 
-def control_rows(bench: Bench, images) -> pd.DataFrame:
-    """Perturbation hits of orders that no explanation made: tidy rows, `method` one of CONTROL_MAPS.
+def control_rows(bench: Bench, images, maps=CONTROL_MAPS) -> pd.DataFrame:
+    """Perturbation hits of orders that no explanation made: tidy rows, `method` one of `maps`.
 
-    images   as of `load_images`; "mask" ranks the pixels of the object first, ignored ones with the background
+    images   as of `load_images`; "mask" ranks the pixels of the object first, ignored ones with the background, and
+             needs images that have masks
     """
     shape = images.x.shape[2:]
     noise = [rng.numpy_generator(bench.seed, "random order", i).random(tuple(shape)) for i in images.ids]
-    maps = {"random order": torch.stack([torch.from_numpy(z) for z in noise]),
-            "constant map": torch.zeros(len(images), *shape), "mask": (images.mask == 1).double()}
+    orders = {"random order": torch.stack([torch.from_numpy(z) for z in noise]),
+              "constant map": torch.zeros(len(images), *shape)}
+    if "mask" in maps:
+        orders["mask"] = (images.mask == 1).double()
     frames = []
-    for method in CONTROL_MAPS:
+    for method in maps:
         for kind in ("positive", "negative"):
-            hits = perturbation_curve(bench.vit, images.x, images.y, maps[method], kind, bench.eval_batch)
+            hits = perturbation_curve(bench.vit, images.x, images.y, orders[method], kind, bench.eval_batch)
             frames += [_rows(bench, images, method, "none", "none", 0, f"{kind} {10 * t}", hits[:, t]) for t in TENTHS]
     return pd.concat(frames, ignore_index=True)
 
 
-def all_controls(bench: Bench, images, radii) -> pd.DataFrame:
+def all_controls(bench: Bench, images, radii, maps=CONTROL_MAPS) -> pd.DataFrame:
     """`control_rows` and `denoise_only_rows`."""
-    return pd.concat([control_rows(bench, images), denoise_only_rows(bench, images, radii)], ignore_index=True)
+    return pd.concat([control_rows(bench, images, maps), denoise_only_rows(bench, images, radii)], ignore_index=True)
 
 
 def denoise_only(bench: Bench):

@@ -121,7 +121,8 @@ def plot_speedup(df, ax=None) -> plt.Figure:
                                                                                              strict=True)]
     ax.bar_label(bars, labels, padding=3, fontsize="small")
     ax.set(xscale="log", xlabel="seconds of an image, log scale",
-           xlim=(0.5 * df["seconds"].min(), 60 * df["seconds"].max()))
+           xlim=(0.5 * df["seconds"].min(), 4 * df["seconds"].max()))
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     return ax.figure

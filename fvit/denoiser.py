@@ -220,7 +220,21 @@ def _read_unet(top: Path, mend: str) -> UNet2DModel:
         raise ValueError(
             f"{weights} lacks {len(info['missing_keys'])} tensors, {info['missing_keys'][0]} first; {mend}"
         )
+    _check_call(unet.eval(), top / "config.json", mend)
     return unet
+
+
+def _check_call(unet: UNet2DModel, config: Path, mend: str) -> None:
+    """ValueError unless the network answers a small blank image: settings that fit the weights may yet be none."""
+    try:
+        side = 2 ** len(unet.config.down_block_types)  # two pixels a side where it is coarsest
+        with torch.no_grad():
+            answer = unet(torch.zeros(1, unet.config.in_channels, side, side), torch.zeros(1, dtype=torch.long)).sample
+        if answer.shape[2:] != (side, side) or not answer.isfinite().all():
+            raise ValueError(f"{side}x{side} pixels become {answer.shape[3]}x{answer.shape[2]}, or no finite numbers")
+    except Exception as err:  # whatever its layers say to a setting of another kind
+        raise ValueError(f"{config} and its weights are no network that works ({type(err).__name__}: {err}); {mend}"
+                         ) from err
 
 
 def _check_unet(config: dict, factor: int, folder: Path) -> None:

@@ -245,7 +245,8 @@ def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
     """
     said = [f"{m:.2f}" if low != low else f"{m:.2f} [{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]"
             for m, low, high in table[["mean", "low", "high"]].itertuples(index=False)]
-    return table.assign(cell=said).pivot(index=index, columns=columns, values="cell").fillna("")
+    wide = table.assign(cell=said).pivot(index=index, columns=columns, values="cell")
+    return wide.fillna("").sort_index(axis=1)  # one head for all columns that share it
 
 
 # Figures -----------------------------------------------------------------------------------------------------------

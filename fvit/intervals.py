@@ -56,13 +56,18 @@ def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> Inter
     _check_level(level)
     n_boot = check_count(n_boot, "n_boot")
     sums, counts = _by_group(values, groups)
-    mean, size = values.mean().item(), (values.size, None if groups is None else len(sums))
+    mean, size = _no_rounding(values.mean(), values), (values.size, None if groups is None else len(sums))
     if len(sums) == 1:
         return Interval(mean, np.nan, np.nan, *size)
     picks = numpy_generator(seed, "bootstrap").integers(len(sums), size=(n_boot, len(sums)))  # (n_boot, groups)
     means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, low.item(), high.item(), *size)
+    return Interval(mean, _no_rounding(low, values), _no_rounding(high, values), *size)
+
+
+def _no_rounding(mean, values):
+    """0 for what rounding leaves of it: differences that cancel have a mean of about 1e-17, on some side of a bound."""
+    return 0.0 if abs(mean) < 1e-12 * np.abs(values).max() else mean.item()
 
 
 def _by_group(values, groups):

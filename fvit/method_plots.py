@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from fvit.plots import MARKERS, _axes, _errors, _points
+from fvit.plots import MARKERS, WIDEST, _axes, _errors, _points
 
 # Notebook 06: which explanation? -----------------------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ def plot_cascade(df, ncols=4):
     methods, reference = list(dict.fromkeys(df["method"])), "another scene"
     stages = [stage for stage in dict.fromkeys(df["stage"]) if stage != reference]
     nrows = -(-len(methods) // ncols)
-    size = (2.35 * ncols, 2.1 * nrows + 0.5)
+    size = (min(2.35 * ncols, WIDEST), 2.1 * nrows + 0.5)
     fig, axes = plt.subplots(nrows, ncols, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
     for ax, method in zip(axes.flat, methods, strict=False):
         metrics = df[df["method"] == method].groupby("metric", sort=False)
@@ -55,7 +55,7 @@ def plot_cascade(df, ncols=4):
                     label=metric)
         ax.axhline(0, color="0.3", linewidth=0.8)
         ax.set_title(method)
-        ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", fontsize="x-small")
+        ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", fontsize="small")
     for ax in list(axes.flat)[len(methods) :]:
         ax.set_axis_off()
     for ax in axes[:, 0]:

@@ -70,14 +70,16 @@ def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
         raise
     except Exception as error:  # nbformat and papermill raise a dozen classes on a broken notebook
         reason = f"{type(error).__name__}: {error}"[:200]
-        raise ValueError(f"{path} is no notebook whose parameters can be read ({reason}); restore it") from error
+        raise ValueError(f"{path} is no notebook with parameters to read ({reason}); restore it by git, or save it "
+                         "again") from error
     return known
 
 
-def first_cells(path: Path, last: str) -> NotebookNode:
-    """The notebook up to the last code cell that holds the text `last`; without cells if there is none."""
+def first_cells(path: Path, last: tuple[str, ...]) -> NotebookNode:
+    """The notebook up to the last code cell that holds one of the texts `last`; without cells if there is none."""
     notebook = strip(nbformat.read(path, 4))
-    found = [n for n, cell in enumerate(notebook.cells) if cell.cell_type == "code" and last in cell.source]
+    found = [n for n, cell in enumerate(notebook.cells)
+             if cell.cell_type == "code" and any(text in cell.source for text in last)]
     notebook.cells = notebook.cells[:found[-1] + 1] if found else []
     return notebook
 
@@ -91,6 +93,10 @@ def problems(notebook: NotebookNode) -> list[str]:
     for cell in notebook.cells:
         found += [f"unknown tag {tag!r}; known: {', '.join(sorted(TAGS))}"
                   for tag in cell.metadata.get("tags", []) if tag not in TAGS]
+        hidden = "hide-input" in cell.metadata.get("tags", []), cell.metadata.get("jupyter", {}).get("source_hidden")
+        if hidden not in ((True, True), (False, None)):
+            found.append(f"cell {cell.get('id')}: 'hide-input' and jupyter.source_hidden, which JupyterLab goes by, "
+                         "do not agree; set both or none")
     for number, cell in enumerate(code, 1):
         found += [f"code cell {number}: {problem}" for problem in _code_problems(cell)]
     parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]

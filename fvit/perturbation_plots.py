@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from fvit.plots import MARKERS, _errors
+from fvit.plots import MARKERS, WIDEST, _errors
 
 KINDS = ("positive", "negative")
 BETTER = {"positive": "lower is better", "negative": "higher is better"}
@@ -16,8 +16,8 @@ def plot_clean_curves(df, controls) -> plt.Figure:
     controls   names of methods that are drawn in grey in every panel, without intervals
     """
     methods = [m for m in dict.fromkeys(df["method"]) if m not in controls]
-    fig, axes = plt.subplots(2, len(methods), figsize=(2.1 * len(methods) + 0.4, 4.6), sharex=True, sharey=True,
-                             squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(2, len(methods), figsize=(min(2.1 * len(methods) + 0.4, WIDEST), 4.6), sharex=True,
+                             sharey=True, squeeze=False, layout="constrained")
     for row, kind in zip(axes, KINDS, strict=True):
         for ax, method in zip(row, methods, strict=True):
             for control, style in zip(controls, ("-", "--", ":"), strict=False):
@@ -28,8 +28,8 @@ def plot_clean_curves(df, controls) -> plt.Figure:
                 ax.plot(part["removed"], part["mean"], marker=marker, markersize=3, linewidth=1.3, color=colour,
                         label=smoothing)
                 ax.fill_between(part["removed"], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0)
-            ax.set(ylim=(-0.03, 1.03), title=method if kind == KINDS[0] else None,
-                   xlabel="share of pixels removed" if kind == KINDS[1] else None)
+            ax.set(ylim=(-0.03, 1.03), title=method if kind == KINDS[0] else None, xticks=[0, 0.5, 1])
+            ax.set_xlabel("share of pixels removed" if kind == KINDS[1] else None, fontsize="small")
         row[0].set_ylabel(f"{kind}: share still right\n({BETTER[kind]})")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
@@ -44,8 +44,8 @@ def plot_auc_by_radius(df, convention) -> plt.Figure:
     convention   of the area, for the label
     """
     methods, lines = list(dict.fromkeys(df["method"])), list(dict.fromkeys(df["line"]))
-    fig, axes = plt.subplots(2, len(methods), figsize=(2.3 * len(methods) + 0.4, 4.9), sharex=True, sharey="row",
-                             squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(2, len(methods), figsize=(min(2.3 * len(methods) + 0.4, WIDEST), 4.9), sharex=True,
+                             sharey="row", squeeze=False, layout="constrained")
     shown = {}
     for row, kind in zip(axes, KINDS, strict=True):
         for ax, method in zip(row, methods, strict=True):
@@ -65,7 +65,8 @@ def plot_auc_by_radius(df, convention) -> plt.Figure:
             if kind == KINDS[0]:
                 ax.set_title(method)
             else:
-                ax.set(xlabel="attack radius, 1/255 (linf)", xticks=sorted({round(255 * eps) for eps in df["eps"]}))
+                ax.set_xlabel("attack radius, linf, in 1/255", fontsize="small")
+                ax.set_xticks(sorted({round(255 * eps) for eps in df["eps"]}))
         row[0].set_ylabel(f"{kind} AUC, {convention}\n({BETTER[kind]})", fontsize="small")
     names = sorted(shown, key=lambda name: (name.endswith("re-predicted"), list(shown).index(name)))
     fig.legend([shown[name] for name in names], names, loc="outside lower center", ncols=min(3, len(names)),

@@ -24,11 +24,12 @@ from matplotlib.ticker import LogLocator
 from PIL import Image
 
 from fvit import profiles
-from fvit.checks import as_list, check_choice, check_seed, check_text, read_json
+from fvit.checks import as_list, check_array, check_choice, check_seed, check_text, read_json
 from fvit.paths import NOTEBOOKS, PACKAGE, figures_dir, output_root, write_atomic
 from fvit.results import upsert, versions
 
 DPI, INLINE_WIDTH = 200, 900  # of a saved PNG; pixels of the widest shown in a notebook
+WIDEST = 9.1  # inches of a figure; shown at INLINE_WIDTH, letters of 8 points ("small") still are 8 on the page
 SUFFIXES = (".csv", ".png", ".pdf", ".json")
 MARKERS = "osD^vX"  # varied with the colour, so that a grey print can be read
 MANIFEST_COLUMNS = ["figure", "title", "source", "notebook", "profile", "csv_sha256", "source_sha256", "seed",
@@ -195,7 +196,7 @@ def _inline_png(path, width=INLINE_WIDTH):
 
 def encode_rgb(panel: str, image) -> pd.DataFrame:
     """Rows (panel, kind "rgb", y, data) of an image (3, H, W) in [0, 1]; data is "#" and the line's bytes in hex."""
-    image = np.asarray(image, dtype=np.float64)
+    image = check_array(image, f"panel {panel!r}")
     if image.ndim != 3 or image.shape[0] != 3 or not (image.min() >= -1e-3 and image.max() <= 1 + 1e-3):
         raise ValueError(f"panel {panel!r}: shape {image.shape} in [{image.min():.3g}, {image.max():.3g}], "
                          "wanted one image (3, H, W) in [0, 1]")
@@ -205,7 +206,7 @@ def encode_rgb(panel: str, image) -> pd.DataFrame:
 
 def encode_map(panel: str, heat) -> pd.DataFrame:
     """Rows (panel, kind "map", y, data) of a map (h, w); data is the line's numbers, three figures each."""
-    heat = np.asarray(heat, dtype=np.float64)
+    heat = check_array(heat, f"panel {panel!r}")
     if heat.ndim != 2 or not np.isfinite(heat).all():
         raise ValueError(f"panel {panel!r}: shape {heat.shape}, wanted one finite map (h, w)")
     return _lines(panel, "map", [" ".join(f"{value:.3g}" for value in line) for line in heat])
@@ -227,31 +228,37 @@ def decode_panel(rows: pd.DataFrame) -> np.ndarray:
     return np.stack(lines).reshape(len(lines), -1, 3) / 255
 
 
-def draw_panels(df, ncols, *, titles=None, overlay=None, label="share of the map") -> plt.Figure:
+def draw_panels(df, ncols, *, titles=None, overlay=None, own=(), label="share of the map") -> plt.Figure:
     """Images and maps in a grid, `ncols` a row in order of appearance; the maps of one row share one scale.
 
     titles    {panel: title}, by default the panel's name
     overlay   {panel of a map: panel of an image}: the map lies on the grey image, seen through where it is near 0
+    own       panels of maps with a scale of their own, below them: much smaller numbers, black on the row's scale
     label     what the colour scale counts, with its unit
     """
     panels = {name: decode_panel(rows) for name, rows in df.groupby("panel", sort=False)}
     names, titles, overlay = list(panels), titles or {}, overlay or {}
-    if strange := [name for name in [*titles, *overlay, *overlay.values()] if name not in panels]:
-        raise ValueError(f"titles or overlay name unknown panels {strange}, known: {', '.join(names)}")
-    nrows, width = -(-len(names) // ncols), 1.5 * ncols + 0.7  # inches; 0.7 for the colour scale
-    fig, axes = plt.subplots(nrows, ncols, figsize=(width, 1.7 * nrows), squeeze=False, layout="constrained")
+    if strange := [name for name in [*titles, *overlay, *overlay.values(), *own] if name not in panels]:
+        raise ValueError(f"titles, overlay or own name unknown panels {strange}, known: {', '.join(names)}")
+    nrows, side = -(-len(names) // ncols), min(1.5, (WIDEST - 0.7) / ncols)  # inches; 0.7 for the colour scale
+    size = (side * ncols + 0.7, (side + 0.2) * nrows + 0.5 * bool(own))
+    fig, axes = plt.subplots(nrows, ncols, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.set_axis_off()
     for row, first in zip(axes, range(0, len(names), ncols), strict=True):
         shown = names[first : first + ncols]
-        scale = _shared_scale([panels[name] for name in shown if panels[name].ndim == 2])
+        scale = _shared_scale([panels[name] for name in shown if panels[name].ndim == 2 and name not in own])
         for ax, name in zip(row, shown, strict=False):
-            style = {"norm": scale.norm, "cmap": scale.cmap} if panels[name].ndim == 2 else {}
+            mine = _shared_scale([panels[name]]) if name in own else scale
+            style = {"norm": mine.norm, "cmap": mine.cmap} if panels[name].ndim == 2 else {}
             if name in overlay:
                 ax.imshow(panels[overlay[name]].mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=(0, 1, 0, 1))
-                style["alpha"] = 0.15 + 0.75 * np.abs(panels[name]) / scale.norm.vmax
+                style["alpha"] = 0.15 + 0.75 * np.abs(panels[name]) / mine.norm.vmax
             ax.imshow(panels[name], extent=(0, 1, 0, 1), **style)
             ax.set_title(titles.get(name, name), fontsize="small")
+            if name in own:
+                bar = fig.colorbar(mine, cax=ax.inset_axes([0.1, -0.1, 0.8, 0.05]), orientation="horizontal")
+                bar.set_label(label, fontsize="small")
         if scale:
             fig.colorbar(scale, ax=row, shrink=0.8).set_label(label, fontsize="small")
     return fig

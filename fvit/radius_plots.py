@@ -58,7 +58,7 @@ def plot_counterexamples(df) -> plt.Figure:
             ax.axvline(row.rho, color="0.35", linestyle=style, linewidth=1, label=f"{row.variable}: {row.rho:.4f}")
         ax.set(xlabel="shift of the image, in units of sigma", title=f"example {name}", ylim=(0, None))
         _label_ends(ax, ends)
-        ax.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1, frameon=False)
+        ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1, frameon=False)
     np.atleast_1d(axes)[0].set_ylabel("averaged attention of each token")
     return fig
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fvit import profiles
-from fvit.checks import as_integer, as_list, as_number, check_choice, check_flag, check_text
+from fvit.checks import as_integer, as_list, as_number, check_choice, check_text
 from fvit.intervals import Interval
 from fvit.paths import alone, results_dir, write_atomic
 
@@ -47,7 +47,6 @@ class Claim:
     source: str
     expected: str
     note: str
-    timed: bool = False
     n: int | None = None
     n_groups: int | None = None
 
@@ -73,17 +72,26 @@ class Claim:
                 f"<b>{html.escape(self.measured)}</b> <i>({html.escape(self.source)})</i>{note}</div>")
 
 
-def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="PASS", note="", timed=False) -> Claim:
+@dataclass(frozen=True)
+class Untested:
+    """In the place of a claim's value where there is nothing to measure it on: the images have no masks, say."""
+
+    why: str
+    what: str = ""
+
+    def __repr__(self) -> str:
+        return f"NOT TESTED {self.what}{': ' * bool(self.what)}{self.why}"
+
+
+def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="PASS", note="") -> Claim | Untested:
     """Test `value relation bound`, put the outcome on record in claims.csv of the current profile, and show it.
 
-    value      a number, or an `intervals.Interval`, which brings its ci, n and n_groups along
+    value      a number, or an `intervals.Interval`, which brings its ci, n and n_groups along; `Untested` puts nothing
+               on record and is shown with its reason: never at `laptop`, where every claim is tested
     ci         (low, high) of the value. A claim with an interval passes only if the whole interval satisfies the
                relation: a bound inside it would be a verdict by luck. DIFFERS then means "not shown".
     bound      from theory, or with a margin of several standard errors; the text says which
     expected   "DIFFERS" for a claim known not to hold; that it suddenly holds is then the surprise
-    timed      True for what a clock measured: never raises ClaimError, since a busy machine is no fault of the code.
-               At `laptop` the record then keeps the outcome without the number: no two runs measure the same, and a
-               second run must not change the table for that. The cell has the tag `nbval-ignore-output` as well
 
     Raises ClaimError, after recording, if the outcome is not the expected one and the profile is `laptop`; elsewhere
     the run goes on. Raises ValueError for NaN, an unknown relation, or if no profile is set.
@@ -92,10 +100,13 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
         raise ValueError(f"claim {claim_id} has no profile to be filed under; call cfg = fvit.profile('laptop') first")
     check_choice(relation, RELATIONS, "relation")
     check_choice(expected, ("PASS", "DIFFERS"), "expected verdict")
-    timed = check_flag(timed, "timed")
     for word, words in {"id": claim_id, "text": text, "source": source}.items():
         check_text(words, f"claim {claim_id!r} needs an id, a text and a source ('ours' is one): its {word}")
     note = "" if isinstance(note, str) and not note else check_text(note, f"note of claim {claim_id}")
+    if isinstance(value, Untested):
+        if profiles.current.name == "laptop":
+            raise ClaimError(f"{claim_id} {text}: not tested, {value.why}; wanted a value, as all have at laptop")
+        return Untested(value.why, f"{claim_id}  {text}")
     size = (value.n, value.n_groups) if isinstance(value, Interval) else (None, None)
     ci = value[1:] if isinstance(value, Interval) and ci is None else ci
     value = as_number(value[0] if isinstance(value, Interval) else value)
@@ -103,10 +114,10 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
         if len(as_list(ci) or ()) != 2:
             raise ValueError(f"claim {claim_id}: ci={ci!r}, wanted (low, high)")
         ci = tuple(map(as_number, as_list(ci)))
-    outcome = Claim(claim_id, text, value, ci, relation, as_number(bound), source, expected, note, timed, *size)
+    outcome = Claim(claim_id, text, value, ci, relation, as_number(bound), source, expected, note, *size)
     _check_numbers(outcome)
     _record(outcome)
-    if outcome.status != expected and profiles.current.name == "laptop" and not timed:
+    if outcome.status != expected and profiles.current.name == "laptop":
         raise ClaimError(f"{outcome!r}: measured {outcome.measured}, wanted {expected}; mend what broke, or the claim")
     return outcome
 
@@ -124,7 +135,6 @@ def _record(outcome):
     row = vars(outcome) | {"status": outcome.status, "ci_low": low, "ci_high": high}
     row |= {name: "" for name in ("n", "n_groups") if row[name] is None}
     row |= {"profile": run.name, "notebook": run.notebook}
-    row |= dict.fromkeys(MEASURED, "") if outcome.timed and run.name == "laptop" else {}
     upsert(results_dir(run.name) / "claims.csv", row, key=("claim", "profile"), columns=CLAIM_COLUMNS)
 
 

@@ -29,6 +29,7 @@ from traitlets.config import Config
 
 from fvit import notebooks, paths, profiles
 
+COUNTED = ("run_blocks(", "say_calls(")  # cells up to which a dry run goes
 GALLERY = "10_"  # shows the figures of the other notebooks
 CELL_TIMEOUT = {"laptop": 900}  # seconds; other profiles have cells that run for hours
 Plan = list[tuple[Path, dict]]
@@ -98,7 +99,8 @@ def _value(name: str, given: str, kind: str, default: str) -> object:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = given
     if kind == "str":
-        return value if isinstance(value, str) else given  # -p method=rollout needs no quotes
+        value = value if isinstance(value, str) else given  # -p method=rollout needs no quotes
+        return os.path.abspath(value) if os.sep in value and Path(value).exists() else value  # kernels start elsewhere
     if kind == "float" and type(value) is int:
         value = float(value)
     if type(value).__name__ != kind.partition("[")[0] or (kind == "float" and not math.isfinite(value)):
@@ -116,7 +118,8 @@ def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shar
     out            folder for figures and results; None takes FVIT_OUT, else the repository root
     shard          "i/n", handed to the kernels as FVIT_SHARD; shards may share `out`, and the last to end merges there
     cell_timeout   seconds a cell may take; None takes that of the profile, 0 sets no limit
-    jobs           notebooks at once, each in a process of its own; the gallery follows alone, for it shows the others'
+    jobs           notebooks at once, each in a process of its own, from the last on, since the later ones take longer;
+                   the gallery follows alone, for it shows the others' figures
     executor       "local" or "ray", handed on as FVIT_EXECUTOR; `address` of the Ray cluster as RAY_ADDRESS
 
     Writes <out>/results/<profile>/notebooks/NN_name.ipynb, or NN_name.failed.ipynb with what ran before the error.
@@ -148,7 +151,7 @@ def _side_by_side(todo: Plan, jobs: int, timeout: int | None, kept: Path) -> Non
         while waiting or working:
             while waiting and len(working) < jobs:
                 receiver, sender = fresh.Pipe(duplex=False)
-                source, parameters = waiting.pop(0)
+                source, parameters = waiting.pop()
                 working[receiver] = fresh.Process(target=_work, name=source.name,
                                                   args=(sender, source, parameters, timeout, kept))
                 working[receiver].start()
@@ -184,9 +187,9 @@ def _work(sender: Connection, source: Path, parameters: dict, timeout: int | Non
 def dry_run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None) -> None:
     """Print what `run` would do: parameters and sizes of each notebook, and of its blocks those that are still to do.
 
-    A notebook that calls `run_blocks` is executed up to there, models loaded and all, with a folder that is thrown away
-    and without the hub: blocks say what they load, call and take, and none is computed. Others compute in their cells,
-    of which nothing is counted. Raises NotebookError where a cell fails, as it would in the run.
+    A notebook that calls `run_blocks`, or `say_calls`, is executed up to there, models loaded and all, with a folder
+    that is thrown away and without the hub: blocks say what they load, call and take, and none is computed. Others
+    compute in their cells, of which nothing is counted. Raises NotebookError where a cell fails, as in the run.
     """
     with kernel_environment(profile, out, shard), tempfile.TemporaryDirectory(prefix="fvit-dry-run-") as folder:
         os.environ.update(FVIT_DRY_RUN=os.environ["FVIT_OUT"], FVIT_OUT=folder, HF_HUB_OFFLINE="1")
@@ -195,7 +198,7 @@ def dry_run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, 
             given = {name: repr(value) for name, value in parameters.items()}
             print(f"{source.name}, profile {profile}")
             print("  parameters: " + ", ".join(f"{name} {value}" for name, value in (defaults | given).items()))
-            start = notebooks.first_cells(source, "run_blocks(")
+            start = notebooks.first_cells(source, COUNTED)
             if not start.cells:
                 print("  computes in its cells, not in blocks: nothing is counted or timed")
                 continue
@@ -207,11 +210,11 @@ def dry_run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, 
 
 
 def _printed(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """What the cells that show the profile, or run blocks, have printed."""
+    """What the cells that show the profile, run blocks, or say what they call, have printed."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             text = output.get("text", "") if output.get("name") == "stdout" else ""
-            if "run_blocks(" in cell.source:
+            if any(mark in cell.source for mark in COUNTED):
                 yield text
             elif text.startswith("profile "):
                 yield f"  {text}"
@@ -297,6 +300,8 @@ def kernel_environment(profile: str = "laptop", out: Path | str | None = None, s
     if out is not None:
         os.environ["FVIT_OUT"] = str(out)
     os.environ["FVIT_OUT"] = str(paths.output_root())  # absolute: a kernel starts in another folder
+    if os.environ.get("FVIT_DATA"):
+        os.environ["FVIT_DATA"] = str(Path(os.environ["FVIT_DATA"]).expanduser().absolute())
     os.environ.update(MPLBACKEND="agg", PYTHONHASHSEED="0", JUPYTER_PREFER_ENV_PATH="1")  # python3 is this Python
     os.environ["FVIT_WIDGETS"] = "0"  # still figures, also where the run was started from a notebook
     os.environ["OMP_NUM_THREADS"] = os.environ.get("FVIT_THREADS") or "2"  # a fixed number: it changes float32 sums

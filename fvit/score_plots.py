@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from fvit.plots import MARKERS, _errors, _points
+from fvit.plots import MARKERS, WIDEST, _errors, _points
 
 SIDES = {"none": ("--", "white"), "dds": ("-", None)}  # smoothing -> dash, face of the markers (None: filled)
 NAMES = {"none": "no smoothing", "dds": "DDS"}
@@ -19,8 +19,8 @@ def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
     methods = list(dict.fromkeys(df["method"]))
     ncols = min(ncols, len(methods))
     nrows = -(-len(methods) // ncols)
-    fig, axes = plt.subplots(nrows, ncols, figsize=(2.2 * ncols + 0.4, 2.1 * nrows + 0.8), sharex=True, sharey=True,
-                             squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(nrows, ncols, figsize=(min(2.2 * ncols + 0.4, WIDEST), 2.1 * nrows + 0.8), sharex=True,
+                             sharey=True, squeeze=False, layout="constrained")
     for ax, method in zip(axes.flat, methods, strict=False):
         mine = df[df["method"] == method]
         for level in mine.loc[mine["smoothing"] == "constant map", "mean"].unique()[:1]:
@@ -39,7 +39,7 @@ def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
         ax.tick_params(labelbottom=True)
     fig.supylabel(score, fontsize="small")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False,
-               fontsize="x-small")
+               fontsize="small")
     return fig
 
 

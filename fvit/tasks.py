@@ -1,30 +1,24 @@
 """Work for `blocks.run_blocks` that goes to another process or machine as names: networks are loaded where it runs."""
 
-import functools
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
-import torch
 
 from fvit import estimates
-from fvit.denoiser import load_denoiser
 from fvit.experiments import Bench
 from fvit.profiles import Profile
-from fvit.sources import load_images
-from fvit.vit import load_vit
+from fvit.setting import SCENES, Setting
 
 
 @dataclass(frozen=True)
 class Task:
     """Rows of images start ... stop - 1 by `task(start, stop)`.
 
-    rows             function of fvit, (bench, images, **what) -> DataFrame, such as `experiments.attack_rows`
-    what             its arguments; JSON values
-    sizes            a profile: sigma, draws, k, attack steps and draws, batch, precision
-    vit, den, data   arguments of load_vit, load_denoiser and load_images: a dict, or the source alone
-    device           "cpu", "cuda", or "auto": whichever there is where the task runs
+    rows    function of fvit, (bench, images, **what) -> DataFrame, such as `experiments.attack_rows`
+    what    its arguments; JSON values
+    sizes   a profile: sigma, draws, k, attack steps and draws, batch, precision
+    on      the ViT, denoiser and images, and the device: by name
 
     Raises what the loaders raise, when it first needs them.
     """
@@ -33,32 +27,22 @@ class Task:
     what: dict
     sizes: Profile
     seed: int = 0
-    vit: str | dict = "scenes"
-    den: str | dict = "scenes"
-    data: str | dict = "scenes"
-    device: str = "cpu"
+    on: Setting = SCENES
 
     def __call__(self, start: int, stop: int) -> pd.DataFrame:
-        images = load_images(**_arguments(self.data), n=stop - start, start=start)
-        return self.rows(self.bench, replace(images, x=images.x.to(self._device)), **self.what)
+        return self.rows(self.bench, self.on.images(stop - start, start), **self.what)
 
     @property
     def bench(self) -> Bench:
-        """The networks at these sizes; tasks of one process share networks of one source."""
-        vit, den = (_load(load, json.dumps(_arguments(source)), self._device)
-                    for load, source in ((load_vit, self.vit), (load_denoiser, self.den)))
+        """The networks at these sizes."""
         names = "sigma n_samples k attack_steps attack_draws eval_batch precision".split()
-        return Bench(vit, den, **{name: getattr(self.sizes, name) for name in names}, seed=self.seed)
+        return Bench(*self.on.networks, **{name: getattr(self.sizes, name) for name in names}, seed=self.seed)
 
     @property
     def settings(self) -> dict:
         """All that the rows depend on besides code, for `blocks.run_blocks`."""
-        return {"rows": f"{self.rows.__module__}.{self.rows.__qualname__}", "what": self.what, **self.sources,
+        return {"rows": f"{self.rows.__module__}.{self.rows.__qualname__}", "what": self.what, **self.on.names,
                 "bench": self.bench.settings}
-
-    @property
-    def sources(self) -> dict:
-        return {name: _arguments(getattr(self, name)) for name in ("vit", "den", "data")}
 
     @property
     def code(self) -> list[str]:
@@ -67,18 +51,5 @@ class Task:
 
     def report(self, todo: list[tuple[int, int]]) -> str:
         """What the blocks `todo` load, call and take, for `fvit run --dry-run`."""
-        return (f"  loads: {', '.join(f'{name} {arguments}' for name, arguments in self.sources.items())}; "
-                f"on {self._device}\n" + estimates.report(self.bench, self.rows, self.what, todo))
-
-    @property
-    def _device(self) -> str:
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-
-
-def _arguments(source: str | dict) -> dict:
-    return source if isinstance(source, dict) else {"source": source}
-
-
-@functools.cache
-def _load(load: Callable, arguments: str, device: str) -> torch.nn.Module:
-    return load(**json.loads(arguments)).to(device)
+        return (f"  loads: {', '.join(f'{name} {arguments}' for name, arguments in self.on.names.items())}; "
+                f"on {self.on.place}\n" + estimates.report(self.bench, self.rows, self.what, todo))

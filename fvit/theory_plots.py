@@ -23,7 +23,7 @@ def plot_noise_by_divergence(df, ax=None):
 def plot_noise_densities(df):
     """Densities on a log scale, a panel per divergence; df: divergence, noise, position (in radii), density."""
     panels = df.groupby("divergence", sort=False)
-    fig, axes = plt.subplots(1, panels.ngroups, figsize=(3.1 * panels.ngroups, 2.6), sharey=True, squeeze=False,
+    fig, axes = plt.subplots(1, panels.ngroups, figsize=(3 * panels.ngroups, 2.6), sharey=True, squeeze=False,
                              layout="constrained")
     for ax, (divergence, rows) in zip(axes[0], panels, strict=True):
         lines = zip(rows.groupby("noise", sort=False), DASHES, sns.color_palette(), strict=False)

@@ -9,8 +9,7 @@ import pandas as pd
 def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_counter) -> pd.DataFrame:
     """Seconds of each call in each round, as DataFrame of `repeats` rows with a column per call.
 
-    calls    name -> function without arguments, called one after the other in every round; on a GPU each must wait for
-             its own result
+    calls    name -> function without arguments, called one after the other in every round; a GPU is waited for
     warmup   rounds before, not timed: the first call of a network allocates memory and chooses algorithms
     clock    seconds, only differences count
 
@@ -27,9 +26,16 @@ def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_c
         for name, call in calls.items():
             start = clock()
             call()
+            _wait_for_gpu()
             seconds[name] = clock() - start
         rounds.append(seconds)
     return pd.DataFrame(rounds[warmup:])
+
+
+def _wait_for_gpu() -> None:
+    torch = sys.modules.get("torch")  # not imported for it: where no torch is loaded, nothing runs on a GPU
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 class Progress:

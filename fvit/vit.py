@@ -65,7 +65,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     source      "scenes" or "cifar10" (shipped) | a folder in timm's form (config.json, model.safetensors)
                 | a .safetensors file with config.json beside it | a timm name or "hf-hub:..."
                 | a timm module you have (wrapped, not copied)
-    pretrained  weights from the file or the hub (default), or False for random ones
+    pretrained  weights from the file or the hub (default), or False for random ones, the same each time
     mean, std   per channel, for images in [0, 1]; default: those stated with the model
 
     Raises ValueError for an unknown name, a model that is no plain ViT or Swin, weights that do not fit, or a missing
@@ -101,7 +101,7 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
     if pretrained:
         check_sums(folder, mend)
         weights = check_weights(weights or folder / "model.safetensors", mend)
-    described = partial(timm.create_model, f"local-dir:{folder}", pretrained=False)
+    described = partial(_create, f"local-dir:{folder}", pretrained=False)
     try:
         if pretrained:
             check_fits(described, read_json(config, mend).get("model_args") or {}, weights, mend)
@@ -113,7 +113,20 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
             backbone.load_state_dict(load_file(weights))
         except RuntimeError as err:
             raise ValueError(f"{weights} does not fit the model in {config} ({_short(err)}); {mend}") from err
+        _check_call(backbone, f"{config}, which fits model.safetensors,", mend)
     return backbone
+
+
+def _check_call(backbone: nn.Module, config: str, mend: str) -> None:
+    """ValueError unless a ViT answers a blank image: settings that fit the weights may yet be none (-1 heads)."""
+    size = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
+    try:
+        if size is not None:  # else no ViT, which ViT() says
+            with torch.no_grad():
+                backbone.eval()(torch.zeros(1, 3, *size).to(next(backbone.parameters())))
+    except Exception as err:  # whatever its layers say
+        reason = f"{type(err).__name__}: {_short(err)}"
+        raise ValueError(f"{config} describes no network that works ({reason}); {mend}") from err
 
 
 def _from_file(path: Path, pretrained: bool) -> nn.Module:
@@ -136,12 +149,19 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
             raise FileNotFoundError(f"no folder {name}; for a model on the hub write 'hf-hub:{name}'")
         _check_name(name)
     try:
-        return timm.create_model(name, pretrained=pretrained)
+        return _create(name, pretrained=pretrained)
     except Exception as err:  # download errors come in many classes
         raise OSError(
             f"cannot get the weights of {name} ({type(err).__name__}: {_short(err)}); load it once with a "
             "network, give a local folder, or ask for random weights with pretrained=False"
         ) from err
+
+
+def _create(name: str, pretrained: bool) -> nn.Module:
+    """timm's model; random weights are the same in every process, so that a stopped run goes on with its network."""
+    with torch.random.fork_rng(devices=[]):  # the caller's stream stays where it was
+        torch.random.default_generator.manual_seed(0)
+        return timm.create_model(name, pretrained=pretrained)
 
 
 def _check_name(name: str) -> None:

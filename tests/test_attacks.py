@@ -1,6 +1,7 @@
 """PGD against optima in closed form, a plain loop and the reference code; losses by value and slope, against loops."""
 
 import math
+from functools import partial
 
 import golden
 import pytest
@@ -290,7 +291,7 @@ def _scaled(vit, factor):
 
 def test_a_lost_class_gives_a_finite_loss_and_gradient():
     class Hopeless:
-        sigma = 0.0
+        sigma, batch_size = 0.0, 4
 
         def __call__(self, x):
             raise AssertionError("a loss draws maps")
@@ -320,6 +321,21 @@ def test_gradients_through_the_dds_are_its_slopes(vit, den, kind, batch_size):
         differences = (loss(x + h * v, 1) - loss(x - h * v, 1)) / (2 * h)
     torch.testing.assert_close(slopes, differences, rtol=1e-4, atol=1e-7)
     assert slopes.abs().min() > 1e-5
+
+
+@pytest.mark.parametrize("attack", [pgd, partial(strongest, restarts=2)])
+@pytest.mark.parametrize("kind", ["prediction", "raw_attention"])
+def test_images_in_portions_are_attacked_as_all_at_once(vit, den, kind, attack):
+    """Three images of two draws each in batches of four draws, two images, and of one draw, less than an image's."""
+    x, y, ids = images(3), torch.tensor([0, 3, 1]), ["c", "a", "b"]
+    heat, found = class_token_attention(vit, x), []
+    for batch_size in (64, 4, 1):
+        dds = DDS(vit, den, 0.25, batch_size=batch_size)
+        loss = (prediction_loss(dds, y, n_samples=2, ids=ids) if kind == "prediction"
+                else explanation_loss(dds, heat, 4, keep_class=y, n_samples=2, ids=ids))
+        found.append(attack(loss, x, eps=0.03, steps=2, ids=ids))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=0, atol=1e-12)
 
 
 def test_the_explanation_attack_moves_the_map_more_than_noise_does(vit):

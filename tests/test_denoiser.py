@@ -326,6 +326,8 @@ def test_weights_must_fit_the_configuration(tmp_path):
         (dict(block_out_channels=[8, 24]), r"does not fit .*config\.json"),
         (dict(_class_name="UNet2DConditionModel"), "holds a UNet2DConditionModel, wanted an unconditional UNet2DModel"),
         (dict(in_channels=4), "maps 4 channels to 3, wanted 3 to 3 or 6"),
+        (dict(freq_shift=None), r"unet/config\.json and its weights are no network that works \(TypeError: "),
+        (dict(mid_block_scale_factor=0), "no network that works .*4x4 pixels become 4x4, or no finite numbers"),
     ]:
         config.write_text(json.dumps({**stated, **changes}))
         with pytest.raises(ValueError, match=message):

@@ -14,9 +14,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
-from fvit import paths, plots, profiles
+from fvit import method_plots, paths, perturbation_plots, plots, profiles, score_plots
 from fvit.plots import decode_panel, draw_panels, encode_map, encode_rgb, save_figure, show_figure, source_digest
 
 DF = pd.DataFrame({"eps": [0.0, 1 / 3], "overlap": [1.0, 0.41]})
@@ -382,10 +383,41 @@ def test_draw_panels_shares_one_scale_a_row():
     assert [ax.get_title() for ax in fig.axes[:5]] == ["image", "clean", "b", "c", "d"]
 
 
+def test_a_panel_may_have_a_scale_of_its_own():
+    rows = pd.concat([encode_map("a", [[0.1, 0.2]]), encode_map("error", [[0.001, 0.003]])])
+    a, error = (images[0] for images in panels(draw_panels(rows, 2, own=["error"]))[:2])
+    assert (a.norm.vmax, error.norm.vmax) == (0.2, 0.003)
+    fig = draw_panels(rows, 2, own=["error"], label="share")
+    assert [bar.get_xlabel() for bar in fig.axes[1].child_axes] == ["share"] and not fig.axes[0].child_axes
+
+
+REDRAWN = {  # the widest figures, by which function each is drawn from the CSV beside it
+    "F06c": method_plots.plot_cascade, "F07a": lambda df: score_plots.plot_scores_by_eps(df, "mIoU, in [0, 1]"),
+    "F07c": lambda df: draw_panels(df, 7, label="attention share"),
+    "F08b": lambda df: perturbation_plots.plot_clean_curves(df, ["random order", "constant map", "mask"]),
+    "F08c": lambda df: perturbation_plots.plot_auc_by_radius(df, "mean height")}
+
+
+@pytest.mark.parametrize("figure_id", REDRAWN)
+def test_letters_of_the_widest_figures_have_8_points_on_the_page(figure_id, tmp_path):
+    """As a notebook shows them, at most INLINE_WIDTH pixels wide; 96 pixels are an inch of the page."""
+    [path] = (paths.ROOT / "figures" / "laptop").glob(f"{figure_id}_*.csv")
+    with plt.rc_context():
+        plots.set_theme()
+        fig = REDRAWN[figure_id](pd.read_csv(path))
+        (tmp_path / "it.png").write_bytes(plots.png_bytes(fig))
+    with Image.open(tmp_path / "it.png") as picture:
+        shown = plots._shown_width(tmp_path / "it.png") / 96 / (picture.width / plots.DPI)
+    letters = [text for text in fig.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    assert len(letters) > 20 and min(text.get_fontsize() for text in letters) * shown >= 8
+
+
 def test_draw_panels_refuses_unknown_panels_and_names_used_twice():
     rows = encode_map("a", np.zeros((2, 2)))
     with pytest.raises(ValueError, match=r"unknown panels \['b'\], known: a"):
         draw_panels(rows, 1, titles={"b": "title"})
+    with pytest.raises(ValueError, match=r"own name unknown panels \['b'\], known: a"):
+        draw_panels(rows, 1, own=["b"])
     with pytest.raises(ValueError, match=r"panel 'a': wanted one kind and lines y = 0, 1, .*name used twice"):
         draw_panels(pd.concat([rows, rows]), 1)
 

@@ -177,6 +177,11 @@ def test_cells_say_mean_and_interval_and_leave_blank_what_was_not_run():
     assert printed.loc["a", "y"] == "1.00" and printed.loc["b", "y"] == ""
 
 
+def test_columns_that_share_a_head_stand_together():
+    table = pd.DataFrame({"m": "a", "attack": list("xyxy"), "s": list("uuvv"), "mean": 0.5, "low": 0.4, "high": 0.6})
+    assert list(gallery.cells(table, ["m"], ["attack", "s"])) == [("x", "u"), ("x", "v"), ("y", "u"), ("y", "v")]
+
+
 def test_figures_are_those_of_the_manifest(folders):
     out, _ = folders
     write(out / "figures/laptop/F01a_x.csv", "a\n1\n")

@@ -38,6 +38,15 @@ def test_mean_interval_is_the_enumerated_one():
     assert [low, high] == pytest.approx(enumerated([[v] for v in values], 0.95))
 
 
+def test_what_cancels_has_a_mean_of_0_and_no_side_of_it():
+    cancels = [0.84 - 0.8, 0.8 - 0.84, 0.1, 0.2, -0.3]  # summed, 5.6e-17
+    for scale in (1, 1e-200, 1e200):
+        assert mean_interval(scale * np.array(cancels))[0] == 0
+    assert mean_interval([0.1, 0.2, -0.3, 0.2, 0.1, -0.3], list("aaabbb")) == (0, 0, 0)
+    small = mean_interval([1, -1 + 1e-9])[0]
+    assert small == pytest.approx(5e-10, rel=1e-6), "small and no rounding"
+
+
 def test_clustered_interval_is_the_enumerated_one():
     clusters = [[0.1, 0.2, 0.3], [0.8], [0.5, 0.5]]  # of unequal size: the mean is over images, not over groups
     groups = ["a", "a", "a", "b", "c", "c"]

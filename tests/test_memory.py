@@ -6,7 +6,7 @@ from oracles import images
 
 from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
 from fvit.experiments import Bench
-from fvit.memory import in_memory
+from fvit.memory import in_memory, peak_bytes
 from fvit.smoothing import DDS
 
 IDS = ["a", "b", "c"]
@@ -129,3 +129,30 @@ def test_bare_views_halve_their_batch_too(vit, monkeypatch):
     got = bench.view("none", x, IDS, ["vta"])
     assert torch.equal(got.maps["vta"], want.maps["vta"]) and torch.equal(got.probs, want.probs)
     assert sizes == [3, 2, 1]
+
+
+def test_bytes_at_once_by_hand():
+    a = torch.ones(1000)
+    assert peak_bytes(lambda: (a + 1).sum()) == 4004  # the sum is one number more
+    assert peak_bytes(lambda: (a + 1) + (a + 2)) == 12000
+    assert peak_bytes(lambda: [a.view(10, 100), a[:5], a.mul_(1)]) == 0  # views, and work in place
+    assert peak_bytes(lambda: [(a + n).sum() for n in range(9)]) == 4000 + 9 * 4  # one after the other
+
+    def gone_before():
+        b = a.double()
+        del b
+        return a + 1
+
+    assert peak_bytes(gone_before) == 8000
+
+
+def test_a_dds_takes_no_more_memory_for_more_draws_or_images_unless_draws_are_kept(vit):
+    def taken(n_images, n_samples, **options):
+        dds = DDS(vit, None, sigma=0.25, n_samples=n_samples, batch_size=4)
+        x = images(n_images)
+        return peak_bytes(lambda: dds(x, **options))
+
+    base = taken(1, 4)
+    assert max(taken(1, 32), taken(8, 4)) <= 1.05 * base
+    kept = [taken(1, n, keep_samples=True) for n in (32, 64)]
+    assert kept[1] - kept[0] == 32 * 16 * images(1).element_size()  # 16 tokens

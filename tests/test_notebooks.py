@@ -48,6 +48,11 @@ SPOILED = {
     "no outputs are stored": lambda nb: nb.cells[2].update(outputs=[]),
     "metadata that change with each run": lambda nb: nb.cells[0].metadata.update(papermill={"duration": 1.5}),
     "unknown tag 'raises-exception'": lambda nb: nb.cells[0].metadata.update(tags=["raises-exception"]),
+    "'hide-input' and jupyter.source_hidden, which JupyterLab goes by, do not agree; set both or none":
+        lambda nb: nb.cells[2].metadata.update(tags=["hide-input"]),
+    "'hide-input' and jupyter.source_hidden": lambda nb: nb.cells[2].metadata.update(jupyter={"source_hidden": True}),
+    "cell c2: 'hide-input' and": lambda nb: nb.cells[2].update(id="c2", metadata={
+        "tags": ["hide-input"], "jupyter": {"source_hidden": False}}),
     "code cell 2: its stored output is an error":
         lambda nb: nb.cells[2].update(outputs=[new_output("error", ename="E", evalue="", traceback=[])]),
     "code cell 2: warnings or progress bars":
@@ -79,7 +84,8 @@ def test_what_is_allowed_is_not_a_problem(good):
     parameters(good, "# a line of its own, then an unannotated value\nn_samples = 0  # 0 takes the profile's")
     set_source(good, "print('a; b')  # one; two")
     good.cells += [new_markdown_cell("`x = 1; y = 2`", id="m"), new_code_cell("r'%d' % 1", id="c", execution_count=4)]
-    good.cells[-1].metadata.tags = sorted(notebooks.TAGS - {"parameters"})
+    good.cells[-1].metadata = nbformat.from_dict({"tags": sorted(notebooks.TAGS - {"parameters"}),
+                                                  "jupyter": {"source_hidden": True}})
     assert notebooks.problems(good) == []
 
 
@@ -97,6 +103,17 @@ def test_only_notebook_05_tells_of_the_reference_codes_timesteps():
     tell = [name for name, text in texts.items() if re.search(r"\bt = (177|45)\b|\b177\b", text)]
     assert all(name.startswith("05_") for name in tell), tell
     assert any("reference_index" in text for text in texts.values())
+
+
+def test_a_notebook_in_no_language_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    """What a flipped byte in its metadata leaves: valid, and papermill cannot tell how its parameters are written."""
+    whole = nbformat.read(Path(__file__).parent / "fixtures" / "succeeds.ipynb", 4)
+    del whole.metadata.kernelspec["language"]
+    whole.metadata.pop("language_info", None)
+    nbformat.write(whole, tmp_path / "00_mute.ipynb")
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    with pytest.raises(ValueError, match=r"00_mute\.ipynb is no notebook with parameters .+; restore it by git"):
+        runner.plan(["00"])
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data.replace(b"cell_type", b"cell_tipe", 1),

@@ -117,7 +117,7 @@ CALLS = {  # name: (function, good arguments); each in turn becomes odd
     "claim": (lambda claim_id, text, value, relation, bound, **o: fvit.claim(
         claim_id, text, value, relation, bound, **o), {
         "claim_id": "P1.1", "text": "it is small", "value": 0.1, "relation": "<", "bound": 0.5, "source": "ours",
-        "ci": (0.0, 0.2), "expected": "PASS", "note": "", "timed": True}),
+        "ci": (0.0, 0.2), "expected": "PASS", "note": ""}),
     "save_figure": (figure, {"fig": "a figure", "figure_id": "F03", "df": pd.DataFrame({"x": [1.0]}), "name": "tiny",
                              **WORDS, "claim_ids": ["P1.1"], "seed": 0, "device_kind": "cpu"}),
     "show_figure": (fvit.show_figure, {"figure_id": "F03", "profile": "laptop"}),

@@ -99,23 +99,6 @@ def test_a_claim_known_not_to_hold_fails_when_it_suddenly_holds():
     assert (ledger()["P1.2"]["status"], ledger()["P1.2"]["expected"]) == ("PASS", "DIFFERS")
 
 
-def test_a_claim_on_time_never_raises_and_leaves_no_number_at_laptop():
-    slow = pass_claim(value=0.9, ci=(0.85, 0.95), timed=True)
-    assert repr(slow).startswith("DIFFERS P1.2") and "0.9 [0.85, 0.95]" in slow._repr_html_()
-    assert [ledger()["P1.2"][c] for c in ("status", "value", "ci_low", "ci_high")] == ["DIFFERS", "", "", ""]
-    pass_claim(value=0.5, timed=True)
-    before = (paths.results_dir("laptop") / "claims.csv").read_bytes()
-    pass_claim(value=0.6, timed=True)  # another run, another time
-    assert (paths.results_dir("laptop") / "claims.csv").read_bytes() == before and b"PASS" in before
-    assert pass_claim(value=0.5, expected="DIFFERS", timed=True).status == "PASS"  # nor does a surprise the other way
-
-
-def test_elsewhere_a_claim_on_time_keeps_its_number():
-    profiles.profile("study")
-    pass_claim(value=0.9, timed=True)
-    assert (ledger("study")["P1.2"]["status"], ledger("study")["P1.2"]["value"]) == ("DIFFERS", "0.9")
-
-
 def test_a_rerun_changes_no_byte_and_order_does_not_matter():
     for claim_id in ("P1.10", "P1.2", "O1"):
         claim(claim_id, "text, with a comma\nand a line", 1.0, ">", 0, source="ours")
@@ -310,3 +293,14 @@ def test_the_rows_of_a_dds_fit_the_schema():
     from fvit.smoothing import COLUMNS  # one floor below results, so it states them itself
 
     assert COLUMNS == list(results.SCHEMA)
+
+
+def test_a_claim_that_cannot_be_tested_is_shown_with_the_reason_and_not_recorded():
+    profiles.profile("paper")
+    outcome = pass_claim(value=results.Untested("these images have no masks"))
+    assert repr(outcome) == "NOT TESTED P1.2  PGD at 8/255 moves raw attention: these images have no masks"
+    assert repr(results.Untested("no masks")) == "NOT TESTED no masks"
+    assert not (paths.results_dir("paper") / "claims.csv").exists()
+    profiles.profile("laptop")
+    with pytest.raises(ClaimError, match=r"P1\.2 PGD.*: not tested, no masks; wanted a value, as all have at laptop"):
+        pass_claim(value=results.Untested("no masks"))

@@ -64,6 +64,19 @@ def test_values_take_the_type_of_the_default(bench, name, text, value):
     assert type(parameters[name]) is type(value)
 
 
+def test_a_path_that_is_there_becomes_absolute_since_kernels_start_elsewhere(bench, monkeypatch):
+    monkeypatch.chdir(bench)
+    for text, value in {"./out": "out", "out/": "out", "out": "out"}.items():
+        (bench / "out").mkdir(exist_ok=True)
+        [(_, parameters)] = runner.plan(["00"], given={"method": text})
+        assert parameters["method"] == (value if text == "out" else str(bench / value))
+    assert runner.plan(["00"], given={"method": "no/such"})[0][1] == {"method": "no/such"}
+    monkeypatch.setenv("FVIT_DATA", "data")
+    with runner.kernel_environment():
+        assert os.environ["FVIT_DATA"] == str(bench / "data")
+    assert os.environ["FVIT_DATA"] == "data"
+
+
 @pytest.mark.parametrize("name, text", [
     ("seed", "abc"), ("seed", "1.0"), ("seed", "True"), ("seed", ""), ("seed", "1 +"), ("sigma", "big"),
     ("sigma", "True"), ("sigma", "1e999"), ("exact", "1"), ("exact", "true"), ("orders", "1"),
@@ -129,12 +142,12 @@ def test_notebooks_run_side_by_side(bench, capsys):
 
 def test_side_by_side_a_failure_stops_the_other(bench, capsys):
     shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
-    meeting("01", "while not (root / 'begun').exists(): time.sleep(0.01)\nraise ValueError('seen it begin')")
-    meeting("03", "raise SystemError('it is not begun any more')")
+    meeting("03", "while not (root / 'begun').exists(): time.sleep(0.01)\nraise ValueError('seen it begin')")
+    meeting("01", "raise SystemError('it is not begun any more')")
     assert cli.main(["run", "01", "02", "03", "--jobs", "2", "--cell-timeout", "300"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("fvit: 01_meets.ipynb failed in cell [2]") and "ValueError: seen it begin" in said
-    assert files(bench / "out") == ["results/laptop/notebooks/01_meets.failed.ipynb"]
+    assert said.startswith("fvit: 03_meets.ipynb failed in cell [2]") and "ValueError: seen it begin" in said
+    assert files(bench / "out") == ["results/laptop/notebooks/03_meets.failed.ipynb"]
 
 
 def meeting(number, code):
@@ -274,6 +287,16 @@ def test_a_dry_run_says_what_blocks_would_do_and_leaves_nothing(bench, capsys):
         "  parameters: profile 'study', width 3",
         "  computes in its cells, not in blocks: nothing is counted or timed"]
     assert not (bench / "out").exists()
+
+
+def test_a_dry_run_goes_to_the_cell_that_says_what_it_will_call(bench, capsys):
+    meeting("00", "from fvit import profile as choose\nchoose(profile, notebook='00')\n"
+                  "say_calls = print\nsay_calls('  a million')")
+    notebook = nbformat.read(paths.NOTEBOOKS / "00_meets.ipynb", 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("raise AssertionError('beyond')"))
+    nbformat.write(notebook, paths.NOTEBOOKS / "00_meets.ipynb")
+    assert cli.main(["run", "00", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "  a million"
 
 
 def test_a_dry_run_shows_the_cell_that_would_fail(bench, capsys):

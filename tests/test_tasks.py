@@ -14,11 +14,12 @@ import torch
 from oracles import _fill
 
 from fvit import estimates, profiles
-from fvit.controls import all_controls
+from fvit.controls import CONTROL_MAPS, all_controls
 from fvit.denoiser import Denoiser, load_denoiser
 from fvit.estimates import NETWORKS, USES, attack_calls, control_calls, network_images, seconds_a_unit
 from fvit.experiments import Bench, attack_rows
 from fvit.schedule import linear_alphas_cumprod
+from fvit.setting import Setting
 from fvit.sources import load_images
 from fvit.tasks import Task
 from fvit.vit import ViT, load_vit
@@ -26,6 +27,7 @@ from fvit.vit import ViT, load_vit
 SIZES = replace(profiles.PROFILES["laptop"], n_samples=3, attack_steps=2, attack_draws=2, eval_batch=4)
 WHAT = {"methods": ["raw_attention", "vta"], "attacks": [["prediction", "vit"], ["explanation", "dds"],
         ["rollout", "vit"]], "radii": [0.0, 8 / 255], "measures": ["stability", "perturbation"]}
+VAL = Setting(data={"source": "scenes", "split": "val"})
 FEW = {"methods": ["rollout"], "attacks": [], "radii": [], "measures": ["segmentation"]}
 
 
@@ -46,25 +48,25 @@ def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(task):
 
 def test_networks_are_loaded_once_for_all_tasks_of_a_process(task):
     assert replace(task, seed=2).bench.vit is task.bench.vit and copy.deepcopy(task).bench.den is task.bench.den
-    assert replace(task, vit={"source": "scenes", "pretrained": False}).bench.vit is not task.bench.vit
+    assert replace(task, on=Setting({"source": "scenes", "pretrained": False})).bench.vit is not task.bench.vit
 
 
 def test_settings_name_all_that_rows_depend_on(task):
     settings = json.loads(json.dumps(task.settings))
     assert settings["rows"] == "fvit.experiments.attack_rows" and settings["data"] == {"source": "scenes"}
     others = [replace(task, seed=2), replace(task, rows=all_controls), replace(task, what=WHAT | {"radii": [0.1]}),
-              replace(task, sizes=replace(SIZES, sigma=0.1)), replace(task, data={"source": "scenes", "split": "val"}),
-              replace(task, vit={"source": "scenes", "pretrained": False})]
+              replace(task, sizes=replace(SIZES, sigma=0.1)), replace(task, on=VAL),
+              replace(task, on=Setting({"source": "scenes", "pretrained": False}))]
     assert all(other.settings != task.settings for other in others)
-    assert replace(task, device="auto").settings == task.settings
+    assert replace(task, on=Setting(device="auto")).settings == task.settings
     assert task.code == ["tasks", "experiments"] and replace(task, rows=all_controls).code == ["tasks", "controls"]
 
 
 def test_splits_and_sources_are_passed_on(task):
-    rows = replace(task, data={"source": "scenes", "split": "val"}, what=FEW)(0, 1)
+    rows = replace(task, on=VAL, what=FEW)(0, 1)
     assert set(rows.image_id) == {"val-0-0"}
     with pytest.raises(ValueError, match="unknown image source 'imagenot'"):
-        replace(task, data="imagenot")(0, 1)
+        replace(task, on=Setting(data="imagenot"))(0, 1)
 
 
 class OneConvolution(torch.nn.Module):
@@ -105,7 +107,7 @@ def counted(bench, run):
     return run(replace(bench, vit=networks[0], den=den)), {name: found[name] for name in NETWORKS}
 
 
-@pytest.mark.parametrize("batch, n", [(4, 3), (64, 2)])  # with and without recomputation in the attack through DDS
+@pytest.mark.parametrize("batch, n", [(1, 3), (4, 3), (64, 2)])  # with draws recomputed in the attack and without
 @pytest.mark.parametrize("methods", [["raw_attention", "vta"], ["rollout"]])
 def test_calls_are_counted_exactly(bench, batch, n, methods):
     bench, what = replace(bench, eval_batch=batch), WHAT | {"methods": methods}
@@ -116,13 +118,17 @@ def test_calls_are_counted_exactly(bench, batch, n, methods):
     assert network_images(units) == found
     most, least = attack_calls(bench, n, **what), attack_calls(bench, n, **what, changed=lambda *_: 0)
     assert all(network_images(least)[name] <= found[name] <= network_images(most)[name] for name in NETWORKS)
-    assert ("attack dds, recomputed" in units) == (batch == 4)
+    assert ("attack dds, recomputed" in units) == (batch == 1)
 
 
 def test_calls_of_the_controls_are_counted_exactly(bench):
     radii = [0.0, 8 / 255]
     _, found = counted(bench, lambda b: all_controls(b, load_images(n=2), radii))
     assert network_images(control_calls(bench, 2, radii=radii)) == found
+    without, maps = replace(load_images(n=2), mask=None), CONTROL_MAPS[:2]
+    rows, found = counted(bench, lambda b: all_controls(b, without, radii, maps))
+    assert network_images(control_calls(bench, 2, radii=radii, maps=maps)) == found
+    assert set(rows.method) == {*maps, ""}
 
 
 def test_units_are_timed_as_what_they_are_called(bench):
@@ -130,7 +136,7 @@ def test_units_are_timed_as_what_they_are_called(bench):
     for kind, uses in USES.items():
         draws = 2 if "recomputed" in kind else 1
         _, found = counted(bench, lambda b, kind=kind: seconds_a_unit(b, ["vta"], [kind], n=2))
-        preparation = Counter({"ViT forward": 2})
+        preparation = Counter({"ViT forward": 3})  # of two images, and of the first
         want = {name: 2 * 2 * draws * n + preparation[name] for name, n in zip(NETWORKS, uses, strict=True)}
         assert found == want, kind
 
@@ -150,3 +156,23 @@ def test_the_report_says_what_is_loaded_called_and_taken(task, monkeypatch):
     assert "ViT forward 48 to 60, ViT backward 6, denoiser forward 36 to 45, denoiser backward 0" in text
     assert "about 24 s to 30 s, from one call of each kind with 4 images" in text
     assert set(kinds) == {"explain", "explain dds", "attack"}  # what is not called is not timed
+
+
+def test_what_a_notebook_says_of_its_calls_is_said_in_a_dry_run_alone(task, monkeypatch, capsys):
+    what = dict(n=2, sigmas=[0.25], draws=[1, 2], at_k=[], den_steps=1, n_chain=1, efforts=[(1, 1, 1)], n_strength=1)
+    monkeypatch.setattr(estimates, "_seconds_an_image", lambda *_: dict.fromkeys(NETWORKS, 0.5))
+    estimates.say_calls(task.on, SIZES, **what)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv("FVIT_DRY_RUN", "1")
+    estimates.say_calls(task.on, SIZES, **what)
+    loads, images, time = capsys.readouterr().out.splitlines()
+    assert loads == "  loads: vit {'source': 'scenes'}, den {'source': 'scenes'}, data {'source': 'scenes'}; on cpu"
+    n = estimates.ablation_images(SIZES, **what)
+    assert images == "  images through each network: " + ", ".join(f"{name} {n[name]:,}" for name in NETWORKS)
+    assert f"about {estimates.duration(sum(n.values()) / 2)}, from one call of each; what" in time
+
+
+def test_seconds_of_each_network_are_those_of_one_call(bench):
+    found = estimates._seconds_an_image(bench.vit, bench.den, 0.25)
+    assert list(found) == list(NETWORKS) and all(0 <= seconds < 10 for seconds in found.values())
+    assert found["ViT forward"] > 0 < found["denoiser forward"]

@@ -161,6 +161,15 @@ def test_a_broken_config_is_named(folder, text):
         load_vit(folder[0])
 
 
+def test_settings_that_fit_the_weights_and_are_no_network_are_named(folder):
+    config = folder[0] / "config.json"
+    settings = json.loads(config.read_text())
+    settings["model_args"]["num_heads"] = -1
+    config.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"config\.json, .* describes no network that works \(RuntimeError: .+\); "):
+        load_vit(folder[0])
+
+
 @pytest.mark.parametrize("changes", [dict(mean=None), dict(std=None), dict(mean=(0.5,)), dict(std=0.5)])
 def test_the_normalisation_has_three_channels_each(changes):
     module = timm.models.VisionTransformer(**SIZES)  # built by hand: states nothing

@@ -16,6 +16,7 @@ noise_at="prior"  DDS gets images at the prior's size and adds the noise there; 
 
 import copy
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ def connect(vit, den, size, noise_at: str = "vit"):
 class ResizedDenoiser(nn.Module):
     """A denoiser behind a resize and back: images of size `before` in and out, of size `size` where it works.
 
-    Has `timestep`, `has_level` and `precision` as far as the denoiser has them, for the level it is told.
+    Has what the denoiser has; `timestep` and `has_level` are for the level it is told, `network` takes images in.
     """
 
     def __init__(self, den, size, before):
@@ -108,6 +109,10 @@ class ResizedDenoiser(nn.Module):
                              "connect it to the ViT that takes such images")
         return resize(self.den(resize(x_noisy, self.size), self.level(sigma), **options), self.before)
 
+    def network(self, x_t: torch.Tensor, t) -> SimpleNamespace:
+        """The prior's network behind the same resizes, for other chains than the denoiser's own."""
+        return SimpleNamespace(sample=resize(self.den.network(resize(x_t, self.size), t).sample, self.before))
+
     def timestep(self, sigma: float) -> int:
         return self.den.timestep(self.level(sigma))
 
@@ -124,6 +129,14 @@ class ResizedDenoiser(nn.Module):
         den.precision = value
         self._modules = {**self._modules, "den": den} if "den" in self._modules else self._modules
         self.den = den
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "den":
+                raise
+            return getattr(self.den, name)
 
 
 class ResizedViT(nn.Module):

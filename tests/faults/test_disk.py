@@ -41,7 +41,7 @@ def test_a_full_disk(dice, tally, tmp_path):
             survives(out, child, wanted, harm.write_everything, os.strerror(errno.ENOSPC), MEND)
             assert remount("size=64m")
             finished(out, wanted, harm.write_everything)
-            tally("full disk, result writing")
+            tally("full disk")
 
 
 def test_a_disk_that_takes_no_more_of_a_file(dice, tally, tmp_path):
@@ -71,7 +71,7 @@ def test_a_folder_turns_read_only(dice, tally, tmp_path):
             survives(out, Child(turning, FVIT_OUT=str(out)), wanted, turning, os.strerror(errno.EROFS), MEND)
             assert remount("rw")
             finished(out, wanted, harm.write_everything)
-        tally("read-only folder, result writing")
+        tally("read-only folder")
 
 
 @long
@@ -93,4 +93,4 @@ def test_run_and_training_say_so(fault, dice, tally, tmp_path):
             assert paths.changed(out) == [] and not list(out.rglob(".*.tmp"))
             again = Child(act)
             assert again.wait() == 0, again.said
-            tally(f"{fault} disk, `fvit {command}`")
+            tally("full disk" if fault == "full" else "read-only folder")

@@ -79,7 +79,7 @@ def test_training_in_little_memory(dice, tally, tmp_path):
         assert child.wait() == 1, child.said
         harm.check_message(child.said, "out of memory", "smaller --batch")
         assert not (tmp_path / str(number)).exists()
-        tally("memory limit, `fvit train`")
+        tally("memory limit")
 
 
 @long
@@ -95,7 +95,7 @@ def test_a_kernel_in_little_memory(dice, tally, tmp_path):
         assert child.wait() == 1, child.said
         harm.check_message(child.said, "01_writes.ipynb failed")
         assert "emory" in child.said and not list(paths.output_root().rglob(".*.tmp"))
-        tally("memory limit, `fvit run`")
+        tally("memory limit")
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +132,7 @@ def test_homes_locales_and_time_zones(dice, tally, tmp_path, locales):
         assert done.returncode == 0, (environment, done.stderr.decode(errors="replace"))
         assert done.stdout.endswith(b"1,5\n" if name[:2] in ("de", "tr") else b"1.5\n"), "the locale is not in force"
         assert harm.snapshot(out) == wanted, environment
-        tally(f"home, locale {name} and time zone")
+        tally("home, locale and time zone")
 
 
 @long
@@ -152,4 +152,4 @@ def test_run_in_such_a_home(dice, tally, tmp_path, locales):
         assert done.returncode == 0, (environment, done.stderr.decode(errors="replace"))
         wanted = wanted or harm.snapshot(home / "out")
         assert harm.snapshot(home / "out") == wanted, environment
-        tally("home, locale and time zone of `fvit run`")
+        tally("home, locale and time zone")

@@ -1,0 +1,106 @@
+"""The three promises of notebook 00: one machine, the same bits; another, the same text and claims; a GPU, nearly so.
+
+What is run is a notebook in small, and goes through all that could differ: models, noise, a gradient's sign steps, a
+certificate. `python tests/test_reproducibility.py FILE` does it in a process of its own; tests/README.md says what was
+measured.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import fvit
+from fvit import paths, profiles, results
+from fvit.smoothing import add_noise
+
+ELSEWHERE = {"ATEN_CPU_CAPABILITY": "avx2", "DNNL_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+GPU = 1e-4  # of the attention, and of the images' range: between CPU and GPU, float32 without TensorFloat-32
+
+
+def notebook(device: str = "cpu") -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Numbers, and the text of the claims; claims.csv and rows go to FVIT_OUT."""
+    fvit.profile("laptop", notebook="05")
+    vit, den = fvit.load_vit("scenes").to(device), fvit.load_denoiser("scenes").to(device)
+    data = fvit.load_images("scenes", "test", 2)
+    x, ids = data.x.to(device), data.ids
+    dds, fresh = (fvit.DDS(vit, den, sigma=0.25, n_samples=2, seed=seed) for seed in (0, 1))
+    out = dds(x, ids=ids, method="rollout")
+    loss = fvit.explanation_loss(dds, out.heatmap, k=25, method="rollout", n_samples=1, ids=ids)
+    x_adv = fvit.pgd(loss, x, eps=8 / 255, steps=2, ids=ids)
+    kept = fvit.topk_overlap(out.heatmap, fresh(x_adv, ids=ids, method="rollout").heatmap, k=25)
+    radii = fvit.certify(dds, x[:1], 25, "0.2", 8, 0.1, ids=ids[:1])
+    rows = pd.DataFrame({"image_id": ids, "metric": "topk_overlap", "value": kept.tolist()})
+    results.append_rows(rows, paths.results_dir("laptop") / "05_small.csv")
+    said = [repr(claim) for claim in (
+        fvit.claim("P5.1", "some of the top 25 is kept", kept.min().item(), ">", 0.2, source="ours"),
+        fvit.claim("P5.2", "the attack stays in its ball", (x_adv - x).abs().max().item(), "<", 0.0314, source="ours"),
+        fvit.claim("O2.1", "few draws certify nothing", radii.radius.max(), ">", 1, source="ours", expected="DIFFERS"))]
+    noisy = add_noise(x, 0.25, 0, "dds", ids, 0)
+    numbers = {"noisy": noisy, "denoised": den(noisy, 0.25), "bare": fvit.explain(vit, x, "vta"), "dds": out.heatmap,
+               "probs": out.probs, "attacked": x_adv, "overlap": kept}
+    return {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in numbers.items()}, said
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*.csv")}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """(numbers, text, files) of this process."""
+    folder = tmp_path_factory.mktemp("here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FVIT_OUT", str(folder))
+        patch.setattr(profiles, "current", None)
+        return *notebook(), files(folder)
+
+
+def there(folder, **environment):
+    """The same from another process, with another environment; and what kind of processor it took itself to be on."""
+    environment = os.environ | environment | {"FVIT_OUT": str(folder)}
+    done = subprocess.run([sys.executable, __file__, str(folder / "numbers.safetensors")], cwd=paths.ROOT, text=True,
+                          env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    *said, processor = done.stdout.splitlines()
+    return load_file(folder / "numbers.safetensors"), said, files(folder), processor
+
+
+def farthest(numbers, others) -> float:
+    """The largest difference, in what no attack's sign step has touched."""
+    return max((numbers[name] - others[name]).abs().max().item() for name in numbers.keys() - {"attacked", "overlap"})
+
+
+def test_one_machine_the_same_bits(here, tmp_path):
+    numbers, said, written, _ = there(tmp_path)
+    assert {name for name in numbers if not numbers[name].equal(here[0][name])} == set()
+    assert (said, written) == here[1:] and len(written) == 2
+
+
+def test_another_machine_the_same_text_and_claims(here, tmp_path):
+    """Stood in for by AVX2 and another number of threads; the numbers before the attack agree to 1e-5 as well."""
+    threads = "1" if torch.get_num_threads() > 1 else "2"
+    numbers, said, _, processor = there(tmp_path, OMP_NUM_THREADS=threads, **ELSEWHERE)
+    assert processor != "AVX512", "the other machine is not in force"
+    assert said == here[1]
+    assert farthest(numbers, here[0]) < 1e-5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here: nothing to hold against the CPU")
+def test_a_gpu_is_within_the_tolerance(here, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path / "gpu"))
+    numbers, said = notebook("cuda")
+    assert said == here[1]
+    assert farthest(numbers, here[0]) < GPU
+
+
+if __name__ == "__main__":
+    numbers, said = notebook()
+    save_file(numbers, sys.argv[1])
+    print(*said, torch.backends.cpu.get_cpu_capability(), sep="\n")
