@@ -313,10 +313,12 @@ def check_sums(folder, mend: str) -> None:
         raise OSError(f"{', '.join(wrong)} is not what {SUMS} beside it says: damaged, or edited by hand; {mend}")
 
 
-def weights_mend(folder, package_weights, command: str) -> str:
+def weights_mend(folder, package_weights) -> str:
     """What to do about broken weights in `folder`: restore or retrain those of the package, copy others again."""
-    root = Path(package_weights).resolve().parents[1]
-    if Path(package_weights).resolve() in Path(folder).resolve().parents:
-        inside = Path(folder).resolve().relative_to(root).as_posix()
+    package_weights, folder = Path(package_weights).resolve(), Path(folder).resolve()
+    if package_weights in folder.parents:
+        inside = folder.relative_to(package_weights.parents[1]).as_posix()
+        data, _, what = folder.name.rpartition("-")  # as of paths.shipped
+        command = f"fvit train {what} --data {data}" if data else f"fvit train {what}"
         return f"restore it with `git checkout -- {inside}`, or retrain with `{command}`"
     return "copy the file again from where it came"

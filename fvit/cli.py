@@ -149,9 +149,11 @@ def _info(_: argparse.Namespace) -> int:
         print(f"{name:<11} {_version(name)}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
     print(f"device      {device}")
-    for what in ("teacher", "vit", "denoiser"):
-        found = any((paths.WEIGHTS / what).rglob("*.safetensors"))
-        print(f"weights     {paths.WEIGHTS / what}{'' if found else f'  (none: make them by `fvit train {what}`)'}")
+    for data in paths.SHIPPED:
+        for what in ("teacher", "vit", "denoiser"):
+            folder = paths.shipped(data, what)
+            missing = "" if any(folder.rglob("*.safetensors")) else f"  (none: `fvit train {what} --data {data}`)"
+            print(f"weights     {folder}{missing}")
     print(f"data        {os.environ.get('FVIT_DATA') or '(none: set FVIT_DATA to the folder of imagenet/, coco/ ...)'}")
     there = paths.NOTEBOOKS.is_dir()
     print(f"notebooks   {paths.NOTEBOOKS}{'' if there else '  (none: they come with a clone of the repository)'}")

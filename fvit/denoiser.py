@@ -9,6 +9,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import nn
 from torch.nn import functional as F
 
+from fvit import paths
 from fvit.checks import (
     as_integer,
     check_choice,
@@ -20,7 +21,6 @@ from fvit.checks import (
     read_json,
     weights_mend,
 )
-from fvit.paths import WEIGHTS
 from fvit.schedule import in_schedule, linear_alphas_cumprod, sigma_to_timestep, timestep_to_sigma
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
@@ -154,7 +154,7 @@ class PixelUnshuffled(nn.Module):
 def load_denoiser(source="scenes", config=None) -> Denoiser:
     """Load a diffusion model as a Denoiser, in evaluation mode with frozen parameters.
 
-    source   "scenes" (shipped) | a hub id | a folder in diffusers' form: config.json and
+    source   "scenes" or "cifar10" (shipped) | a hub id | a folder in diffusers' form: config.json and
              diffusion_pytorch_model.safetensors, in unet/ or at the top, scheduler/scheduler_config.json,
              and, for a network wrapped in PixelUnshuffled, fvit.json: {"pixel_unshuffle": 2}
              | a checkpoint of OpenAI's guided-diffusion, .pt
@@ -171,15 +171,15 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
         from fvit.extras.adm import load_adm  # late: only the paper's prior needs it
 
         return _assemble(*load_adm(source, config))
-    folder = WEIGHTS / "denoiser" if source == "scenes" else Path(source)
-    mend = weights_mend(folder, WEIGHTS, "fvit train denoiser")
+    folder = paths.shipped(source, "denoiser") if source in paths.SHIPPED else Path(source)
+    mend = weights_mend(folder, paths.WEIGHTS)
     if not folder.is_dir():
         if folder.exists():
             raise ValueError(
                 f"{folder} is a file, wanted a guided-diffusion .pt, or the folder of a diffusers model "
                 "(config.json and safetensors)"
             )
-        if source == "scenes" or folder.is_absolute() or len(folder.parts) != 2:
+        if source in paths.SHIPPED or folder.is_absolute() or len(folder.parts) != 2:
             raise FileNotFoundError(f"no folder {folder} with a diffusers model; {mend}")
         folder = _download(str(source))
     check_sums(folder, mend)

@@ -13,8 +13,14 @@ from typing import BinaryIO
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 WEIGHTS = PACKAGE / "weights"
+SHIPPED = ("scenes", "cifar10")  # data that the package has models for
 NOTEBOOKS = ROOT / "notebooks"
 SUMS = "SHA256SUMS"
+
+
+def shipped(data: str, what: str) -> Path:
+    """Folder of the weights of "vit", "denoiser" or "teacher" that were trained on `data`."""
+    return WEIGHTS / (what if data == "scenes" else f"{data}-{what}")
 
 
 def output_root() -> Path:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from fvit import paths
 from fvit.checks import (
     check_array,
     check_choice,
@@ -22,7 +23,6 @@ from fvit.checks import (
     read_json,
     weights_mend,
 )
-from fvit.paths import WEIGHTS
 
 
 class ViT(nn.Module):
@@ -62,8 +62,9 @@ class ViT(nn.Module):
 def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=None) -> ViT:
     """Load a ViT as a module from images in [0, 1] to logits, in evaluation mode with frozen parameters.
 
-    source      "scenes" (shipped) | a folder in timm's form (config.json, model.safetensors) | a .safetensors file with
-                config.json beside it | a timm name or "hf-hub:..." | a timm module you have (wrapped, not copied)
+    source      "scenes" or "cifar10" (shipped) | a folder in timm's form (config.json, model.safetensors)
+                | a .safetensors file with config.json beside it | a timm name or "hf-hub:..."
+                | a timm module you have (wrapped, not copied)
     pretrained  weights from the file or the hub (default), or False for random ones, the same each time
     mean, std   per channel, for images in [0, 1]; default: those stated with the model
 
@@ -75,8 +76,8 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
         check_source(source)
     if isinstance(source, nn.Module):
         backbone, name = source, type(source).__name__
-    elif source == "scenes":
-        backbone, name = _from_folder(WEIGHTS / "vit", None, pretrained), "scenes"
+    elif source in paths.SHIPPED:
+        backbone, name = _from_folder(paths.shipped(source, "vit"), None, pretrained), str(source)
     elif Path(source).is_dir():
         backbone, name = _from_folder(Path(source), None, pretrained), Path(source).name
     elif Path(source).suffix in (".safetensors", ".pt", ".pth", ".bin", ".ckpt"):
@@ -93,7 +94,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
 
 
 def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Module:
-    mend = weights_mend(folder, WEIGHTS, "fvit train vit")
+    mend = weights_mend(folder, paths.WEIGHTS)
     config = folder / "config.json"
     if not config.is_file():
         raise FileNotFoundError(f"no config.json in {folder} (the form timm.models.save_for_hf writes); {mend}")
@@ -166,10 +167,10 @@ def _create(name: str, pretrained: bool) -> nn.Module:
 def _check_name(name: str) -> None:
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        close = difflib.get_close_matches(arch, ["scenes", *timm.list_models()], n=3)
+        close = difflib.get_close_matches(arch, [*paths.SHIPPED, *timm.list_models()], n=3)
         raise ValueError(
             f"unknown model {name!r}{'; did you mean ' + ' or '.join(map(repr, close)) + '?' if close else ''}; "
-            "known: 'scenes', a folder, 'hf-hub:owner/name', and the names of timm.list_models('*vit*')"
+            "known: 'scenes', 'cifar10', a folder, 'hf-hub:owner/name', and the names of timm.list_models('*vit*')"
         )
     if tag:
         check_choice(name, timm.list_models(f"{arch}.*", pretrained=True), "weights")

@@ -92,9 +92,10 @@ def test_weights_are_whole_or_the_mend_is_named(tmp_path):
 
 def test_only_shipped_weights_are_restored_by_git(tmp_path):
     weights = tmp_path / "fvit" / "weights"
-    mend = weights_mend(weights / "vit", weights, "fvit train vit")
+    mend = weights_mend(weights / "vit", weights)
     assert "`git checkout -- fvit/weights/vit`" in mend and "`fvit train vit`" in mend
-    assert "git" not in weights_mend(tmp_path / "mine", weights, "fvit train vit")
+    assert "`fvit train vit --data cifar10`" in weights_mend(weights / "cifar10-vit", weights)
+    assert "git" not in weights_mend(tmp_path / "mine", weights)
 
 
 def test_json_is_read_or_named(tmp_path):

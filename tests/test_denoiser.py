@@ -18,7 +18,7 @@ from diffusers import (
 )
 from safetensors.torch import save_file
 
-from fvit import denoiser as denoiser_module
+from fvit import paths
 from fvit.denoiser import Denoiser, PixelUnshuffled, load_denoiser
 from fvit.schedule import linear_alphas_cumprod, sigma_to_timestep, timestep_to_sigma
 
@@ -309,7 +309,7 @@ def test_truncated_weights_name_file_and_mend(tmp_path, monkeypatch):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(OSError, match=r"diffusion_pytorch_model\.safetensors is truncated .*; copy the file again"):
         load_denoiser(tmp_path / "denoiser")
-    monkeypatch.setattr(denoiser_module, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
     with pytest.raises(OSError, match=r"is truncated .*git checkout .*`fvit train denoiser`"):
         load_denoiser("scenes")
     weights.unlink()

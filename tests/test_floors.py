@@ -31,7 +31,10 @@ FLOORS = {name: floor for floor, names in enumerate([
     "theory_plots radius_plots method_plots cost_plots perturbation_plots score_tables controls score_plots",
     "gallery estimates widgets",
     "tasks",
-    "runner train",
+    "runner train_denoiser",
+    "train_vit",
+    "train_scenes extras.train_cifar10",
+    "train",
     "cli",
     "__main__",
 ]) for name in names.split()}

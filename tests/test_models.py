@@ -63,9 +63,10 @@ def test_denoiser_on_unseen_scenes(sigma):
     assert abs(decibels.mean().item() - said) < 3 * error
 
 
+@pytest.mark.parametrize("data", paths.SHIPPED)
 @pytest.mark.parametrize("what", ["teacher", "vit", "denoiser"])
-def test_weights_are_small_and_safe(what):
-    files = [p for p in (paths.WEIGHTS / what).rglob("*") if p.is_file() and "checkpoint" not in p.name]
+def test_weights_are_small_and_safe(what, data):
+    files = [p for p in paths.shipped(data, what).rglob("*") if p.is_file() and "checkpoint" not in p.name]
     assert {p.suffix or p.name for p in files} <= {".safetensors", ".json", ".csv", ".png", "SHA256SUMS"}
     assert sum(p.stat().st_size for p in files) <= 12e6
     assert {"training_log.csv", "training.png"} <= {p.name for p in files}

@@ -11,20 +11,20 @@ from safetensors.torch import load_file
 import fvit
 from fvit import cli
 from fvit.checks import check_sums
-from fvit.train import (
+from fvit.train import learning_rate, train
+from fvit.train_scenes import (
     DenoiserTask,
     Scenes,
+    Teacher,
     TeacherTask,
     ViTTask,
     boxes,
     close_up,
     fade_in,
-    learning_rate,
-    load_teacher,
-    train,
     vit_stage,
     vit_tokens,
 )
+from fvit.train_vit import read_teacher
 
 SMALL = dict(batch=4, chapter=32, every=2, n_val=4)
 
@@ -99,7 +99,7 @@ def test_the_curriculum_ends_with_whole_scenes():
 def test_the_teacher_reads_scenes_and_says_where():
     """Most validation digits right, and the evidence for their class is strongest inside the digit's box."""
     data = fvit.load_images("scenes", "val", 100)
-    logits, said = load_teacher()(data.x)
+    logits, said = read_teacher(Teacher(), "scenes")(data.x)
     assert (logits.argmax(1) == data.y).float().mean() > 0.9
     evidence = said[torch.arange(100), :, -10:][torch.arange(100), :, data.y].unflatten(1, (16, 16))
     peak = evidence.flatten(1).argmax(1)

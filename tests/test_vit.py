@@ -7,6 +7,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from fvit import paths
 from fvit import vit as vit_module
 from fvit.vit import ViT, load_vit
 
@@ -136,7 +137,7 @@ def test_truncated_weights_name_file_and_mend(folder):
 
 
 def test_truncated_shipped_weights_are_restored_or_retrained(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(vit_module, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
     folder[0].rename(tmp_path / "vit")
     assert load_vit().name == "scenes"
     (tmp_path / "vit" / "model.safetensors").write_bytes(b"")

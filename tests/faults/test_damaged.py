@@ -20,8 +20,7 @@ MEND = {"vit": "fvit train vit", "denoiser": "fvit train denoiser", "teacher": "
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
     """A copy of the shipped weights that may be damaged."""
-    for module in ("fvit.vit", "fvit.denoiser", "fvit.paths"):
-        monkeypatch.setattr(importlib.import_module(module), "WEIGHTS", tmp_path / "fvit" / "weights")
+    monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "fvit" / "weights")
     shutil.copytree(paths.PACKAGE / "weights", paths.WEIGHTS, ignore=shutil.ignore_patterns("checkpoint*"))
     return paths.WEIGHTS
 
@@ -34,9 +33,11 @@ def what_it_says(model):
 @long
 @pytest.mark.parametrize("what", MEND)
 def test_shipped_models(what, dice, tally, weights):
-    from fvit.train import load_teacher
+    from fvit.train_scenes import Teacher
+    from fvit.train_vit import read_teacher
 
-    load = {"vit": fvit.load_vit, "denoiser": fvit.load_denoiser, "teacher": load_teacher}[what]
+    load = {"vit": fvit.load_vit, "denoiser": fvit.load_denoiser,
+            "teacher": lambda: read_teacher(Teacher(), "scenes")}[what]
     wanted = what_it_says(load())
     files = [weights / what / line[66:] for line in (weights / what / paths.SUMS).read_text().splitlines()]
     for _ in range(TIMES):
