@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import shutil
 import signal
 from collections import Counter
 
@@ -18,6 +19,7 @@ from fvit import blocks, estimates, profiles, timing
 from fvit.choice import Choice, chosen
 from fvit.estimates import NETWORKS
 from fvit.experiments import attack_rows
+from fvit.extras.compiled import compiled
 from fvit.setting import Setting
 from fvit.tasks import Task
 
@@ -265,6 +267,18 @@ def test_whether_there_are_masks_does_not_hang_on_one_broken_image(tmp_path, vit
     with pytest.warns(UserWarning, match=f"skipped {first.parent.name}/{first.name} of some"):
         assert not on.has_masks
     assert on.kind() == "images of some"
+
+
+def test_a_compiled_denoiser_shares_its_weights_and_without_a_compiler_says_so(monkeypatch, capsys):
+    den = fvit.load_denoiser("scenes")
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/g++" if name == "g++" else None)
+    faster = compiled(den)
+    assert faster.network is not den.network and faster.timestep(0.25) == den.timestep(0.25)
+    assert {p.data_ptr() for p in faster.parameters()} == {p.data_ptr() for p in den.parameters()}
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert compiled(den) is None
+    assert capsys.readouterr().out == "torch.compile: no C++ compiler on this machine; install g++, or leave it\n"
 
 
 @pytest.mark.parametrize("given, message", [
