@@ -30,7 +30,7 @@ def renyi_divergence(p, q, order: float) -> np.ndarray:
         log_ratio = np.where(p > 0, np.log(p) - np.log(q), 0.0)  # (B, n); +inf where q = 0 < p, no weight where p = 0
         if order == 1:
             divergence = (p * log_ratio).sum(axis=1)
-        elif order == np.inf:
+        elif order >= 1e300:  # the limit to the last digit; order * log_ratio would overflow
             divergence = np.where(p > 0, log_ratio, -np.inf).max(axis=1)
         else:
             divergence = _log_moment(p, log_ratio, order - 1) / (order - 1)
