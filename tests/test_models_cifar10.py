@@ -83,11 +83,13 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     right = hits(folder, N_ACCURACY)
     rate, low, high = intervals.rate_interval(int(right.sum()), len(right))
-    print(f"| {ACCURACY} | {rate:.3f} | {low:.3f} to {high:.3f} |")
+    print(f"| {ACCURACY} | {rate:.3f} | {low:.3f} to {high:.3f} | {N_ACCURACY:,} | |")
     for sigma in SIGMAS:
         found = draws(folder, sigma, N_DRAWS)
         mean, low, high = intervals.mean_interval(found["denoised PSNR"])
-        print(f"| {row_of('PSNR', sigma)} | {mean:.2f} dB | {low:.2f} to {high:.2f} | {found['noisy PSNR'].mean():.2f}")
+        print(f"| {row_of('PSNR', sigma)} | {mean:.2f} dB | {low:.2f} to {high:.2f} | {N_DRAWS:,} | "
+              f"{found['noisy PSNR'].mean():.2f} dB |")
         for name in ("noisy", "denoised"):
             rate, low, high = intervals.rate_interval(int(found[f"{name} hits"].sum()), N_DRAWS)
-            print(f"| {row_of(f'accuracy of one {name} draw', sigma)} | {rate:.3f} | {low:.3f} to {high:.3f} |")
+            row = row_of(f"accuracy of one {name} draw", sigma)
+            print(f"| {row} | {rate:.3f} | {low:.3f} to {high:.3f} | {N_DRAWS:,} | |")
