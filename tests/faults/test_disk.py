@@ -52,7 +52,10 @@ def test_a_disk_that_takes_no_more_of_a_file(dice, tally, tmp_path):
     def limited():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         harm.limit(resource.RLIMIT_FSIZE, most)
-        return harm.write_everything()
+        try:
+            return harm.write_everything()
+        finally:  # what it says of it goes to a file too
+            harm.limit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
 
     for number in range(TIMES):
         out, most = tmp_path / str(number), dice.randrange(largest)
