@@ -11,7 +11,9 @@ HEIGHT = 1400
 LEVELS = "root => [...root.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => Number(h.tagName[1]))"
 NOT_DRAWN = "root => [...root.querySelectorAll('img')].filter(i => !(i.naturalWidth > 0)).map(i => i.src.slice(0, 200))"
 NO_ALT = "root => [...root.querySelectorAll('img')].filter(i => !i.alt.trim()).map(i => i.outerHTML.slice(0, 200))"
+# mjx-assistive-mml is what a screen reader says of a formula: clipped to nothing by intent.
 CUT = """root => [...root.querySelectorAll('*')].filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1
+    && !e.closest('mjx-assistive-mml')
     && ['hidden', 'clip'].includes(getComputedStyle(e).overflowX)).map(e => e.outerHTML.slice(0, 200))"""
 
 
