@@ -101,8 +101,7 @@ def seconds_a_unit(bench: Bench, methods, kinds, n: int = 4) -> dict[str, float]
              "explain dds": lambda: one.view("dds", x, ids, methods, clean.predicted).probs,
              "attack dds": lambda: one.attack("prediction", "dds", x, ids, clean, 1 / 255),
              "attack dds, recomputed": lambda: long.attack("prediction", "dds", x[:1], ids[:1], first, 1 / 255)}
-    wait = {kind: lambda call=calls[kind]: call().sum().item() for kind in kinds}  # a GPU is waited for
-    taken = take_turns(wait, repeats=1).iloc[0]
+    taken = take_turns({kind: calls[kind] for kind in kinds}, repeats=1).iloc[0]
     return {kind: taken[kind] / n / (2 if "recomputed" in kind else 1) for kind in kinds}
 
 
@@ -204,12 +203,11 @@ def _seconds_an_image(vit, den, sigma: float) -> dict[str, float]:
 
     def forward(call):
         with torch.no_grad():
-            return call(x).sum().item()  # a GPU is waited for
+            return call(x)
 
     def both(call):
         v = x.clone().requires_grad_()
         call(v).sum().backward()
-        return v.grad.sum().item()
 
     taken = take_turns({(name, way): lambda way=way, call=call: way(call)
                         for name, call in calls.items() for way in (forward, both)}, repeats=1).iloc[0]

@@ -68,7 +68,7 @@ def test_vit_on_images_it_has_not_seen(root):
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_denoiser_on_images_it_has_not_seen(root, sigma):
-    """It gains at least 3 dB from 0.1 on; the README's numbers are believable beside 48 images."""
+    """It gains at least 3 dB; the README's numbers are believable beside 48 images."""
     found = draws(root, sigma, 48)
     gained = found["denoised PSNR"].mean() - found["noisy PSNR"].mean()
     assert gained > 3

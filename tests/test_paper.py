@@ -13,6 +13,7 @@ import pandas as pd
 import paper
 import pytest
 import torch
+from counting import count_images
 
 import fvit
 from fvit import blocks, estimates, profiles, timing
@@ -108,17 +109,8 @@ def test_08_on_images_without_masks(out, vit, den, drawn):
 @pytest.fixture
 def counted(vit, den, monkeypatch):
     """NETWORKS -> images that pass, once `.clear()` was called last; nothing is timed, so timed calls make none."""
-    found = Counter()
-
-    def count(name):
-        def forward(module, args, output):
-            found[f"{name} forward"] += len(args[0])
-            if args[0].requires_grad:
-                args[0].register_hook(lambda grad: found.update({f"{name} backward": len(grad)}))
-        return forward
-
-    net, bridge = Setting(vit, den).networks
-    hooks = [net.register_forward_hook(count("ViT")), bridge.den.network.register_forward_hook(count("denoiser"))]
+    found, (net, bridge) = Counter(), Setting(vit, den).networks
+    hooks = count_images(found, ViT=net, denoiser=bridge.den.network)
     monkeypatch.setattr(timing, "take_turns", lambda calls, *_, **__: pd.DataFrame([dict.fromkeys(calls, 1.0)]))
     yield found
     for hook in hooks:

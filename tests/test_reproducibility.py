@@ -20,7 +20,9 @@ from fvit import paths, profiles, results
 from fvit.smoothing import add_noise
 
 ELSEWHERE = {"ATEN_CPU_CAPABILITY": "avx2", "DNNL_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
-NEAR = 1e-4  # of shares, probabilities, the images' range; AVX-512 against AVX2: 3.3e-5. A GPU without TensorFloat-32
+NEAR = 1e-5  # of shares, probabilities, the images' range; AVX-512 against AVX2: 9e-7 was the most
+NEAR_RELEVANCE = 1e-4  # of VTA, which divides by activations near 0; 3.3e-5
+GPU = 1e-4  # of all; without TensorFloat-32; a promise that no GPU has tried
 
 
 def notebook(device: str = "cpu") -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -71,9 +73,10 @@ def there(folder, **environment):
     return load_file(folder / "numbers.safetensors"), said, files(folder), processor
 
 
-def farthest(numbers, others) -> float:
-    """The largest difference, in what no attack's sign step has touched."""
-    return max((numbers[name] - others[name]).abs().max().item() for name in numbers.keys() - {"attacked", "overlap"})
+def distances(numbers, others) -> dict[str, float]:
+    """The largest difference of each, of what no attack's sign step has touched."""
+    return {name: (value - others[name]).abs().max().item() for name, value in numbers.items()
+            if name not in ("attacked", "overlap")}
 
 
 def test_one_machine_the_same_bits(here, tmp_path):
@@ -87,7 +90,8 @@ def test_another_machine_the_same_text_and_claims(here, tmp_path):
     numbers, said, _, processor = there(tmp_path, **ELSEWHERE)
     assert processor != "AVX512", "the other machine is not in force"
     assert said == here[1]
-    assert farthest(numbers, here[0]) < NEAR
+    found = distances(numbers, here[0])
+    assert found.pop("bare") < NEAR_RELEVANCE and max(found.values()) < NEAR
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here: nothing to hold against the CPU")
@@ -96,7 +100,7 @@ def test_a_gpu_is_within_the_tolerance(here, tmp_path, monkeypatch):
     monkeypatch.setenv("FVIT_OUT", str(tmp_path / "gpu"))
     numbers, said = notebook("cuda")
     assert said == here[1]
-    assert farthest(numbers, here[0]) < NEAR
+    assert max(distances(numbers, here[0]).values()) < GPU
 
 
 if __name__ == "__main__":

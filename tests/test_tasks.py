@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from counting import count_images
 from oracles import _fill
 
 from fvit import estimates, profiles
@@ -92,18 +93,9 @@ def bench():
 def counted(bench, run):
     """NETWORKS -> images that pass while `run(bench)` runs, by hooks on copies of both networks."""
     found, networks = Counter(), copy.deepcopy((bench.vit, bench.den.network))
-
-    def count(name):
-        def forward(module, args, output):
-            found[f"{name} forward"] += len(args[0])
-            if args[0].requires_grad:
-                args[0].register_hook(lambda grad: found.update({f"{name} backward": len(grad)}))
-        return forward
-
     den = copy.copy(bench.den)
     den._modules = {**den._modules, "network": networks[1]}
-    for name, network in zip(("ViT", "denoiser"), networks, strict=True):
-        network.register_forward_hook(count(name))
+    count_images(found, ViT=networks[0], denoiser=networks[1])
     return run(replace(bench, vit=networks[0], den=den)), {name: found[name] for name in NETWORKS}
 
 
