@@ -197,8 +197,11 @@ def read_rows(path) -> pd.DataFrame:
     # Not by pandas, which guesses: "NA" and "007" are ids like any other, and a line with a field too many is an error.
     header, *lines = _lines(path)
     if header != list(SCHEMA):
-        raise ValueError(f"{path} has columns {header}, wanted {list(SCHEMA)}; it is not a table of tidy rows")
-    return _conform(pd.DataFrame(lines, columns=header).replace("", None), path)
+        raise ValueError(f"{path} has columns {header}, wanted {list(SCHEMA)}; if it is a table of tidy rows, {MEND}")
+    try:
+        return _conform(pd.DataFrame(lines, columns=header).replace("", None), path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {MEND}") from None
 
 
 def read_table(path) -> list[dict[str, str]]:

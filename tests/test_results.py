@@ -232,7 +232,7 @@ def test_append_refuses_what_does_not_fit(tmp_path, change, message):
 def test_read_refuses_what_is_not_tidy(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"rows\.csv has columns \['a', 'b'\], wanted"):
+    with pytest.raises(ValueError, match=r"rows\.csv has columns \['a', 'b'\], wanted .* or delete it and run again$"):
         read_rows(path)
     append_rows([ROW], tmp_path / "good.csv")
     good = (tmp_path / "good.csv").read_text(encoding="utf-8")
@@ -246,7 +246,7 @@ def test_read_refuses_what_is_not_tidy(tmp_path):
     with pytest.raises(ValueError, match=r"has columns \[\], wanted"):
         read_rows(path)
     path.write_text(good.replace("0.75", "wide"), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"rows\.csv: column ci_high is not float64"):
+    with pytest.raises(ValueError, match=r"rows\.csv: column ci_high is not float64.* or delete it and run again$"):
         read_rows(path)
 
 
