@@ -1,4 +1,4 @@
-"""The paper's setting in small: notebooks 07 to 09 on data sets, a ViT and a prior that are given by name."""
+"""The paper's setting in small: notebooks 05 and 07 to 09 on data sets, a ViT and a prior that are given by name."""
 
 import os
 import pickle
@@ -73,6 +73,18 @@ def drawn(monkeypatch):
 def claims(out):
     assert [path.parent.name for path in out.rglob("claims.csv")] == ["paper"]
     return set(pd.read_csv(out / "results" / "paper" / "claims.csv").claim)
+
+
+def test_05_takes_them_from_its_section_4_on(out, vit, den, drawn):
+    names = paper.execute("05", profile="paper", vit=repr(vit), den=repr(den), **FEW)
+    rows = pd.read_csv(out / "results" / "paper" / "05_overlap.csv")
+    assert set(rows.dataset) == {"imagenet"} and set(rows.model) == {"vit"} and names["cfg"].k == 2
+    assert rows.groupby(["smoothing", "attack"]).image_id.nunique().eq(2).all()
+    assert len(names["training"]) == 4 and not set(names["training"].ids) & set(names["ids"])
+    assert claims(out) == {f"{kind}.{n}" for kind, most in {"M5": 4, "O3": 3, "P5": 5, "P7": 2}.items()
+                           for n in range(1, most + 1)}
+    assert "over 2 test scenes" in drawn["F05b"]
+    assert "over 2 images of imagenet, linf 8/255" in drawn["F05e"] and drawn["F05e"].endswith("intervals over images.")
 
 
 def test_07_on_images_with_masks(out, vit, den, drawn):
