@@ -6,6 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CHROMIUM := /usr/bin/chromium
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)  # as in a container; JupyterLab refuses root unless told
 
 # No window, no hub (the models and images of laptop and study ship with the package), one hash seed, and a fixed
 # number of threads, since it changes float32 sums. `make figures FVIT_THREADS=8` where speed matters more.
@@ -50,7 +51,7 @@ test-paper: $(INSTALLED)  ## notebook 07 at paper on real images, killed three t
 	out=$$(mktemp -d) && FVIT_THREADS=1 $(BIN)/python tests/paper.py $$out $(DATA); code=$$?; rm -rf $$out; exit $$code
 
 lab: $(INSTALLED)  ## open JupyterLab on the index notebook
-	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/tools/lab notebooks/00_*.ipynb
+	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/tools/lab $(AS_ROOT) notebooks/00_*.ipynb
 
 test-browser: $(INSTALLED) $(CHROMIUM)  ## every notebook in JupyterLab, and the site, in Chromium; ONLY="04 or site"
 	$(BIN)/python -m pytest -q $(if $(ONLY),-k "$(ONLY)") tests/browser
