@@ -32,8 +32,8 @@ _HOME = {  # public name: module that holds it
     "certify": "certification",
     "profile": "profiles",
     "claim": "results",
-    "save_figure": "plots",
-    "show_figure": "plots",
+    "save_figure": "figures",
+    "show_figure": "figures",
 }
 __all__ = sorted(_HOME)
 

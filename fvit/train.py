@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from fvit import paths, plots, rng
+from fvit import figures, paths, plots, rng
 from fvit.checks import check_choice
 from fvit.train_scenes import CHAPTER
 from fvit.train_scenes import TASKS as SCENES_TASKS
@@ -136,7 +136,7 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
     frame = pd.DataFrame(log)
     if step == steps:
         paths.write_atomic(
-            out / "training.png", plots.png_bytes(plots.plot_training(frame, title=f"Training the {task.name}"))
+            out / "training.png", figures.png_bytes(plots.plot_training(frame, title=f"Training the {task.name}"))
         )
     return frame
 

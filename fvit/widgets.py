@@ -21,8 +21,9 @@ from scipy import stats
 from fvit import noise, theory
 from fvit.checks import check_choice
 from fvit.explanations import explain, top_k
+from fvit.figures import Shown
 from fvit.metrics import topk_overlap
-from fvit.plots import _Shown, draw_panels, encode_map, encode_rgb
+from fvit.plots import draw_panels, encode_map, encode_rgb
 from fvit.radius_plots import plot_simplex
 from fvit.smoothing import DDS, add_noise
 from fvit.theory_plots import plot_noise_pair
@@ -64,9 +65,9 @@ def explore(draw, handles: dict, start: dict, title: str) -> None:
     figure, said = draw(**start)
     setting = ", ".join(f"{name} {value}" for name, value in start.items())
     picture = {"image/png": b64encode(_png(figure)).decode()}
-    display(_Shown(f"{title}: {setting}", picture, {"image/png": {"alt": said}}))
+    display(Shown(f"{title}: {setting}", picture, {"image/png": {"alt": said}}))
     hint = "In JupyterLab (`make lab`) this figure has handles."
-    display(_Shown(f"Caption of {title}", {"text/html": f"<p>{html.escape(said)} <i>{html.escape(hint)}</i></p>"}))
+    display(Shown(f"Caption of {title}", {"text/html": f"<p>{html.escape(said)} <i>{html.escape(hint)}</i></p>"}))
 
 
 def with_handles(draw, handles: dict, start: dict):

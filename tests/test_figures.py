@@ -17,8 +17,9 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from fvit import method_plots, paths, perturbation_plots, plots, profiles, score_plots
-from fvit.plots import decode_panel, draw_panels, encode_map, encode_rgb, save_figure, show_figure, source_digest
+from fvit import figures, method_plots, paths, perturbation_plots, plots, profiles, score_plots
+from fvit.figures import save_figure, show_figure, source_digest
+from fvit.plots import decode_panel, draw_panels, encode_map, encode_rgb
 
 DF = pd.DataFrame({"eps": [0.0, 1 / 3], "overlap": [1.0, 0.41]})
 WORDS = {"name": "topk_overlap", "title": "Overlap & attack", "caption": "Mean, 95 % bootstrap over n = 24 images.",
@@ -58,7 +59,7 @@ def problems(root):
             yield f"{row['figure']} {row['profile']}: names {sorted(stems)}, wanted one"
             continue
         base = root / "figures" / row["profile"] / stems.pop()
-        if missing := [suffix for suffix in plots.SUFFIXES if not base.with_suffix(suffix).is_file()]:
+        if missing := [suffix for suffix in figures.SUFFIXES if not base.with_suffix(suffix).is_file()]:
             yield f"{base.name} {row['profile']}: no {missing}"
             continue
         said = json.loads(base.with_suffix(".json").read_text(encoding="utf-8"))
@@ -82,11 +83,11 @@ def test_committed_figures_are_whole():
 def test_four_files_and_a_manifest_row(tmp_path):
     png = save(claim_ids=("P1.2", "P5.1"), seed=7, device_kind="cuda")
     assert png == tmp_path / "figures" / "laptop" / "F03_topk_overlap.png"
-    assert {path.name for path in png.parent.iterdir()} == {f"F03_topk_overlap{suffix}" for suffix in plots.SUFFIXES}
+    assert {path.name for path in png.parent.iterdir()} == {f"F03_topk_overlap{suffix}" for suffix in figures.SUFFIXES}
     table = png.with_suffix(".csv").read_bytes()
     assert table == b"eps,overlap\n0,1\n0.333333,0.41\n"
     (row,) = manifest_rows(tmp_path)
-    assert list(row) == plots.MANIFEST_COLUMNS
+    assert list(row) == figures.MANIFEST_COLUMNS
     assert row == {
         "figure": "F03", "title": "Overlap & attack", "source": "Hu et al. 2024", "notebook": "01", "profile": "laptop",
         "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest("01"), "seed": "7",
@@ -108,13 +109,13 @@ def test_the_sidecar_says_what_a_reader_needs(tmp_path):
 
 
 SCRIPT = """
-import fvit.plots as plots, fvit.profiles as profiles, pandas as pd, matplotlib.pyplot as plt
+import fvit.figures as figures, fvit.plots as plots, fvit.profiles as profiles, pandas as pd, matplotlib.pyplot as plt
 profiles.profile("laptop", notebook="01")
 plots.set_theme()
 fig, ax = plt.subplots()
 ax.plot([0, 1], label="σ = 0.25, $x^2$")
 ax.legend()
-plots.save_figure(fig, "F03", pd.DataFrame({"x": [0.1, 1]}), name="n", title="t", caption="c", alt="a", source="ours")
+figures.save_figure(fig, "F03", pd.DataFrame({"x": [0.1, 1]}), name="n", title="t", caption="c", alt="a", source="ours")
 """
 
 
@@ -280,7 +281,7 @@ def test_the_source_digest_without_a_notebook(sources):
 
 def shown(monkeypatch, *arguments):
     outputs = []
-    monkeypatch.setattr(plots, "display", outputs.append)
+    monkeypatch.setattr(figures, "display", outputs.append)
     show_figure(*arguments)
     return [(repr(output), *output._repr_mimebundle_()) for output in outputs]
 
@@ -291,7 +292,7 @@ def test_show_figure_shows_the_saved_file_and_compares_only_its_title(monkeypatc
     assert text == picture["text/plain"] == "Figure F03: Overlap & attack"
     assert caption_text == caption["text/plain"] == "Caption of figure F03"  # numbers may differ elsewhere: HTML only
     assert set(picture) == {"text/plain", "image/png"} and set(caption) == {"text/plain", "text/html"}
-    assert plots.b64encode(png.read_bytes()).decode() == picture["image/png"]  # narrow enough to be shown as it is
+    assert figures.b64encode(png.read_bytes()).decode() == picture["image/png"]  # narrow enough to be shown as it is
     inches = Image.open(png).width / 200
     assert metadata == {"image/png": {"alt": WORDS["alt"], "width": round(120 * inches)}}  # letters of one size
     assert WORDS["caption"] in caption["text/html"] and WORDS["alt"] in caption["text/html"]
@@ -303,10 +304,10 @@ def test_a_wide_smooth_figure_is_shown_smaller(monkeypatch):
     png = save_figure(fig, "F03", DF, **WORDS)
     (_, picture, metadata), _ = shown(monkeypatch, "F03")
     assert metadata["image/png"]["width"] == 900
-    inline = plots._inline_png(png)
-    assert plots.b64encode(inline).decode() == picture["image/png"]
+    inline = figures._inline_png(png)
+    assert figures.b64encode(inline).decode() == picture["image/png"]
     assert Image.open(io.BytesIO(inline)).width == 900 < Image.open(png).width
-    assert len(inline) < png.stat().st_size and inline == plots._inline_png(png)
+    assert len(inline) < png.stat().st_size and inline == figures._inline_png(png)
 
 
 def test_words_are_escaped(monkeypatch):
@@ -405,9 +406,9 @@ def test_letters_of_the_widest_figures_have_8_points_on_the_page(figure_id, tmp_
     with plt.rc_context():
         plots.set_theme()
         fig = REDRAWN[figure_id](pd.read_csv(path))
-        (tmp_path / "it.png").write_bytes(plots.png_bytes(fig))
+        (tmp_path / "it.png").write_bytes(figures.png_bytes(fig))
     with Image.open(tmp_path / "it.png") as picture:
-        shown = plots._shown_width(tmp_path / "it.png") / 96 / (picture.width / plots.DPI)
+        shown = figures._shown_width(tmp_path / "it.png") / 96 / (picture.width / figures.DPI)
     letters = [text for text in fig.findobj(Text) if text.get_text().strip() and text.get_visible()]
     assert len(letters) > 20 and min(text.get_fontsize() for text in letters) * shown >= 8
 
@@ -430,4 +431,4 @@ def test_the_theme_is_the_agreed_one_and_training_logs_are_drawn():
         assert plt.rcParams["axes.prop_cycle"].by_key()["color"][0] in ("#0173b2", (0x01 / 255, 0x73 / 255, 0xB2 / 255))
         fig = plots.plot_training(pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.5], "accuracy": [0.1, 0.512]}), "A")
     assert [text.get_text() for ax in fig.axes for text in ax.texts] == ["1.5", "0.512"]
-    assert plots.png_bytes(fig).startswith(b"\x89PNG")
+    assert figures.png_bytes(fig).startswith(b"\x89PNG")

@@ -27,7 +27,7 @@ FLOORS = {name: floor for floor, names in enumerate([
     "metrics certification results",
     "extras.cluster",
     "segmentation perturbation blocks sanity",
-    "plots experiments",
+    "plots figures experiments",
     "theory_plots radius_plots method_plots cost_plots perturbation_plots score_tables controls score_plots",
     "gallery estimates widgets",
     "tasks",
@@ -38,8 +38,9 @@ FLOORS = {name: floor for floor, names in enumerate([
     "cli",
     "__main__",
 ]) for name in names.split()}
-NO_TORCH = ("theory radii noise optimal_noise intervals comparisons scores schedule notebooks paths profiles plots "
-            "theory_plots radius_plots method_plots cost_plots timing perturbation_plots score_plots gallery").split()
+NO_TORCH = ("theory radii noise optimal_noise intervals comparisons scores schedule notebooks paths profiles "
+            "plots figures theory_plots radius_plots method_plots cost_plots timing perturbation_plots score_plots "
+            "gallery").split()
 PUBLIC_FACE = "__init__"  # above all floors: it names what lies in them, and imports nothing until asked
 FOLDERS = ("fvit", "fvit.extras")
 
@@ -88,7 +89,7 @@ def test_files_that_need_no_torch_do_not_import_it(name):
     assert imports(source(name)) & {"torch", "torchvision", "timm", "diffusers"} == set()
 
 
-PLOTS = "plots cost_plots radius_plots theory_plots method_plots perturbation_plots score_plots".split()
+PLOTS = "plots figures cost_plots radius_plots theory_plots method_plots perturbation_plots score_plots".split()
 
 
 @pytest.mark.parametrize("name", PLOTS)

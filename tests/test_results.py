@@ -283,7 +283,7 @@ def test_stamp_prints_versions_and_device():
 
 
 def test_tables_and_figures_are_read_without_torch():
-    code = ("import sys, fvit.results, fvit.plots, fvit.theory, fvit.intervals; fvit.results.versions(); "
+    code = ("import sys, fvit.results, fvit.plots, fvit.figures, fvit.theory, fvit.intervals; fvit.results.versions(); "
             "print('torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from fvit import cli, notebooks, paths, plots, profiles, results
+from fvit import cli, figures, notebooks, paths, profiles, results
 
 TIMES = int(os.environ.get("FVIT_FAULTS") or 0)
 long = pytest.mark.skipif(TIMES < 10, reason="needs torch or a kernel: in the full form, make test-faults")
@@ -40,7 +40,7 @@ def write_everything(rounds: int = 3, who: str = "a") -> None:
     fig, ax = plt.subplots(figsize=(2, 1))
     ax.plot(df["x"], df["y"])
     words = {"title": "A line", "caption": "One line, n = 9.", "alt": "It rises from 0 to 1.1.", "source": "ours"}
-    plots.save_figure(fig, "F01" if who == "a" else "F02", df, name="a_line", **words)
+    figures.save_figure(fig, "F01" if who == "a" else "F02", df, name="a_line", **words)
 
 
 def notebook(folder: Path, code: str = "harm.write_everything()") -> Path:

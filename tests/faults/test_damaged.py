@@ -12,7 +12,7 @@ import pytest
 from harm import TIMES, Child, long
 
 import fvit
-from fvit import blocks, notebooks, paths, plots, profiles, results
+from fvit import blocks, figures, notebooks, paths, profiles, results
 
 MEND = {"vit": "fvit train vit", "denoiser": "fvit train denoiser", "teacher": "fvit train teacher"}
 
@@ -156,12 +156,12 @@ def test_figures(dice, tally, tmp_path, monkeypatch, capsys):
         path = tmp_path / "figures/laptop" / dice.choice(["F01_a_line.png", "F01_a_line.json"])
         did = harm.damage(dice, path)
         try:
-            plots.show_figure("F01")
+            figures.show_figure("F01")
             assert path.suffix == ".json", f"{did}, and it is shown"  # another letter in its words
         except ValueError as error:
             assert "figure F01" in str(error) and "`fvit run` the notebook" in str(error), f"{did}: {error}"
         path.write_bytes(written()[f"figures/laptop/{path.name}"])
-        plots.show_figure("F01")
+        figures.show_figure("F01")
         tally("damaged figure (PNG, JSON)")
 
 
