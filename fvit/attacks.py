@@ -2,6 +2,7 @@
 
 import functools
 import math
+from types import SimpleNamespace
 
 import torch
 from torch.nn.functional import cross_entropy, one_hot, relu
@@ -21,6 +22,8 @@ from fvit.checks import (
 )
 from fvit.explanations import METHODS, explain_with_logits, top_k
 from fvit.memory import in_memory
+
+VIT_BATCH = 32  # images whose gradient through a bare ViT is taken at once
 
 
 def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="random", seed=0, ids=None):
@@ -55,7 +58,7 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
 
 def _gradient(loss, x_adv, step):
     """Of each image's own loss; a portion of the images at a time, if the loss says how many fill a batch."""
-    size = loss.portion() if hasattr(loss, "portion") else len(x_adv)
+    size = loss.portion(len(x_adv)) if hasattr(loss, "portion") else len(x_adv)
     if size < len(x_adv):
         starts = range(0, len(x_adv), size)
         return torch.cat([_gradient(loss.part(slice(i, i + size)), x_adv[i : i + size], step) for i in starts])
@@ -133,9 +136,9 @@ def prediction_loss(model, y, n_samples=None, ids=None):
         _, probs = _draw(model, x, step, None, n, ids)
         return -_log_probs(probs).gather(1, classes[:, None])[:, 0]
 
-    if _is_dds(model):
+    if _is_dds(model) or hasattr(model, "grid"):
         names = check_ids(ids, len(y))
-        _in_portions(loss, model, n, lambda rows: prediction_loss(model, y[rows], n, names[rows]))
+        _in_portions(loss, model, n, len(y), lambda rows: prediction_loss(model, y[rows], n, names[rows]))
     return loss
 
 
@@ -181,18 +184,23 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         held = check_classes(keep_class, len(x), log_probs.shape[1], "keep_class").to(x.device)
         return -mass - relu(1 - _margin(log_probs, held))
 
-    if _is_dds(explainer):
+    if has_prediction:
         names, held_by = check_ids(ids, len(heat)), (lambda rows: None if keep_class is None else keep_class[rows])
-        _in_portions(loss, explainer, n, lambda rows: explanation_loss(
+        _in_portions(loss, explainer, n, len(heat), lambda rows: explanation_loss(
             explainer, heat[rows], k, held_by(rows), method, n, names[rows]))
     return loss
 
 
-def _in_portions(loss, dds, n, part):
-    """Tell `pgd` how to take this loss: `part(rows)` is that of some images, and with n draws each so many of them fill
-    a batch. The gradient of a batch is taken before the next begins, so no activations are computed twice."""
-    loss.sized, loss.part = dds, part  # sized: its batch is halved if memory runs out in the backward pass
-    loss.portion = lambda: max(1, dds.batch_size // (n if dds.sigma > 0 else 1))
+def _in_portions(loss, model, n, count, part):
+    """Tell `pgd` how to take this loss of `count` images: `part(rows)` is that of some of them, as many as fill a batch
+    with n draws each. The gradient of a batch is taken before the next begins: no activations are computed twice."""
+    loss.part, draws = part, n if getattr(model, "sigma", 0) > 0 else 1
+    loss.sized = model if _is_dds(model) else SimpleNamespace(batch_size=VIT_BATCH)  # halved if memory runs out
+
+    def portion(images):
+        return max(1, loss.sized.batch_size // draws) if images == count else images  # else the loss says what is wrong
+
+    loss.portion = portion
 
 
 def _is_dds(model):

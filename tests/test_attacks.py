@@ -338,6 +338,24 @@ def test_images_in_portions_are_attacked_as_all_at_once(vit, den, kind, attack):
         torch.testing.assert_close(other, found[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["prediction", "raw_attention", "rollout"])
+def test_a_bare_vit_is_attacked_in_portions_too(vit, monkeypatch, kind):
+    x, y, found, passed = images(5), torch.tensor([0, 3, 1, 2, 0]), [], []
+    heat = class_token_attention(vit, x)
+    handle = vit.register_forward_pre_hook(lambda _, args: passed.append(len(args[0])))
+    for batch in (32, 2):
+        monkeypatch.setattr(attacks, "VIT_BATCH", batch)
+        loss = (prediction_loss(vit, y) if kind == "prediction"
+                else explanation_loss(vit, heat, 4, keep_class=y, method=kind))
+        found.append(pgd(loss, x, eps=0.03, steps=2))
+    handle.remove()
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
+    assert max(passed[-6:]) == 2
+    loss = explanation_loss(vit, heat[:4], 4)
+    with pytest.raises(ValueError, match="heat holds 4 maps and x 5 images"):
+        pgd(loss, x)
+
+
 def test_the_explanation_attack_moves_the_map_more_than_noise_does(vit):
     x = images(3)
     heat = class_token_attention(vit, x)
