@@ -64,7 +64,6 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     sidecar = {**words, "figure": figure_id, "notebook": run.notebook, "profile": run.name, "parameters": asdict(run),
                "versions": versions(), "columns": list(df.columns), "n_rows": len(df)}
     pictures = {".png": png_bytes(fig), ".pdf": _render(fig, "pdf", CreationDate=None)}  # no clock: byte-stable
-    plt.close(fig)  # else the notebook shows it a second time, beside the saved one
     folder = figures_dir(run.name)
     texts = {".csv": table, ".json": json.dumps(sidecar, sort_keys=True, indent=1, ensure_ascii=False) + "\n"}
     for suffix, data in (texts | pictures).items():
@@ -89,7 +88,8 @@ def _current():
 
 
 def png_bytes(fig) -> bytes:
-    """`fig` as a PNG of 200 dpi."""
+    """`fig` as a PNG of 200 dpi; it is closed, else the notebook would show it beside what is made of it."""
+    plt.close(fig)
     return _render(fig, "png")
 
 
