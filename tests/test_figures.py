@@ -431,4 +431,4 @@ def test_the_theme_is_the_agreed_one_and_training_logs_are_drawn():
         assert plt.rcParams["axes.prop_cycle"].by_key()["color"][0] in ("#0173b2", (0x01 / 255, 0x73 / 255, 0xB2 / 255))
         fig = plots.plot_training(pd.DataFrame({"step": [1, 2], "loss": [2.0, 1.5], "accuracy": [0.1, 0.512]}), "A")
     assert [text.get_text() for ax in fig.axes for text in ax.texts] == ["1.5", "0.512"]
-    assert figures.png_bytes(fig).startswith(b"\x89PNG")
+    assert figures.png_bytes(fig).startswith(b"\x89PNG") and not plt.fignum_exists(fig.number)
