@@ -1,6 +1,5 @@
 """PGD on a loss passed in as a callable, and the losses that move a prediction or an explanation."""
 
-import functools
 import math
 from types import SimpleNamespace
 
@@ -48,7 +47,7 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     x = x.detach()
     x_adv = _project(_start(x, start, eps, norm, seed, ids), x, eps, norm)
     for step in range(steps if eps > 0 else 0):
-        grad = in_memory(functools.partial(_gradient, loss, x_adv, step), getattr(loss, "sized", None))
+        grad = _by_portions(_gradient, loss, x_adv, step)
         bad = [i for i, ok in zip(ids, grad.isfinite().flatten(1).all(1).tolist(), strict=True) if not ok]
         if bad:
             raise ValueError(f"gradient at step {step} is not finite for images {bad}; look at their loss")
@@ -56,12 +55,19 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     return x_adv.detach()
 
 
+def _by_portions(what, loss, x, step):
+    """`what(loss, x, step)`, a row an image; some of the images at a time, if the loss says how many fill a batch."""
+    def once():
+        size = loss.portion(len(x)) if hasattr(loss, "portion") else len(x)
+        if size >= len(x):
+            return what(loss, x, step)
+        starts = range(0, len(x), size)
+        return torch.cat([what(loss.part(slice(i, i + size)), x[i : i + size], step) for i in starts])
+
+    return in_memory(once, getattr(loss, "sized", None))
+
+
 def _gradient(loss, x_adv, step):
-    """Of each image's own loss; a portion of the images at a time, if the loss says how many fill a batch."""
-    size = loss.portion(len(x_adv)) if hasattr(loss, "portion") else len(x_adv)
-    if size < len(x_adv):
-        starts = range(0, len(x_adv), size)
-        return torch.cat([_gradient(loss.part(slice(i, i + size)), x_adv[i : i + size], step) for i in starts])
     with torch.enable_grad():
         values = loss(x_adv.requires_grad_(True), step)
         if not isinstance(values, torch.Tensor) or values.shape != x_adv.shape[:1] or not values.requires_grad:
@@ -94,11 +100,15 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
         later = _shifted(loss, run * steps)  # draws of its own for each run
         x_adv = pgd(later, x, eps, norm, steps, step_size, start, seed, ids)
         with torch.no_grad():
-            reached = sum(loss(x_adv, restarts * steps + j) for j in range(judgements)) / judgements
+            reached = sum(_by_portions(_value, loss, x_adv, restarts * steps + j) for j in range(judgements))
         better = torch.ones_like(reached, dtype=torch.bool) if best is None else reached > most
         best = x_adv if best is None else torch.where(better.view(-1, 1, 1, 1), x_adv, best)
         most = reached if most is None else torch.where(better, reached, most)
     return best
+
+
+def _value(loss, x, step):
+    return loss(x, step)
 
 
 def _shifted(loss, first):
@@ -165,6 +175,9 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
     if keep_class is not None and not has_prediction:
         raise ValueError("keep_class needs a ViT or a DDS; a callable has no prediction: add a penalty to its loss")
 
+    n_classes = getattr(getattr(explainer, "vit", explainer), "num_classes", None)
+    held = None if keep_class is None else check_classes(keep_class, len(order), n_classes, "keep_class")
+
     def loss(x, step):
         if len(check_shape(x)) != len(order):
             raise ValueError(f"heat holds {len(order)} maps and x {len(x)} images, wanted one map an image")
@@ -181,13 +194,13 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         mass = maps.flatten(1).gather(1, order.to(x.device)).sum(1)
         if keep_class is None:
             return -mass
-        held = check_classes(keep_class, len(x), log_probs.shape[1], "keep_class").to(x.device)
-        return -mass - relu(1 - _margin(log_probs, held))
+        classes = check_classes(held, len(x), log_probs.shape[1], "keep_class").to(x.device)
+        return -mass - relu(1 - _margin(log_probs, classes))
 
     if has_prediction:
-        names, held_by = check_ids(ids, len(heat)), (lambda rows: None if keep_class is None else keep_class[rows])
+        names = check_ids(ids, len(heat))
         _in_portions(loss, explainer, n, len(heat), lambda rows: explanation_loss(
-            explainer, heat[rows], k, held_by(rows), method, n, names[rows]))
+            explainer, heat[rows], k, None if held is None else held[rows], method, n, names[rows]))
     return loss
 
 
@@ -195,7 +208,7 @@ def _in_portions(loss, model, n, count, part):
     """Tell `pgd` how to take this loss of `count` images: `part(rows)` is that of some of them, as many as fill a batch
     with n draws each. The gradient of a batch is taken before the next begins: no activations are computed twice."""
     loss.part, draws = part, n if getattr(model, "sigma", 0) > 0 else 1
-    loss.sized = model if _is_dds(model) else SimpleNamespace(batch_size=VIT_BATCH)  # halved if memory runs out
+    loss.sized = model if _is_dds(model) else SimpleNamespace(batch_size=max(1, min(count, VIT_BATCH)))
 
     def portion(images):
         return max(1, loss.sized.batch_size // draws) if images == count else images  # else the loss says what is wrong

@@ -351,9 +351,29 @@ def test_a_bare_vit_is_attacked_in_portions_too(vit, monkeypatch, kind):
     handle.remove()
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
     assert max(passed[-6:]) == 2
-    loss = explanation_loss(vit, heat[:4], 4)
+    assert pgd(explanation_loss(vit, heat, 4, keep_class=3), x).shape == x.shape  # one class for all
     with pytest.raises(ValueError, match="heat holds 4 maps and x 5 images"):
-        pgd(loss, x)
+        pgd(explanation_loss(vit, heat[:4], 4), x)
+    with pytest.raises(ValueError, match=r"keep_class is .* of shape \(6,\), wanted class indices \(B,\) = \(5,\)"):
+        explanation_loss(vit, heat, 4, keep_class=torch.arange(6))
+
+
+def test_where_memory_runs_out_a_bare_vit_is_attacked_and_judged_in_halves(vit, capsys):
+    x, sizes = images(4), []
+
+    def small(_, args):
+        sizes.append(len(args[0]))
+        if len(args[0]) > 2:
+            raise RuntimeError("CUDA out of memory")
+
+    heat = class_token_attention(vit, x)
+    want = strongest(explanation_loss(vit, heat, 4), x, restarts=2, eps=0.03, steps=1)
+    handle = vit.register_forward_pre_hook(small)
+    found = strongest(explanation_loss(vit, heat, 4), x, restarts=2, eps=0.03, steps=1)
+    handle.remove()
+    torch.testing.assert_close(found, want, rtol=0, atol=1e-12)
+    assert sizes[0] == 4 and set(sizes[1:]) == {2}
+    assert capsys.readouterr().err == "memory ran out; on with 2 images at a time\n"
 
 
 def test_the_explanation_attack_moves_the_map_more_than_noise_does(vit):

@@ -45,34 +45,32 @@ LEFTOVER_TEX = """root => [...root.querySelectorAll('.jp-RenderedMarkdown')].fla
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """A running JupyterLab: the address of a notebook, with {} for its name. The repository must end as it began."""
-    with _running(tmp_path_factory) as address:  # FVIT_WIDGETS is 0, by the root conftest.py: outputs as stored
+    with _running(tmp_path_factory, FVIT_WIDGETS="0") as address:  # outputs as stored
         yield address
 
 
 @pytest.fixture(scope="module")
 def live_lab(tmp_path_factory):
     """As `make lab` leaves the environment: figures have handles."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("FVIT_WIDGETS")
-        with _running(tmp_path_factory) as address:
-            yield address
+    with _running(tmp_path_factory, FVIT_WIDGETS="") as address:
+        yield address
 
 
 @contextmanager
-def _running(tmp_path_factory):
+def _running(tmp_path_factory, **settings):
     before, home, desk = _digests(), tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("my desk")
     _lay_out(desk)
     tracker = home / "SETTINGS" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     tracker.parent.mkdir(parents=True)
     tracker.write_text(WHOLE, encoding="utf-8")
     made = subprocess.run(["make", "-n", "lab"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    command = [sys.executable, "-m", "jupyterlab", *(word for word in shlex.split(made) if word.startswith("--LabApp"))]
-    command += ["--LabApp.expose_app_in_browser=True", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0",
+    command = [sys.executable, "-m", "jupyterlab", *(word for word in shlex.split(made) if word.startswith("--"))]
+    command += ["--LabApp.expose_app_in_browser=True", "--no-browser", "--ip=127.0.0.1", "--port=0",
                 "--IdentityProvider.token=letmein", f"--ServerApp.root_dir={desk}"]
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}  # as `make lab` does
     environment |= {f"JUPYTER_{name}_DIR": str(home / name) for name in ("CONFIG", "DATA", "RUNTIME")}
     environment |= {f"JUPYTERLAB_{name}_DIR": str(home / name) for name in ("SETTINGS", "WORKSPACES")}
-    environment |= {"JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(home / "ipython")}
+    environment |= {"JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(home / "ipython"), **settings}
     server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         said = [""]
