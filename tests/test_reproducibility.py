@@ -1,8 +1,8 @@
 """The three promises of notebook 00: one machine, the same bits; another, the same text and claims; a GPU, nearly so.
 
 What is run is a notebook in small, and goes through all that could differ: models, noise, a gradient's sign steps, a
-certificate. `python tests/test_reproducibility.py FILE` does it in a process of its own; tests/README.md says what was
-measured.
+certificate. `python tests/test_reproducibility.py FILE` does it in a process of its own; docs/measurements.md says what
+was measured.
 """
 
 import os
