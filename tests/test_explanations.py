@@ -1,7 +1,7 @@
 """Every method against golden maps of the reference code, slow references, and ViTs whose answer is known."""
 
 
-import golden
+import oracles_golden as golden
 import pytest
 import timm
 import torch

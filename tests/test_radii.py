@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import oracles_theory as oracle
 import pytest
-from golden import theory as golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles_golden import theory as golden
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri

@@ -8,9 +8,9 @@ import numpy as np
 import oracles_theory as oracle
 import pytest
 import torch
-from golden import theory as golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles_golden import theory as golden
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
