@@ -37,7 +37,7 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     returns     x_adv, detached, dtype of x: the last iterate
 
     Raises ValueError for arguments out of range, a start outside the ball, or a gradient that is not finite.
-    Source: Madry et al. 2018; numbers as in the reference code (BASELINES 3.3). Taught in notebook 01.
+    Source: Madry et al. 2018; numbers as in docs/reference-code.md, 3.3. Taught in notebook 01.
     """
     _check_callable(loss, "loss")
     ids = check_ids(ids, len(check_images(x)))

@@ -42,7 +42,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     over frozen seeds. To pick the best of several certificates, or speak of all images at once, divide failure_prob.
     As all randomised smoothing it takes float arithmetic for exact.
     Raises ValueError for bad images, k, beta, n_samples, failure_prob, names, sigma = 0, or a missing target.
-    Source: ours (THEORY Thms 3, 5, 6), in the line of Cohen et al. 2019. Taught in notebook 03.
+    Source: ours (docs/theory.md, Theorems 3, 5 and 6), in the line of Cohen et al. 2019. Taught in notebook 03.
     """
     import pandas as pd  # late: only tables need it
 

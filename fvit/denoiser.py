@@ -32,7 +32,7 @@ class Denoiser(nn.Module):
     network           called network(x_t, t) with x_t in the [-1, 1] range and t (B,) int64; answers with `.sample`
     alphas_cumprod    (T,) decreasing, prod of (1 - beta); kept in float64
     prediction_type   what `.sample` estimates: "epsilon", "sample" or "v_prediction"
-    learned_variance  the network emits twice the channels; the second half is dropped (PITFALLS D6)
+    learned_variance  the network emits twice the channels; the second half is dropped
     precision         "float32": the network's own precision, or "bfloat16": its calls run under autocast
     multiple          image sides must be multiples of it, as the network halves them repeatedly
     """
@@ -111,7 +111,7 @@ class Denoiser(nn.Module):
         return ((u + 1) / 2).clamp(0, 1).to(out)
 
     def _estimate(self, u: torch.Tensor, t: int, level: float) -> torch.Tensor:
-        """E[x | x_t] in [-1, 1] units from u = x_t / sqrt(ac). Note: unclipped, unlike DDPMScheduler (PITFALLS D7)."""
+        """E[x | x_t] in [-1, 1] units from u = x_t / sqrt(ac). Note: unclipped, unlike DDPMScheduler's."""
         scale = float(self.alphas_cumprod[t]) ** 0.5
         output = self._call(scale * u, t).to(u.dtype)
         if self.prediction_type == "epsilon":

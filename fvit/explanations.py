@@ -42,7 +42,7 @@ class Pass:
         """Rows of `attn` (B, ..., N, N) of the tokens the head reads, their mean, on the patches -> (B, ..., h, w).
 
         Note: as published for class tokens; the mean over several tokens (distilled DeiT, pooled heads, Swin, whose
-        maps are (B * windows, heads, n, n)) is ours, since no reference exists (BASELINES 1.9).
+        maps are (B * windows, heads, n, n)) is ours, since no reference exists (docs/reference-code.md, 1.9).
         """
         if getattr(self.vit, "windowed", False):
             return _join_windows(attn.mean(-2), attention_blocks(self.vit)[-1], len(self.x))
@@ -99,7 +99,10 @@ class Method:
 
 
 def raw_attention(record: Pass, target, start_layer: int | None = None) -> torch.Tensor:
-    """Attention of the class token in the last block (or in block `start_layer`), mean over heads. BASELINES 1.1."""
+    """Attention of the class token in the last block (or in block `start_layer`), mean over heads.
+
+    Source: docs/reference-code.md, 1.1.
+    """
     return record.read(record.attention[_last(start_layer)].mean(1))
 
 
@@ -107,7 +110,7 @@ def rollout(record: Pass, target, start_layer: int = 1) -> torch.Tensor:
     """Attention rollout: the class token's row of M_L ... M_s, where M = (A + I) with rows scaled to sum 1.
 
     A is the mean over heads, I stands for the residual path, s = `start_layer` (1 leaves the first block out).
-    Source: Abnar and Zuidema 2020, as Chefer et al. 2021 compute it. BASELINES 1.2.
+    Source: Abnar and Zuidema 2020, as Chefer et al. 2021 compute it (docs/reference-code.md, 1.2).
     """
     return _joint(record, (_rows_to_one(_with_skip(attn.mean(1))) for attn in reversed(record.attention[start_layer:])))
 
@@ -115,7 +118,7 @@ def rollout(record: Pass, target, start_layer: int = 1) -> torch.Tensor:
 def gradcam(record: Pass, target, start_layer: int | None = None) -> torch.Tensor:
     """GradCAM on the attention of the last block: heads weighted by the mean gradient over the patches, then clamped.
 
-    Source: Selvaraju et al. 2017, on attention as Chefer et al. 2021 compute it. BASELINES 1.3.
+    Source: Selvaraju et al. 2017, on attention as Chefer et al. 2021 compute it (docs/reference-code.md, 1.3).
     Note: before the reference's min-max, whose 0/0 makes a map without positive values NaN: here it becomes uniform.
     """
     layer = _last(start_layer) % len(record.attention)
@@ -127,7 +130,7 @@ def gradcam(record: Pass, target, start_layer: int | None = None) -> torch.Tenso
 def partial_lrp(record: Pass, target, rules: str = "orig", start_layer: int | None = None) -> torch.Tensor:
     """Positive relevance of the class token's attention in the last block, mean over heads.
 
-    Source: Voita et al. 2019, as Chefer et al. 2021 compute it for ViTs. BASELINES 1.4.
+    Source: Voita et al. 2019, as Chefer et al. 2021 compute it for ViTs (docs/reference-code.md, 1.4).
     """
     weights = record.relevance(target, rules).attention(_last(start_layer) % len(record.attention))
     return record.read(weights.clamp(min=0).mean(1))
@@ -136,7 +139,7 @@ def partial_lrp(record: Pass, target, rules: str = "orig", start_layer: int | No
 def lrp(record: Pass, target, rules: str = "orig", start_layer: int = 0) -> torch.Tensor:
     """Relevance of the pixels (B, H, W), signed: LRP through all blocks, so `start_layer` can only be 0.
 
-    Sources: Bach et al. 2015; Chefer et al. 2021. BASELINES 1.8, rules in 2.
+    Sources: Bach et al. 2015; Chefer et al. 2021 (docs/reference-code.md, 1.8; rules in section 2).
     Note: small denominators amplify rounding. On the shipped ViT float32 maps differ from float64 ones by 0.4 % in the
     median of 24 images, and for single images by as much as the map itself; `vit.double()` where that matters.
     """
@@ -144,9 +147,10 @@ def lrp(record: Pass, target, rules: str = "orig", start_layer: int = 0) -> torc
 
 
 def lrp_rollout(record: Pass, target, rules: str = "ours", start_layer: int = 0) -> torch.Tensor:
-    """Rollout of positive relevance: M = mean over heads of R+, plus I, rows not scaled. BASELINES 1.6.
+    """Rollout of positive relevance: M = mean over heads of R+, plus I, rows not scaled.
 
-    Note: an ablation of Chefer et al. 2021; a reproduction plots it under the name "rollout" (fault 8).
+    Source: an ablation of Chefer et al. 2021 (docs/reference-code.md, 1.6).
+    Note: a reproduction plots it under the name "rollout" (docs/reference-code.md, fault 8).
     """
     found = record.relevance(target, rules)
     layers = reversed(range(start_layer, len(record.attention)))
@@ -156,7 +160,7 @@ def lrp_rollout(record: Pass, target, rules: str = "ours", start_layer: int = 0)
 def vta(record: Pass, target, rules: str = "ours", start_layer: int = 1) -> torch.Tensor:
     """Transformer attribution: rollout of M = mean over heads of (gradient * relevance)+, plus I, rows not scaled.
 
-    Source: Chefer et al. 2021. BASELINES 1.5.
+    Source: Chefer et al. 2021 (docs/reference-code.md, 1.5).
     """
     found, gradients = record.relevance(target, rules), record.gradient(target, start_layer)
     layers = reversed(list(enumerate(gradients, start_layer)))
@@ -167,7 +171,8 @@ def attribution_rollout(record: Pass, target, start_layer: int = 0) -> torch.Ten
     """Rollout of M = (max over heads of A * g / 2) + I, rows scaled to sum 1; g is the gradient of a block's own score.
 
     The score of block l is the target's logit when the block's output goes straight to the final norm and the head.
-    Source: Xu et al. 2022, as a reproduction computes it; A * g / 2 is its loop in closed form. BASELINES 1.7.
+    Source: Xu et al. 2022, as a reproduction computes it; A * g / 2 is its loop in closed form
+    (docs/reference-code.md, 1.7).
     Note: named after integrated gradients there, but no path is integrated (fault 17). Rows of sum 0 are not scaled.
     """
     net = record.vit.backbone

@@ -16,7 +16,7 @@ EPS = 1e-9  # of the reference code, in every division
 def divide(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """`a / (b + 1e-9)`, and 0 where b = 0: the division of every rule.
 
-    Note: not aware of the sign of b, as in the reference code (BASELINES 2); b = -1e-9 is divided by 1e-9.
+    Note: not aware of the sign of b, as in the reference code (docs/reference-code.md, fault 13).
     """
     shifted = b + EPS
     shifted.masked_fill_(shifted == 0, EPS)
@@ -32,7 +32,8 @@ def linear_ours(layer: nn.Linear, x, out, relevance):
     x, out, relevance   (..., in), (..., out), (..., out)      returns   (..., in)
 
     A positive part is half the sum of a number and its modulus: W+ x+ + W- x- = (W x + |W||x|) / 2, and W x is at hand
-    from the forward pass, which leaves three products. Sources: Chefer et al. 2021; this form: BASELINES 2.3.
+    from the forward pass, which leaves three products. Source: Chefer et al. 2021
+    (docs/reference-code.md, 2.3).
     Note: what rounding leaves of denominators without any positive product counts as the 0 that it stands for.
     """
     weight, size = layer.weight, layer.weight.abs()
@@ -46,7 +47,7 @@ def linear_ours(layer: nn.Linear, x, out, relevance):
 def linear_orig(layer: nn.Linear, x, out, relevance):
     """As `linear_ours`, but W+ x+ and W- x- are two shares with denominators of their own.
 
-    Note: so relevance may double in a layer, and grows without bound through a net (BASELINES 5, fault 12).
+    Note: so relevance may double in a layer, and grows without bound through a net (docs/reference-code.md, fault 12).
     """
     result = 0
     for weight, part in ((layer.weight.clamp(min=0), x.clamp(min=0)), (layer.weight.clamp(max=0), x.clamp(max=0))):
@@ -64,7 +65,8 @@ def add_ours(p, q, relevance):
     """As `add_orig`, then both are scaled: of the whole, |P| / (|P| + |Q|) goes to p and the rest to q.
 
     P and Q are the totals over tokens and channels before. Source: Chefer et al. 2021.
-    Note: totals of each sample by itself; in the reference code they also run over the batch (fault 6).
+    Note: totals of each sample by itself; in the reference code they also run over the batch
+    (docs/reference-code.md, fault 6).
     """
     parts = add_orig(p, q, relevance)
     totals = torch.stack([part.flatten(1).sum(1) for part in parts])  # (2, B)
@@ -147,7 +149,8 @@ class RelevancePass:
     rules    "ours" or "orig"
 
     Softmax, GELU, norms, layer scale and dropout pass relevance on as it is. Per-sample: batches do not matter.
-    Sources: Bach et al. 2015; for ViTs Chefer et al. 2021, as their code computes it (BASELINES 2).
+    Sources: Bach et al. 2015; for ViTs Chefer et al. 2021, as their code computes it (docs/reference-code.md,
+    section 2).
     Note: what has no reference is ours: the rule of a pooled head (`pool`), and that the two heads of a distilled DeiT
     share by the rule of addition.
     """

@@ -89,7 +89,7 @@ def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
               to the bit
 
     Raises ValueError for other shapes, maps finer than `size`, and values that are complex, NaN or infinite.
-    Source: BASELINES 1.10 (Chefer et al. 2021, with a scale factor of 16).
+    Source: Chefer et al. 2021, with a scale factor of 16 (docs/reference-code.md, 1.10).
     """
     maps = check_tensor(maps, what).detach().cpu()
     (height, width), sides = size, maps.shape[1:]

@@ -24,7 +24,7 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
     `batch_size` images go through the model at a time; it does not change the result.
 
     Raises ValueError for images outside [0, 1], classes the model has not, other shapes, NaN, or an unknown kind.
-    Source: Chefer et al. 2021, evaluation code as in BASELINES 3.2, whose steps are 10 ... 90 %.
+    Source: Chefer et al. 2021, evaluation code, whose steps are 10 ... 90 % (docs/reference-code.md, 3.2).
     """
     check_choice(kind, ("positive", "negative"), "kind of perturbation")
     if not callable(vit):
@@ -69,7 +69,7 @@ def curve_auc(hits, convention: str):
                  linear: the mean over images is the area of the mean curve
 
     Raises ValueError for another number of steps, values outside [0, 1] and an unknown convention.
-    Source: BASELINES 3.2; that the second is Chefer et al.'s is inferred from their numbers.
+    Source: docs/reference-code.md, 8.3; that the second is Chefer et al.'s is inferred from their numbers.
     """
     check_choice(convention, ("mean_height", "unit_interval"), "convention")
     curve = check_tensor(hits, "hits").double()

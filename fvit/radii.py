@@ -39,7 +39,7 @@ def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp"
     returns      float64, a scalar or (B,), in [0, inf]; every smaller radius is certified, inf where nothing can break
 
     Raises ValueError for improper rows, k, beta, sigma <= 0, an unknown name, or a norm that lacks its dim.
-    Source: "renyi" in the manner of Hu et al. 2024 with the exact minimum; "sharp" ours (THEORY Thm 3), in the line of
+    Source: "renyi" in the manner of Hu et al. 2024 with the exact minimum; "sharp" as `sharp_rho`, in the line of
     Cohen et al. 2019 and Levine et al. 2019. Taught in notebook 03.
     """
     per_l2, sigma = _norm_factor(norm, dim), _positive(sigma, "sigma")
@@ -57,7 +57,8 @@ def required_sigma(w, k, beta, radius, order=None, gamma=None, norm="l2", dim=No
     returns  float64, a scalar or (B,): 0 where nothing can break, inf where a tie breaks it at any radius > 0
 
     `w` is the map smoothed with that sigma: after a change of sigma it has to be measured again.
-    Other arguments and errors as `certified_radius`. Source: Hu et al. 2024 with the exact minimum (THEORY Cor. 2).
+    Other arguments and errors as `certified_radius`. Source: Hu et al. 2024 with the exact minimum (docs/theory.md,
+    Corollary 2).
     """
     if not 0 <= as_number(radius) < np.inf:
         raise ValueError(f"radius={radius}, wanted a finite number >= 0, for images in [0, 1]")
@@ -91,11 +92,13 @@ def certified_overlap(w, k, sigma, radius, norm="l2", dim=None, certificate="sha
 
 
 def sharp_rho(a, b):
-    """Largest rho that the mean attention of the contested tokens allows; attained by a one-hot map (THEORY Thm 3).
+    """Largest rho that the mean attention of the contested tokens allows; attained by a one-hot map.
 
     a, b     (k0,) or (B, k0), in [0, 1]: the least tokens of the top set and the largest outside, in any order; lower
-             bounds of `a` and upper bounds of `b` give a smaller rho, valid whenever the bounds hold (THEORY Thm 6)
+             bounds of `a` and upper bounds of `b` give a smaller rho, valid whenever the bounds hold
     returns  float64, a scalar or (B,), in [0, inf]
+
+    Source: ours (docs/theory.md, Theorems 3 and 6), in the line of Cohen et al. 2019.
     """
     a, b, shape = _contested(a, b)
     counts = np.log(np.arange(1, a.shape[1] + 1))
@@ -123,7 +126,8 @@ def coordinate_rho(a, b, high=1.0):
     """rho from one token on each side: (Phi^-1(max a / high) - Phi^-1(min b / high)) / 2, at least 0.
 
     high     bound of a single draw's attention: 1, the level at which it is clipped, or 1 for votes (shares of draws)
-    Other arguments as `sharp_rho`. Source: Cohen et al. 2019, Levine et al. 2019; THEORY Thm 3 remark b, Thm 5.
+    Other arguments as `sharp_rho`. Source: Cohen et al. 2019, Levine et al. 2019 (docs/theory.md, Theorem 3,
+    remark (b), and Theorem 5).
     """
     a, b, shape = _contested(a, b)
     top, low = np.minimum(a.max(1) / high, 1.0), np.minimum(b.min(1) / high, 1.0)
@@ -140,7 +144,8 @@ def shifted_mean_bounds(values, rho, low, high, margin=0.0):
     returns  (lower, upper), each (tokens,): low + the integral of Phi(Phi^-1(P(f > t)) -+ rho) over t in [low, high]
 
     Raises ValueError for values that are no finite (draws, tokens) in [low, high], rho < 0, or margin < 0.
-    Source: our derivation (THEORY Thm 5 i) in the line of Kumar et al. 2020; the margin from Massart 1990.
+    Source: our derivation (docs/theory.md, Theorem 5 (i)) in the line of Kumar et al. 2020; the margin
+    from Massart 1990.
     """
     if not 0 <= rho < np.inf:
         raise ValueError(f"rho={rho}, wanted a finite radius >= 0 in units of sigma")
@@ -154,7 +159,7 @@ def cdf_rho(values, top, beta, low=0.0, high=1.0, margin=0.0):
     values   (draws, n) attention of each draw, in [low, high]; top (k,) indices of the top set
     margin   as in `shifted_mean_bounds`; 0 takes the sample for the law, and certifies nothing
     returns  rho in [0, inf]
-    Source: our derivation (THEORY Thm 5 ii).
+    Source: our derivation (docs/theory.md, Theorem 5 (ii)).
     """
     top, rest, k0 = _split(values, top, beta)
     if k0 > min(len(top), len(rest)):
@@ -172,7 +177,7 @@ def pairwise_rho(values, top, beta, margin=0.0):
     """Largest rho at which fewer than k0 tokens of `top` may meet k0 or more partners outside that overtake them.
 
     Bounds the difference of two tokens' attention, draw by draw, in [-1, 1]; arguments and result as in `cdf_rho`.
-    Source: our derivation (THEORY Thm 5 iii).
+    Source: our derivation (docs/theory.md, Theorem 5 (iii)).
     """
     top, rest, k0 = _split(values, top, beta)
     if k0 > min(len(top), len(rest)):
@@ -191,7 +196,8 @@ def pairwise_rho(values, top, beta, margin=0.0):
 def prediction_radius(order, gamma, sigma):
     """Radius within which every classifier's smoothed prediction has D_order(y(x) || y(x')) <= gamma.
 
-    Raises ValueError unless order, gamma and sigma are positive. Source: Hu et al. 2024 (THEORY Thm 2, Cor. 2).
+    Raises ValueError unless order, gamma and sigma are positive. Source: Hu et al. 2024 (docs/theory.md,
+    Theorem 2, Corollary 2).
     """
     return _positive(sigma, "sigma") * np.sqrt(2 * _positive(gamma, "gamma") / _positive(order, "order"))
 
@@ -201,7 +207,7 @@ def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
 
     y        (C,) or (B, C) with C <= 8, rows that sum to 1: the worst case is at one of C! vertices
     returns  float64, a scalar or (B,); at most order rho^2 / 2, the bound for all predictions at once
-    Source: our derivation (THEORY Lemma 2 and section 2.4).
+    Source: our derivation (docs/theory.md, Lemma 2 and section 2.4).
     """
     y, shape = images(y, 1)
     if y.shape[1] > 8:

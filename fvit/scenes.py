@@ -101,7 +101,7 @@ def _background(g: np.random.Generator, source: str) -> tuple[np.ndarray, str]:
     """Background (SIZE, SIZE, 3) and the photograph it shows; training also sees recoloured, turned, mixed ones."""
     name = str(g.choice(PHOTOGRAPHS[source]))
     pixels = _crop(g, name)
-    if source == "train":  # nine photographs are few: without this the ViT learns their colours (FEASIBILITY)
+    if source == "train":  # nine photographs are few: without this the ViT learns their colours
         pixels = np.rot90(pixels, g.integers(4))[:, :, g.permutation(3)]
         if g.random() < 0.3:
             pixels = 1 - pixels

@@ -56,9 +56,9 @@ def segmentation_scores(map, mask) -> SegmentationScores:
     interpolation leaves, which moved it by 0.007 in one case of 4x4 maps on 32x32 pixels.
 
     Raises ValueError for other shapes, a mask with other values, and maps with NaN or infinite values.
-    Source: Chefer et al. 2021, evaluation code as in BASELINES 3.1.
-    Note: F1 is over the image; theirs is over each row of pixels (BASELINES fault 3), which gives a perfect map 1/2
-    where half of the rows show no object.
+    Source: Chefer et al. 2021, evaluation code (docs/reference-code.md, 3.1).
+    Note: F1 is over the image; theirs is over each row of pixels, which gives a perfect map 1/2 where half of the rows
+    show no object (docs/reference-code.md, fault 3).
     """
     mask = check_tensor(mask, "mask").detach().cpu()
     if mask.ndim != 3 or 0 in mask.shape:

@@ -26,7 +26,7 @@ from fvit.explanations import METHODS, check_method, check_vit, explain_pass, fo
 from fvit.memory import halving
 
 COLUMNS = ("run_id profile dataset image_id model method smoothing sigma n_samples attack eps norm metric value"
-           " ci_low ci_high").split()  # of every results table (STYLE 7)
+           " ci_low ci_high").split()  # of every results table
 
 
 def add_noise(x, sigma, seed, purpose, ids, draws):
@@ -94,7 +94,7 @@ class DDS:
 
     Raises ValueError for arguments out of range, or a sigma > 0 for which the denoiser has no level.
     Source: Hu et al. 2024; noise once, level by cumulative alphas: Carlini et al. 2023. Taught in notebook 05.
-    Note: normalised per draw and one class for all draws, unlike the reference code (BASELINES 4).
+    Note: normalised per draw and one class for all draws, unlike the reference code (docs/reference-code.md, 4.2).
     """
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):

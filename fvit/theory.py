@@ -94,7 +94,7 @@ def breaking_divergence(w, k: int, beta, order: float, direction="clean_to_attac
     The contested tokens, the k0 least of the top set and the k0 largest outside, are pooled at a common level, but only
     those on the wrong side of it: the form attributed to Hu et al. 2024 pools them all (`pooled_divergence`).
     Raises ValueError for ill-shaped or improper rows, k > n, and an order or direction that is not known.
-    Source: our derivation (THEORY Thm 1). Taught in notebook 03.
+    Source: our derivation (docs/theory.md, Theorem 1). Taught in notebook 03.
     """
     s, order = _scale(order, direction), _order(order)
     w, shape = images(w, k)
@@ -148,7 +148,7 @@ def contested(w, k, beta):
 
 
 def breaking_rate(s, a, b, rest=None):
-    """Lambda(s; a, b): the least K_s from which tokens `a` need not stay above tokens `b` (THEORY Thm 1).
+    """Lambda(s; a, b): the least K_s from which tokens `a` need not stay above tokens `b`.
 
     s       (B,) any real; K_s is D_order(w || q) / order at s = order and D_order(q || w) / order at s = 1 - order
     a, b    (B, k0) attention of the contested tokens inside and outside the top set, in any order, or bounds of it

@@ -41,7 +41,7 @@ def _wait_for_gpu() -> None:
 class Progress:
     """A line on stderr for each finished part of a long run, with the time that the rest will take at this rate.
 
-    stderr, line by line: nbval does not compare it, and a log file keeps it readable (PITFALLS N6).
+    stderr, line by line: nbval does not compare it, and a log file keeps it readable.
     """
 
     def __init__(self, name: str, parts: int, clock=time.monotonic, file=None):

@@ -33,7 +33,7 @@ class ViT(nn.Module):
     .windowed  True for a Swin transformer: attention within windows, and .grid is that of the last stage
 
     In evaluation mode with frozen parameters; gradients reach the image only. `vit.double()` computes in float64.
-    Note: attacks and noise live in [0, 1] because the normalisation sits inside (PITFALLS T5).
+    Note: attacks and noise live in [0, 1] because the normalisation sits inside; mean and std differ between weights.
     """
 
     def __init__(self, backbone: nn.Module, mean, std, name: str = ""):

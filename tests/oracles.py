@@ -86,14 +86,14 @@ def pgd_loop(gradient, x, eps, norm, steps, step_size, start):
 
 
 def slow_divide(a, b):
-    """BASELINES 2, `sd`, entry by entry."""
+    """docs/reference-code.md, section 2, `sd`, entry by entry."""
     pairs = zip(a.flatten().tolist(), b.flatten().tolist(), strict=True)
     out = [0.0 if d == 0 else n / ((d + 1e-9) or 1e-9) for n, d in pairs]
     return torch.tensor(out, dtype=a.dtype).view_as(a)
 
 
 def slow_linear(weight, x, relevance, rules):
-    """BASELINES 2.3 as it stands, with all clamped products: x (N, in), relevance (N, out) -> (N, in)."""
+    """docs/reference-code.md, 2.3, with all clamped products: x (N, in), relevance (N, out) -> (N, in)."""
     plus, minus, x_plus, x_minus = weight.clamp(min=0), weight.clamp(max=0), x.clamp(min=0), x.clamp(max=0)
     first, second = x_plus @ plus.T, x_minus @ minus.T
     if rules == "ours":
@@ -113,9 +113,10 @@ def slow_add(p, q, relevance, rules):
 
 
 def lrp_loop(vit, image, target, rules):
-    """LRP of one image (3, H, W) through a plain ViT with a class token, block by block and head by head (BASELINES 2).
+    """LRP of one image (3, H, W) through a plain ViT with a class token, block by block and head by head.
 
     Returns relevance of attention (L, heads, N, N), of the tokens that enter block 0 (N, D), and of pixels (H, W).
+    Source: docs/reference-code.md, section 2.
     """
     net = vit.backbone
     pixels = ((image - vit.mean[0]) / vit.std[0])[None]

@@ -103,7 +103,7 @@ def least_over_pairs(w, pairs, order, direction):
 
 
 def order_and_direction(s):
-    """K_s = D_order / order: s > 0 is the first order of arguments, s <= 0 the second (THEORY, Section 0)."""
+    """K_s = D_order / order: s > 0 is the first order of arguments, s <= 0 the second (docs/theory.md, section 0)."""
     return (s, "clean_to_attacked") if s > 0 else (1 - s, "attacked_to_clean")
 
 
@@ -266,7 +266,7 @@ def random_weights(rng, n, kind):
 
 
 def profile(name, n, k):
-    """The deterministic profiles of THEORY 2.3: "logit s", "zipf", "object"."""
+    """The deterministic profiles of docs/theory.md, section 2.3: "logit s", "zipf", "object"."""
     z = ndtri(1 - (np.arange(1, n + 1) - 0.5) / n)
     if name == "zipf":
         w = 1 / np.arange(1, n + 1)

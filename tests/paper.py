@@ -2,7 +2,7 @@
 
     python tests/paper.py OUT [FOLDER [N]]
 
-runs notebook 07 at `paper` on N of the JPEGs in FOLDER (default 5 of ../shared/data/imagenet256), by a ViT-B/16 and an
+runs notebook 07 at `paper` on N of the JPEGs in FOLDER (default 5 of $FVIT_DATA/imagenet256), by a ViT-B/16 and an
 ADM with random weights: undisturbed, and in a second folder killed with SIGKILL at three random moments and run again;
 then compares. `make test-paper` does it in a folder that is thrown away.
 """
@@ -123,6 +123,6 @@ def main(out: Path, data: Path, n_images: int) -> None:
 
 
 if __name__ == "__main__":
-    where = ROOT.parent / "shared" / "data" / "imagenet256"
+    where = Path(os.environ.get("FVIT_DATA") or "$FVIT_DATA") / "imagenet256"
     out, data, n = [*sys.argv[1:], *[None, where, 5][len(sys.argv) - 1:]]
     main(Path(out).absolute(), Path(data).absolute(), int(n))

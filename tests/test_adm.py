@@ -5,8 +5,8 @@ import os
 import pickle
 import re
 
-import golden
 import numpy as np
+import oracles_golden as golden
 import pytest
 import torch
 from diffusers import DDPMPipeline, UNet2DModel

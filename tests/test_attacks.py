@@ -3,7 +3,7 @@
 import math
 from functools import partial
 
-import golden
+import oracles_golden as golden
 import pytest
 import torch
 from oracles import class_token_attention, dds_loop, images, pgd_loop, tiny_denoiser, tiny_vit

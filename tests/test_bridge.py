@@ -56,7 +56,8 @@ def test_norms_and_gains_against_the_explicit_matrix(before, after):
 
 
 def test_the_sizes_of_the_paper():
-    """BASELINES, fault 2: noise shrinks to 0.665 from 224 to 256. A constant image shows ||U|| >= 256 / 224."""
+    """Noise shrinks to 0.665 from 224 to 256 (docs/reference-code.md, fault 2). A constant image shows
+    ||U|| >= 256 / 224."""
     assert noise_gain(224, 256) == pytest.approx(0.665, abs=5e-4)
     assert 256 / 224 < operator_norm(224, 256) < 1.15
     assert noise_gain(224, 256) < told_gain(224, 256) < operator_norm(224, 256)

@@ -1,4 +1,4 @@
-"""Certificates from draws: maps whose shifted means are exact, slow references from THEORY, tiny models end to end."""
+"""Certificates from draws: maps whose shifted means are exact, slow references, tiny models end to end."""
 
 import itertools
 from dataclasses import dataclass
@@ -56,8 +56,8 @@ def softmax_law():
 
 LAWS = {  # the first three break at the very radius that their best certificate has in the limit of many draws
     "one-hot": Law(ndtri([0.5, 0.6, 0.7, 0.8]), np.eye(5)[[0, 2, 3, 4, 1]], 1, Fraction(1)),
-    "THEORY 1.6 A": Law(ndtri([0.62, 0.92]), np.array([[0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), 2,
-                        Fraction(1, 2)),
+    "counterexample A": Law(ndtri([0.62, 0.92]), np.array([[0.5, 0.5, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), 2,
+                            Fraction(1, 2)),  # docs/theory.md, section 1.6
     "second place": Law(np.array([0.6]), np.array([[0.6, 0.25, 0.15, 0], [0.6, 0.15, 0.25, 0]]), 2, Fraction(1)),
     "softmax": softmax_law(),
 }  # fmt: skip
@@ -119,7 +119,7 @@ def test_at_one_in_a_thousand_no_radius_is_wrong(certificate):
 
 
 @pytest.mark.parametrize("certificate, name", [
-    *itertools.product(BUT_RENYI, ["one-hot"]), ("sharp", "THEORY 1.6 A"), ("votes", "second place"),
+    *itertools.product(BUT_RENYI, ["one-hot"]), ("sharp", "counterexample A"), ("votes", "second place"),
     ("cdf", "second place"), ("votes", "softmax")])  # fmt: skip
 def test_means_in_place_of_bounds_are_caught(monkeypatch, certificate, name):
     plug_in(monkeypatch)
@@ -218,8 +218,8 @@ def test_clipped_certificates_where_the_kth_value_of_the_pilot_is_zero():
 @pytest.mark.parametrize("certificate, name, limit", [
     *[(c, "one-hot", -ndtri(0.2) / 2) for c in ("votes", "clipped", "cdf")],  # contested: 0.5 and 0.2 of the draws
     ("votes", "second place", 0.6),  # (Phi^-1(p_(m)) - Phi^-1(p_(2k-m+1))) / 2 with p = Phi(0.6) and 1 - p
-    ("sharp", "THEORY 1.6 A", 0.56156),
-    ("renyi", "THEORY 1.6 A", certified_radius([0.31, 0.31, 0.3, 0.08], 2, "1/2", 1, certificate="renyi")),
+    ("sharp", "counterexample A", 0.56156),
+    ("renyi", "counterexample A", certified_radius([0.31, 0.31, 0.3, 0.08], 2, "1/2", 1, certificate="renyi")),
 ])  # fmt: skip
 def test_many_draws_come_close_to_the_radius_of_the_exact_map(certificate, name, limit):
     law = LAWS[name]

@@ -5,6 +5,7 @@ import os
 import pickle
 import sys
 import warnings
+from pathlib import Path
 
 import dataset_files
 import numpy as np
@@ -17,7 +18,6 @@ from fvit import load_images, stream_images
 from fvit.extras.datasets import choose, open_source
 from fvit.extras.folders import CIFAR10, imagenet_classes
 from fvit.extras.pictures import read_rgb
-from fvit.paths import ROOT
 
 pytestmark = [pytest.mark.filterwarnings("error"),
               pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]  # pycocotools' own
@@ -292,9 +292,9 @@ def test_imagenet_counts_within_its_thousand_classes(tmp_path):
 
 @pytest.mark.parametrize("n", [4])
 def test_the_real_jpegs(n):
-    folder = ROOT.parent / "shared" / "data" / "imagenet256"
+    folder = Path(os.environ.get("FVIT_DATA") or "$FVIT_DATA") / "imagenet256"
     if not folder.is_dir():
-        pytest.skip(reason="the 1,000 ImageNet JPEGs are not on this machine (../shared/data/imagenet256)")
+        pytest.skip(reason="no $FVIT_DATA/imagenet256: a thousand ImageNet JPEGs as WNID/*.JPEG")
     data, named = load_images(folder, n=n), load_images("imagenet", n=n, root=folder)
     assert torch.equal(data.x, named.x) and data.ids == named.ids and torch.equal(data.y, named.y)
     wnids, names = imagenet_classes()

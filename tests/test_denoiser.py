@@ -279,7 +279,7 @@ def test_any_discrete_scheduler_is_read_for_its_betas(tmp_path, scheduler):
 
 
 def test_old_names_of_attention_are_read(tmp_path):
-    """Hub models of 2022 call them query, key, value and proj_attn (PITFALLS D5)."""
+    """Hub models of 2022 call them query, key, value and proj_attn; diffusers renames them."""
     attends = dict(down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"))
     unet = tiny_unet(attention_head_dim=8, **attends)
     weights = save(unet, tmp_path) / "unet" / "diffusion_pytorch_model.safetensors"

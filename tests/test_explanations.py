@@ -1,7 +1,7 @@
 """Every method against golden maps of the reference code, slow references, and ViTs whose answer is known."""
 
 
-import golden
+import oracles_golden as golden
 import pytest
 import timm
 import torch
@@ -44,7 +44,7 @@ def attention_of(vit, x):
 
 
 def slow_rollout(attn, start_layer):
-    """BASELINES 1.2 with loops, for one image: attn (L, heads, N, N)."""
+    """docs/reference-code.md, 1.2, with loops, for one image: attn (L, heads, N, N)."""
     n = attn.shape[-1]
     joint = torch.eye(n, dtype=attn.dtype)
     for layer in attn[start_layer:]:
@@ -144,7 +144,7 @@ def test_golden_relevance_and_gradients(golden, rules):
 
 
 def test_a_gradcam_that_is_nan_in_the_reference_is_uniform_here(golden):
-    """Fault 14 of BASELINES 5; elsewhere its min-max changes the scale and nothing else."""
+    """docs/reference-code.md, fault 14; elsewhere its min-max changes the scale and nothing else."""
     vit, x, tensors = golden
     for n, target in enumerate(CLASSES):
         raw, heat = (explain_with_logits(vit, x, "gradcam", target, raw=raw)[0] for raw in (True, False))
@@ -252,7 +252,7 @@ def slow_joint(layers):
 
 
 def test_methods_with_gradients_against_finite_differences():
-    """One image, two blocks; LRP from its own loop. BASELINES 1.3, 1.5 and 1.7."""
+    """One image, two blocks; LRP from its own loop. docs/reference-code.md, 1.3, 1.5 and 1.7."""
     vit, image, target = tiny_vit(depth=2), X[0], 3
     attn, eye = attention_of(vit, image[None])[0], torch.eye(7, dtype=torch.float64)
     grads = [slow_gradient(vit, image, target, layer) for layer in range(2)]

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from golden import theory as golden
+from oracles_golden import theory as golden
 from scipy import stats
 
 from fvit.intervals import dkw_margin, interval_table, mean_bound, mean_interval, rate_bound, rate_interval

@@ -72,7 +72,7 @@ def test_pixels_keep_the_relevance_of_their_patches(layout):
 
 
 def test_orig_counts_the_two_signs_apart():
-    """Fault 12 of BASELINES 5: the head hands on twice what it got."""
+    """docs/reference-code.md, fault 12: the head hands on twice what it got."""
     totals = passed(tiny_vit(torch.float64), X, 1, "orig")
     totals.tokens()
     torch.testing.assert_close(totals.totals[0], torch.full((3,), 2.0, dtype=torch.float64), rtol=0, atol=1e-6)

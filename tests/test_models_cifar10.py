@@ -13,12 +13,12 @@ import torch
 from test_models import readme
 
 import fvit
-from fvit import intervals, paths
+from fvit import intervals
 from fvit.smoothing import add_noise
 
 SIGMAS = (8 / 255, 0.1, 0.25, 0.5)
 N_ACCURACY, N_DRAWS = 10_000, 1000  # images of the README's table
-ARCHIVE = paths.ROOT.parent / "shared" / "data" / "cifar10-imagefolder.tar.xz"
+ARCHIVE = "cifar10-imagefolder.tar.xz"  # test/frog/0001.jpg, ...
 ACCURACY = "CIFAR-10: accuracy, test images"
 
 
@@ -48,13 +48,14 @@ def draws(root: Path, sigma: float, n: int) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Where CIFAR-10's test images are: $FVIT_DATA/cifar10, or unpacked from ../shared/data."""
-    if os.environ.get("FVIT_DATA") and (Path(os.environ["FVIT_DATA"]) / "cifar10").is_dir():
-        return Path(os.environ["FVIT_DATA"]) / "cifar10"
-    if not ARCHIVE.is_file():
-        pytest.skip(reason=f"CIFAR-10 is not on this machine: no $FVIT_DATA/cifar10, no ../shared/data/{ARCHIVE.name}")
+    """Where CIFAR-10's test images are: $FVIT_DATA/cifar10, or unpacked from the archive beside it."""
+    data = Path(os.environ.get("FVIT_DATA") or "$FVIT_DATA")
+    if (data / "cifar10").is_dir():
+        return data / "cifar10"
+    if not (data / ARCHIVE).is_file():
+        pytest.skip(reason=f"CIFAR-10 is not on this machine: neither $FVIT_DATA/cifar10 nor $FVIT_DATA/{ARCHIVE}")
     folder = tmp_path_factory.mktemp("cifar10")
-    with tarfile.open(ARCHIVE) as archive:
+    with tarfile.open(data / ARCHIVE) as archive:
         archive.extractall(folder, [item for item in archive if item.name.startswith("test")], filter="data")
     return folder
 

@@ -5,7 +5,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
-from golden import theory as golden
+from oracles_golden import theory as golden
 
 from fvit import noise, optimal_noise
 from fvit.theory import renyi_divergence

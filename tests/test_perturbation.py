@@ -1,8 +1,8 @@
 """Perturbation curves: the reference code's hits, models whose answer is known, a slow reference; areas by hand."""
 
 
-import golden
 import numpy as np
+import oracles_golden as golden
 import pytest
 import torch
 from oracles import images, tiny_vit

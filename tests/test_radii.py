@@ -1,4 +1,4 @@
-"""Certified radii: linear programs, explicit maps that break just above them, THEORY's tables, bounds from draws."""
+"""Certified radii: linear programs, explicit maps that break just above them, published tables, bounds from draws."""
 
 import itertools
 import re
@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import oracles_theory as oracle
 import pytest
-from golden import theory as golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles_golden import theory as golden
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
@@ -131,12 +131,12 @@ def test_coordinate_by_hand():
 
 
 def test_coordinate_with_a_known_range():
-    # Z_i <= 0.4 almost surely: Z_i / 0.4 is a test, so the same certificate holds with w / 0.4 (THEORY 2.4)
+    # Z_i <= 0.4 almost surely: Z_i / 0.4 is a test, so the same certificate holds with w / 0.4
     wanted = (ndtri(0.3 / 0.4) - ndtri(0.1 / 0.4)) / 2
     assert coordinate_rho([0.3, 0.25], [0.2, 0.1], high=0.4) == pytest.approx(wanted, abs=1e-9)
 
 
-# Counterexamples of THEORY 1.6, with exact integrals ------------------------------------------------------------------
+# Counterexamples of docs/theory.md, section 1.6, with exact integrals -------------------------------------------------
 # w, k, beta, order, direction, tokens by interval of g; recalled, correct and sharp radius; rho and w' there
 COUNTEREXAMPLES = {
     "A": ([0.31, 0.31, 0.30, 0.08], 2, "1/2", 4, SECOND, [(0, 1), (2,), (3,)],
@@ -179,7 +179,7 @@ def test_the_counterexamples_map_breaks_from_the_sharp_radius_on(name):
         assert (kept >= Fraction(beta)) == (rho < sharp)
 
 
-# THEORY's tables ------------------------------------------------------------------------------------------------------
+# Tables of docs/theory.md ---------------------------------------------------------------------------------------------
 # profile, n, k, beta, k0, recalled and correct at order 2, sup of first and of second order, Renyi, s*, coordinate,
 # sharp, sharp / Renyi
 TABLE = """
@@ -352,7 +352,7 @@ def test_bounds_as_contested_tokens():
         assert 0 <= rho([0.0, 0.3], [0.9, 0.2]) < np.inf
         assert 0 <= rho([0.9, 0.05], [1.0, 1.0]) < np.inf
     assert sharp_rho([0.3], [0.0]) == np.inf == coordinate_rho([0.3], [0.0])
-    assert renyi_rho([0.3], [0.0]) < np.inf  # THEORY 1.5: the order of arguments does not see a token that stays at 0
+    assert renyi_rho([0.3], [0.0]) < np.inf  # the order of arguments does not see a token that stays at 0
 
 
 @pytest.mark.parametrize("a, b", [

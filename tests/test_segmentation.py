@@ -1,8 +1,8 @@
 """Segmentation scores: the reference code's numbers, a slow reference, perfect, worst, tied and empty inputs."""
 
 
-import golden
 import numpy as np
+import oracles_golden as golden
 import pandas as pd
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_perfect_and_worst():
     assert worst.summary().to_dict() == {"pixel_accuracy": 0, "mIoU": 0, "mAP": 0.5, "mF1": 0, "n": 1}
 
 
-def test_a_perfect_map_of_half_the_rows_has_f1_one():  # BASELINES fault 3: theirs is 1/2
+def test_a_perfect_map_of_half_the_rows_has_f1_one():  # docs/reference-code.md, fault 3: 1/2
     mask = torch.zeros(1, 32, 32, dtype=torch.int8)
     mask[:, :16] = 1
     assert segmentation_scores(mask, mask).f1.item() == 1

@@ -8,9 +8,9 @@ import numpy as np
 import oracles_theory as oracle
 import pytest
 import torch
-from golden import theory as golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles_golden import theory as golden
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
@@ -248,7 +248,7 @@ def test_no_attacked_row_below_it_loses_the_overlap():
 
 
 def test_the_example_where_pooling_all_of_s_is_not_the_least():
-    w = [0.7, 0.1, 0.1, 0.1]  # token 2 lies below the common level already and need not move (THEORY 1.2)
+    w = [0.7, 0.1, 0.1, 0.1]  # token 2 lies below the common level already and need not move
     assert f"{pooled_divergence(w, 2, '1/2', 2):.10f}" == "0.7323678937"
     assert f"{breaking_divergence(w, 2, '1/2', 2):.10f}" == "0.5807544062"
 
@@ -310,7 +310,7 @@ def test_ties(order, direction):
 
 
 def test_zeros_outside_by_hand():
-    w = [0.4, 0.3, 0.3, 0.0]  # q||w from order 1 on: token 4 stays at zero, so 1 and 2 must go there too (THEORY 1.5)
+    w = [0.4, 0.3, 0.3, 0.0]  # q||w from order 1 on: token 4 stays at zero, so 1 and 2 must go there too
     for order in (1, 1.5, 2, 8, np.inf):
         assert breaking_divergence(w, 2, "1/2", order, SECOND) == pytest.approx(-np.log(0.3), rel=1e-13)
     assert pooled_divergence(w, 2, "1/2", 2, SECOND) == np.inf

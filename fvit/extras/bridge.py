@@ -1,7 +1,7 @@
 """A ViT and a diffusion prior of different image sizes: antialiased resizing, and what it does to noise and radii.
 
 Resizing is linear, x -> U x, and separable: U = A kron B for the two sides. Noise is added once, by DDS, and where is a
-choice with a consequence for certificates (THEORY 5: sigma and radius live where the noise is added):
+choice with a consequence for certificates: sigma and radius live where the noise is added (docs/theory.md, section 5).
 
 noise_at="vit"    images at the ViT's size get the noise, z; the prior sees U (x + sigma z). All that follows is
                   post-processing of x + sigma z, so `certify` gives radii for the ViT's images, with sigma itself, as
@@ -80,7 +80,8 @@ def connect(vit, den, size, noise_at: str = "vit"):
                reads them or `resize` makes them. The module's text says what certificates mean in each
 
     Sizes that agree change nothing, to the bit. Raises ValueError for a size that is none, or an unknown noise_at.
-    Source: the reference code has the ViT at 224 and the prior at 256, and adds noise in both (BASELINES 4, fault 2).
+    Source: the reference code has the ViT at 224 and the prior at 256, and adds noise in both
+    (docs/reference-code.md, fault 2).
     """
     if check_choice(noise_at, ("vit", "prior"), "noise_at") == "vit":
         return vit, ResizedDenoiser(den, size, vit.image_size)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-PAPER_SIZE = 224  # pixels a side, of ViTs and of both evaluations (BASELINES 3)
+PAPER_SIZE = 224  # pixels a side, of ViTs and of both evaluations (docs/reference-code.md, section 3)
 
 
 class Picture(NamedTuple):
@@ -34,8 +34,8 @@ class Source:
     def item(self, i: int, size) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Image i as x (3, h, w) uint8, y () int64 and mask (h, w) int8 or None, `size` pixels (a side, or (h, w)).
 
-        Source: BASELINES 3.1, 3.2: torchvision's Resize((224, 224)) on PIL images. Bilinear with antialiasing, the mask
-        by nearest pixel, the aspect not kept.
+        As torchvision's Resize((224, 224)) on PIL images: bilinear with antialiasing, the mask by nearest pixel, the
+        aspect not kept. Source: docs/reference-code.md, 3.1 and 3.2.
         """
         image, label, mask = self.read(i)
         if mask is not None and mask.shape[::-1] != image.size:

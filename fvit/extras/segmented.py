@@ -16,8 +16,8 @@ from fvit.extras.pictures import Picture, Source, distinct, library, read_rgb
 class ImageNetSegmentation(Source):
     """gtsegs_ijcv.mat (Guillaumin et al. 2014): 4,276 ImageNet images, each with its object's outline.
 
-    Of several annotations the first (BASELINES 3.1). Ids are the file's own, as "n02105855_2933"; where it has
-    none, places in it. y is the class among the 1,000 of ImageNet-1k, -1 where the WordNet id is none of theirs.
+    Of several annotations the first (docs/reference-code.md, 3.1). Ids are the file's own, as "n02105855_2933"; where
+    it has none, places in it. y is the class among the 1,000 of ImageNet-1k, -1 where the WordNet id is none of theirs.
     """
 
     def __init__(self, root: Path, split: str | None):

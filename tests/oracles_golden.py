@@ -1,12 +1,9 @@
-"""Values and maps of the reference code and of independent solvers, in ../shared/golden; a test skips without them."""
+"""Values and maps of the reference code and of independent solvers, in tests/golden/."""
 
 import json
+from pathlib import Path
 
-import pytest
-
-from fvit.paths import ROOT
-
-FOLDER = ROOT.parent / "shared" / "golden"
+FOLDER = Path(__file__).parent / "golden"
 
 
 def theory(prefix: str) -> list[dict]:
@@ -51,7 +48,4 @@ def backbone():
 
 
 def _json(name: str) -> dict:
-    file = FOLDER / f"{name}.json"
-    if not file.is_file():
-        pytest.skip(reason=f"the golden {file.name} is not on this machine (../shared/golden)")
-    return json.loads(file.read_text(encoding="utf-8"))
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
