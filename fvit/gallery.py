@@ -152,7 +152,7 @@ def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None) -> Verd
     return table
 
 
-def load_rows(stem: str, folders=PROFILES[::-1]) -> pd.DataFrame | None:
+def find_rows(stem: str, folders=PROFILES[::-1]) -> pd.DataFrame | None:
     """The tidy rows results/<folder>/<stem>.parquet or .csv of the first folder that has them; None if none has.
 
     folders   profiles, the largest first, or a folder of rows of another data set: ["cifar10"]
@@ -173,7 +173,7 @@ def control_table(photograph: dict[str, str]) -> pd.DataFrame:
     found = []
     for row, wanted in CONTROLS.items():
         for control, stem, picks in wanted:
-            rows = load_rows(stem)
+            rows = find_rows(stem)
             if rows is None:
                 continue
             for column, value in picks.items():
