@@ -48,7 +48,7 @@ test-faults: $(INSTALLED)  ## kill, fill the disk, damage files, ...: each kind 
 	FVIT_FAULTS=10 FVIT_THREADS=1 $(BIN)/python -m pytest -q tests/faults
 
 test-paper: $(INSTALLED)  ## notebook 07 at paper on real images, killed three times; DATA=folder of class folders
-	out=$$(mktemp -d) && FVIT_THREADS=1 $(BIN)/python tests/paper.py $$out $(DATA); code=$$?; rm -rf $$out; exit $$code
+	out=$$(mktemp -d) && FVIT_THREADS=1 $(BIN)/python tests/experiments/paper.py $$out $(DATA); code=$$?; rm -rf $$out; exit $$code
 
 lab: $(INSTALLED)  ## open JupyterLab on the index notebook
 	env -u MPLBACKEND $(BIN)/jupyter lab --LabApp.app_settings_dir=$(CURDIR)/tools/lab $(AS_ROOT) notebooks/00_*.ipynb
@@ -65,7 +65,7 @@ test-properties: $(INSTALLED)  ## thousands of odd arguments and damaged files, 
 	  END {print n " generated inputs passed"; exit bad}'
 
 measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
-	$(BIN)/python tests/test_models.py 1000
+	$(BIN)/python tests/models/test_shipped.py 1000
 
 audit: $(INSTALLED)  ## known vulnerabilities in requirements.lock, by pip-audit; needs a network
 	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --no-deps --disable-pip -r requirements.lock

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import torch
 from torch.nn.functional import cross_entropy, one_hot, relu
 
-from fvit import rng
-from fvit.checks import (
+from fvit.base import rng
+from fvit.base.checks import (
     as_number,
     check_choice,
     check_classes,
@@ -19,8 +19,10 @@ from fvit.checks import (
     check_shape,
     check_tensor,
 )
-from fvit.explanations import METHODS, explain_with_logits, top_k
-from fvit.memory import in_memory
+from fvit.base.memory import in_memory
+from fvit.explanations.methods import METHODS
+from fvit.explanations.passes import explain_with_logits
+from fvit.metrics.maps import top_k
 
 VIT_BATCH = 32  # images whose gradient through a bare ViT is taken at once
 

@@ -6,11 +6,12 @@ The module is not called after its function `certify`, so that a lazy import can
 import numpy as np
 import torch
 
-from fvit.checks import as_number, check_array, check_choice, check_count, check_k
-from fvit.explanations import METHODS
-from fvit.intervals import dkw_margin, mean_bound, rate_bound
-from fvit.radii import cdf_rho, coordinate_rho, renyi_rho, sharp_rho
-from fvit.theory import tokens_to_break
+from fvit.base.checks import as_number, check_array, check_choice, check_count, check_k
+from fvit.explanations.methods import METHODS
+from fvit.theory.bounds import dkw_margin, mean_bound, rate_bound
+from fvit.theory.cdf_radii import cdf_rho
+from fvit.theory.divergences import tokens_to_break
+from fvit.theory.radii import coordinate_rho, renyi_rho, sharp_rho
 
 ABSTAIN = -1.0
 CERTIFICATES = ("votes", "clipped", "cdf", "sharp", "renyi")

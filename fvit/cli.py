@@ -6,7 +6,9 @@ import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from fvit import __version__, paths, profiles
+from fvit import __version__
+from fvit.base import paths
+from fvit.records import profiles
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,7 +66,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     for what in ("teacher", "vit", "denoiser"):
         model = models.add_parser(what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         if training:  # the other commands need not wait for torch
-            from fvit import train as training_module
+            from fvit.training import loop as training_module
 
             training_module.add_arguments(model, what)
             model.set_defaults(command=training_module.main)
@@ -86,8 +88,8 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from fvit import runner  # late, since papermill takes seconds to import
-    from fvit.checks import check_source
+    from fvit.base.checks import check_source
+    from fvit.notebooks import plan, runner  # late, since papermill takes seconds to import
 
     given = {}
     for item in args.given:
@@ -106,10 +108,10 @@ def _run(args: argparse.Namespace) -> int:
     if args.address and args.executor != "ray":
         raise ValueError(f"--address {args.address}: only --executor ray goes to an address")
     if args.executor == "ray":
-        from fvit.extras import cluster  # late: an optional extra, and it imports torch
+        from fvit.experiments import cluster  # late: an optional extra, and it imports torch
 
         cluster.check_installed()
-    todo = runner.plan(args.names, args.profile, given)
+    todo = plan.plan(args.names, args.profile, given)
     try:
         if args.dry_run:
             runner.dry_run(todo, args.profile, args.out, args.shard)
@@ -122,7 +124,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _refresh(args: argparse.Namespace) -> int:
-    from fvit import runner
+    from fvit.notebooks import runner
 
     try:
         runner.refresh(args.names)
@@ -132,8 +134,8 @@ def _refresh(args: argparse.Namespace) -> int:
 
 
 def _convert_adm(args: argparse.Namespace) -> int:
-    from fvit.checks import read_json  # late: these load torch
-    from fvit.extras.adm import convert_adm
+    from fvit.base.files import read_json  # late: these load torch
+    from fvit.models.adm import convert_adm
 
     config = read_json(args.config, "--config wants a JSON file") if args.config else None
     print(convert_adm(args.checkpoint, args.folder, config))

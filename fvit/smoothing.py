@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from fvit import rng
-from fvit.checks import (
+from fvit.base import rng
+from fvit.base.checks import (
     as_integer,
     as_list,
     as_number,
@@ -22,11 +22,12 @@ from fvit.checks import (
     check_noisy,
     check_seed,
 )
-from fvit.explanations import METHODS, check_method, check_vit, explain_pass, forward_pass, top_k
-from fvit.memory import halving
-
-COLUMNS = ("run_id profile dataset image_id model method smoothing sigma n_samples attack eps norm metric value"
-           " ci_low ci_high").split()  # of every results table
+from fvit.base.memory import halving
+from fvit.explanations.methods import METHODS
+from fvit.explanations.passes import check_method, explain_pass, forward_pass
+from fvit.metrics.maps import top_k
+from fvit.models.vit import check_vit
+from fvit.records.rows import COLUMNS
 
 
 def add_noise(x, sigma, seed, purpose, ids, draws):

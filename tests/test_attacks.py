@@ -3,16 +3,17 @@
 import math
 from functools import partial
 
-import oracles_golden as golden
 import pytest
 import torch
-from oracles import class_token_attention, dds_loop, images, pgd_loop, tiny_denoiser, tiny_vit
+from oracles import golden
+from oracles.maps import class_token_attention, dds_loop, images, pgd_loop, tiny_denoiser, tiny_vit
 from torch.nn.functional import cross_entropy
 
-from fvit import attacks, explanations, smoothing
+from fvit import attacks, smoothing
 from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
+from fvit.explanations import methods, passes
+from fvit.models.vit import load_vit
 from fvit.smoothing import DDS
-from fvit.vit import load_vit
 
 
 def norms(delta, norm):
@@ -266,7 +267,7 @@ def test_explanation_loss_of_a_vit_and_of_a_callable(vit):
 
     torch.testing.assert_close(explanation_loss(explainer, heat, 3)(x, 7), want, rtol=1e-8, atol=1e-12)
     assert steps == [7]
-    rolled = explanations.explain(vit, x, "rollout").flatten(1)
+    rolled = passes.explain(vit, x, "rollout").flatten(1)
     got = explanation_loss(vit, heat, 3, method="rollout")(x, 0)
     torch.testing.assert_close(got[0], -rolled[0, [5, 0, 1]].sum())
 
@@ -396,7 +397,7 @@ def test_the_adaptive_attack_holds_on_draws_it_has_not_seen(vit):
 
 def test_losses_refuse_what_they_cannot_do(monkeypatch, vit):
     heat = torch.rand(2, 4, 4)
-    row = explanations.Method(lambda record, target: None, True, False, "for a test")
+    row = methods.Method(lambda record, target: None, True, False, "for a test")
     monkeypatch.setitem(attacks.METHODS, "vta_like", row)
     with pytest.raises(ValueError, match="attack it by transfer: make x_adv with raw_attention, rollout, then"):
         explanation_loss(vit, heat, 4, method="vta_like")

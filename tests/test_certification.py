@@ -8,18 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from oracles import dds_loop, images, tiny_vit
-from oracles_theory import cdf_certified, last_certified, least_loss, subsets, upper_curve
+from oracles.maps import dds_loop, images, tiny_vit
+from oracles.theory import cdf_certified, last_certified, least_loss, subsets, upper_curve
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, softmax
 
-from fvit import certification, rng
+from fvit import certification
+from fvit.base import rng
 from fvit.certification import ABSTAIN, CERTIFICATES, certify, certify_draws, draw_maps, shown_set, votes
-from fvit.explanations import METHODS, Method, top_k
-from fvit.intervals import dkw_margin, mean_bound
-from fvit.radii import certified_radius
+from fvit.explanations.methods import METHODS, Method
+from fvit.metrics.maps import top_k
 from fvit.smoothing import DDS
+from fvit.theory.bounds import dkw_margin, mean_bound
+from fvit.theory.radii import certified_radius
 
 pytestmark = pytest.mark.filterwarnings("error")  # a valid call prints no warning
 COLUMNS = ("image_id model method smoothing sigma certificate k overlap failure_prob n_pilot n_samples radius").split()

@@ -13,17 +13,18 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from fixtures.oddities import HUGE, REFUSED, has_nan, inputs, odd, outcome, tensors
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from oddities import HUGE, REFUSED, has_nan, inputs, odd, outcome, tensors
 
 import fvit
-from fvit import profiles, rng
-from fvit.checks import as_number
-from fvit.denoiser import Denoiser
-from fvit.results import ClaimError
-from fvit.schedule import linear_alphas_cumprod
-from fvit.vit import ViT
+from fvit.base import rng
+from fvit.base.checks import as_number
+from fvit.models.denoiser import Denoiser
+from fvit.models.schedule import linear_alphas_cumprod
+from fvit.models.vit import ViT
+from fvit.records import profiles
+from fvit.records.claims import ClaimError
 
 LOOPS = {"steps", "n_samples", "restarts", "judgements", "n", "n_images", "start", "seed_steps"}  # long work, rightly
 TENSORS = {"x", "x_noisy", "map", "heat", "w", "p", "hits", "mask"}

@@ -17,8 +17,9 @@ import sys
 import pytest
 import yaml
 
-from fvit import cli, runner
-from fvit.paths import ROOT
+from fvit import cli
+from fvit.base.paths import ROOT
+from fvit.notebooks import runner
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = ("", "sh", "bash", "console")

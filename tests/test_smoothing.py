@@ -10,11 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from oracles import class_token_attention, dds_loop, images, tiny_denoiser, tiny_vit
+from oracles.maps import class_token_attention, dds_loop, images, tiny_denoiser, tiny_vit
 from torch.nn.functional import avg_pool2d
 
 from fvit import smoothing
-from fvit.explanations import METHODS, Method, explain, explain_with_logits
+from fvit.explanations.methods import METHODS, Method
+from fvit.explanations.passes import explain, explain_with_logits
+from fvit.records.rows import COLUMNS
 from fvit.smoothing import DDS, add_noise
 
 IDS = ["a", "b", "c"]
@@ -504,7 +506,7 @@ def test_votes_need_k_and_maps_need_draws(monkeypatch, vit, x):
 def test_rows_are_tidy(vit, den, x):
     out = DDS(vit, den, 0.25, n_samples=4)(x, IDS, method="rollout")
     rows = out.rows()
-    assert list(rows.columns) == smoothing.COLUMNS and len(rows) == 9
+    assert list(rows.columns) == COLUMNS and len(rows) == 9
     row = rows[(rows.image_id == "b") & (rows.metric == "target_prob")].iloc[0]
     c = out.target[1].item()
     assert row.value == pytest.approx(out.probs[1, c].item())

@@ -9,8 +9,8 @@ import pytest
 import skimage.data
 from sklearn import datasets
 
-from fvit.paths import ROOT
-from fvit.scenes import PHOTOGRAPHS
+from fvit.base.paths import ROOT
+from fvit.data.scenes import PHOTOGRAPHS
 
 ROOT_OF_SKLEARN = Path(datasets.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,12 +15,17 @@ import pytest
 import timm
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from fixtures.oddities import REFUSED, TEXTS, has_nan, inputs, is_ours, outcome
 from hypothesis import example, given
 from hypothesis import strategies as st
-from oddities import REFUSED, TEXTS, has_nan, inputs, is_ours, outcome
 
 import fvit
-from fvit import blocks, cli, notebooks, paths, profiles, results, runner
+from fvit import cli
+from fvit.base import files, paths
+from fvit.notebooks import form, plan, runner
+from fvit.notebooks.form import KERNEL, known_parameters
+from fvit.notebooks.plan import select
+from fvit.records import profiles, rows
 
 SIZES = dict(img_size=16, patch_size=8, embed_dim=12, depth=1, num_heads=3)
 SOURCES = (ValueError, OSError)
@@ -60,7 +65,7 @@ def out(tmp_path, monkeypatch):
 def copied(folder, target):
     for path in folder.rglob("*"):
         if path.is_file():
-            paths.write_atomic(target / path.relative_to(folder), path.read_bytes())
+            files.write_atomic(target / path.relative_to(folder), path.read_bytes())
     return target
 
 
@@ -179,7 +184,7 @@ def test_names_do_not_leave_their_folder(tmp_path, name):
     for names in (dict(figure_id=name, name="good"), dict(figure_id="F03", name=name)):
         words = dict(title="a", caption="b", alt="c", source="ours")
         assert outcome(fvit.save_figure, plt.figure(), df=pd.DataFrame({"x": [1]}), **names, **words) is REFUSED
-    assert outcome(runner.select, [name]) is REFUSED
+    assert outcome(select, [name]) is REFUSED
     assert not list(tmp_path.rglob("*"))
     plt.close("all")
 
@@ -253,8 +258,8 @@ ROW = {"run_id": "r", "profile": "laptop", "dataset": "scenes", "image_id": "tes
 
 def tables(folder):
     """Every table that is read again, whole: path and what reads it."""
-    results.append_rows([ROW, ROW | {"image_id": "007"}], folder / "rows.csv")
-    blocks.save_rows(results.read_rows(folder / "rows.csv"), folder / "rows.parquet")
+    rows.append_rows([ROW, ROW | {"image_id": "007"}], folder / "rows.csv")
+    rows.save_rows(rows.read_rows(folder / "rows.csv"), folder / "rows.parquet")
     fvit.claim("P1.1", "it is small", 0.1, "<", 0.5, source="ours")
     fvit.claim("P1.2", 'with "marks", and\nlines', 0.1, "<", 0.5, source="ours")
     ledger = paths.results_dir("laptop") / "claims.csv"
@@ -264,8 +269,8 @@ def tables(folder):
         return fvit.save_figure(plt.figure(figsize=(0.2, 0.2)), "F03", pd.DataFrame({"x": [1]}), name="good", **words)
 
     sidecar = save().with_suffix(".json")
-    return [(folder / "rows.csv", results.read_rows), (folder / "rows.csv", lambda p: results.append_rows([ROW], p)),
-            (folder / "rows.parquet", blocks.load_rows),
+    return [(folder / "rows.csv", rows.read_rows), (folder / "rows.csv", lambda p: rows.append_rows([ROW], p)),
+            (folder / "rows.parquet", rows.load_rows),
             (ledger, lambda p: fvit.claim("P1.3", "new", 0.1, "<", 0.5, source="ours")),
             (paths.output_root() / "figures" / "MANIFEST.csv", save), (sidecar, lambda p: fvit.show_figure("F03"))]
 
@@ -315,13 +320,13 @@ def test_values_on_the_command_line(name, text):
     """A value has the type that the notebook states, or the run does not start; nothing is evaluated but literals."""
     with pytest.MonkeyPatch.context() as patch:
         known = {"n": ("int", "3"), "sigma": ("float", "0.25"), "names": ("list", "['a']"), "s": ("str", "''")}
-        patch.setattr(runner, "select", lambda names: [paths.NOTEBOOKS / "00_x.ipynb"])
-        patch.setattr(notebooks, "known_parameters", lambda path: known)
-        plan = outcome(runner.plan, ["00"], "laptop", {name: text})
-        said = outcome(runner.plan, ["00"], "laptop", {"s": text})
+        patch.setattr(plan, "select", lambda names: [paths.NOTEBOOKS / "00_x.ipynb"])
+        patch.setattr(form, "known_parameters", lambda path: known)
+        planned = outcome(plan.plan, ["00"], "laptop", {name: text})
+        said = outcome(plan.plan, ["00"], "laptop", {"s": text})
     assert said[0][1] == {"s": said[0][1]["s"]} and isinstance(said[0][1]["s"], str)
-    if plan is not REFUSED:
-        value = plan[0][1][name]
+    if planned is not REFUSED:
+        value = planned[0][1][name]
         assert type(value).__name__ == known[name][0] and not has_nan(value)
 
 
@@ -351,7 +356,7 @@ def test_command_lines(arguments):
 
 NOTEBOOK = nbformat.writes(nbformat.v4.new_notebook(
     cells=[nbformat.v4.new_code_cell(CELL, metadata={"tags": ["parameters"]})],
-    metadata={"kernelspec": notebooks.KERNEL, "language_info": {"name": "python"}})).encode()
+    metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})).encode()
 
 
 @inputs(6)
@@ -364,7 +369,7 @@ NOTEBOOK = nbformat.writes(nbformat.v4.new_notebook(
 def test_damaged_notebooks(tmp_path_factory, damaged):
     path = tmp_path_factory.mktemp("notebooks") / "00_{odd} é.ipynb"
     path.write_bytes(damaged(NOTEBOOK))
-    known = outcome(notebooks.known_parameters, path)
+    known = outcome(known_parameters, path)
     assert known is REFUSED or all(isinstance(text, str) for pair in known.values() for text in pair)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
-from fvit.paths import ROOT, write_atomic
+from fvit.base.files import write_atomic
+from fvit.base.paths import ROOT
 
 PAGE = ROOT / "docs" / "supply_chain.md"
 MARKS = "<!-- licences -->", "<!-- /licences -->"

@@ -22,7 +22,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
-from fvit.paths import NOTEBOOKS, ROOT, write_atomic
+from fvit.base.files import write_atomic
+from fvit.base.paths import NOTEBOOKS, ROOT
 
 HERE = Path(__file__).resolve().parent
 HEADINGS = [f"h{level}" for level in range(1, 7)]

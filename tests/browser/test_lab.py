@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from looks import CUT, HEIGHT, NOT_DRAWN, WIDTHS, photograph
 
-from fvit.paths import NOTEBOOKS, ROOT
+from fvit.base.paths import NOTEBOOKS, ROOT
 
 MINUTE = 60_000  # ms
 NAMES = [path.name for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))]

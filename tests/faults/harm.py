@@ -20,7 +20,11 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from fvit import cli, figures, notebooks, paths, profiles, results
+from fvit import cli
+from fvit.base import paths
+from fvit.notebooks import form
+from fvit.records import claims, profiles, rows
+from fvit.report import saving
 
 TIMES = int(os.environ.get("FVIT_FAULTS") or 0)
 long = pytest.mark.skipif(TIMES < 10, reason="needs torch or a kernel: in the full form, make test-faults")
@@ -34,13 +38,13 @@ def write_everything(rounds: int = 3, who: str = "a") -> None:
     profiles.profile("laptop", notebook="01")
     for number in range(rounds):
         row = {"image_id": f"{who}-{number}", "metric": "overlap", "eps": 8 / 255, "value": number / 3}
-        results.append_rows([row], paths.results_dir("laptop") / "01_overlap.csv")
-        results.claim(f"P1.{number + 1}{who}", "a third of it", number / 3, "<", 9, source="ours", ci=(0, number))
+        rows.append_rows([row], paths.results_dir("laptop") / "01_overlap.csv")
+        claims.claim(f"P1.{number + 1}{who}", "a third of it", number / 3, "<", 9, source="ours", ci=(0, number))
     df = pd.DataFrame({"x": range(9), "y": [x / 7 for x in range(9)]})
     fig, ax = plt.subplots(figsize=(2, 1))
     ax.plot(df["x"], df["y"])
     words = {"title": "A line", "caption": "One line, n = 9.", "alt": "It rises from 0 to 1.1.", "source": "ours"}
-    figures.save_figure(fig, "F01" if who == "a" else "F02", df, name="a_line", **words)
+    saving.save_figure(fig, "F01" if who == "a" else "F02", df, name="a_line", **words)
 
 
 def notebook(folder: Path, code: str = "harm.write_everything()") -> Path:
@@ -52,7 +56,7 @@ def notebook(folder: Path, code: str = "harm.write_everything()") -> Path:
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number}"
     folder.mkdir(parents=True)
-    whole = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": notebooks.KERNEL})
+    whole = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": form.KERNEL})
     nbformat.write(whole, folder / "01_writes.ipynb")
     return folder
 

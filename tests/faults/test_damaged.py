@@ -12,7 +12,12 @@ import pytest
 from harm import TIMES, Child, long
 
 import fvit
-from fvit import blocks, figures, notebooks, paths, profiles, results
+from fvit.base import paths
+from fvit.base.files import SUMS
+from fvit.experiments import blocks
+from fvit.notebooks import form
+from fvit.records import profiles, rows
+from fvit.report import saving
 
 MEND = {"vit": "fvit train vit", "denoiser": "fvit train denoiser", "teacher": "fvit train teacher"}
 
@@ -33,22 +38,22 @@ def what_it_says(model):
 @long
 @pytest.mark.parametrize("what", MEND)
 def test_shipped_models(what, dice, tally, weights):
-    from fvit.train_scenes import Teacher
-    from fvit.train_vit import read_teacher
+    from fvit.training.on_scenes import Teacher
+    from fvit.training.vit import read_teacher
 
     load = {"vit": fvit.load_vit, "denoiser": fvit.load_denoiser,
             "teacher": lambda: read_teacher(Teacher(), "scenes")}[what]
     wanted = what_it_says(load())
-    files = [weights / what / line[66:] for line in (weights / what / paths.SUMS).read_text().splitlines()]
+    files = [weights / what / line[66:] for line in (weights / what / SUMS).read_text().splitlines()]
     for _ in range(TIMES):
-        path = dice.choice([*files, weights / what / paths.SUMS])
+        path = dice.choice([*files, weights / what / SUMS])
         before = path.read_bytes()
         did = harm.damage(dice, path)
         try:
             same = what_it_says(load()) == wanted
-            assert same and path.name == paths.SUMS, f"{did}, and nobody says so"  # cut off, it vouches for fewer files
+            assert same and path.name == SUMS, f"{did}, and nobody says so"  # cut off, it vouches for fewer files
         except (OSError, ValueError) as error:
-            assert str(path.name) in str(error) or path.name == paths.SUMS, f"{did}: {error}"
+            assert str(path.name) in str(error) or path.name == SUMS, f"{did}: {error}"
             assert MEND[what] in str(error) and "git checkout" in str(error), f"{did}: {error}"
         path.write_bytes(before)
         assert what_it_says(load()) == wanted
@@ -58,7 +63,7 @@ def test_shipped_models(what, dice, tally, weights):
 @long
 def test_models_of_others(dice, tally, weights):
     """Without sums a flipped weight is another model; whatever comes, it is a model or a documented error."""
-    (weights / "vit" / paths.SUMS).unlink()
+    (weights / "vit" / SUMS).unlink()
     x = fvit.load_images("scenes", "val", 1).x
     path = weights / "vit" / "model.safetensors"
     before = path.read_bytes()
@@ -78,7 +83,7 @@ def test_models_of_others(dice, tally, weights):
 
 @long
 def test_checkpoints(dice, tally, tmp_path):
-    importlib.import_module("fvit.train")
+    importlib.import_module("fvit.training.loop")
     train = harm.command("train", "teacher", "--out", tmp_path, *harm.SMALL)
     child = Child(train)
     assert child.wait() == 0, child.said
@@ -156,19 +161,19 @@ def test_figures(dice, tally, tmp_path, monkeypatch, capsys):
         path = tmp_path / "figures/laptop" / dice.choice(["F01_a_line.png", "F01_a_line.json"])
         did = harm.damage(dice, path)
         try:
-            figures.show_figure("F01")
+            saving.show_figure("F01")
             assert path.suffix == ".json", f"{did}, and it is shown"  # another letter in its words
         except ValueError as error:
             assert "figure F01" in str(error) and "`fvit run` the notebook" in str(error), f"{did}: {error}"
         path.write_bytes(written()[f"figures/laptop/{path.name}"])
-        figures.show_figure("F01")
+        saving.show_figure("F01")
         tally("damaged figure (PNG, JSON)")
 
 
 @long
 def test_photographs(dice, tally, tmp_path, monkeypatch):
     """Of the scenes' sources, in a copy of the folder where the wheels keep them."""
-    from fvit import scenes
+    from fvit.data import scenes
 
     whole = {name: scenes.photograph.__wrapped__(name) for name in ("coffee", "camera", "moon")}
     for package in ("skimage", "sklearn"):
@@ -197,7 +202,7 @@ def test_notebooks(dice, tally, tmp_path):
     before, ran = path.read_bytes(), 0
     for _ in range(5 * TIMES):
         did = harm.damage(dice, path)
-        run = harm.command("run", "01", folder=folder) if ran < TIMES - 8 else lambda: notebooks.check_whole(path)
+        run = harm.command("run", "01", folder=folder) if ran < TIMES - 8 else lambda: form.check_whole(path)
         child = Child(run)
         if child.wait() and "failed" not in child.said:
             harm.check_message(child.said, "01_writes.ipynb is no ", "notebook", "restore it by git")
@@ -215,12 +220,12 @@ def test_notebooks(dice, tally, tmp_path):
 def test_rows_that_a_stopped_run_left(dice, tally, tmp_path):
     """read_rows on a table cut off at each byte of its end: whole rows, or the error."""
     path = tmp_path / "rows.csv"
-    results.append_rows([{"image_id": f"i{n}", "metric": "m", "value": n / 7} for n in range(4)], path)
-    before, whole = path.read_bytes(), results.read_rows(path)
+    rows.append_rows([{"image_id": f"i{n}", "metric": "m", "value": n / 7} for n in range(4)], path)
+    before, whole = path.read_bytes(), rows.read_rows(path)
     for end in dice.sample(range(len(before)), 10 * TIMES):
         path.write_bytes(before[:end])
         try:
-            read = results.read_rows(path)
+            read = rows.read_rows(path)
             pd.testing.assert_frame_equal(read, whole[: len(read)])
         except ValueError as error:
             assert str(path) in str(error)

@@ -10,7 +10,7 @@ import harm
 import pytest
 from harm import TIMES, Child, long
 
-from fvit import paths
+from fvit.base import files
 
 MEND = "set FVIT_OUT or pass --out to a folder you can write to"
 
@@ -81,7 +81,7 @@ def test_a_folder_turns_read_only(dice, tally, tmp_path):
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 def test_run_and_training_say_so(fault, dice, tally, tmp_path):
     """The commands, whose output folder is full or read-only from the start."""
-    importlib.import_module("fvit.train")  # before the fork
+    importlib.import_module("fvit.training.loop")  # before the fork
     folder = harm.notebook(tmp_path / "notebooks")
     for command, *more in (("run", "01"), ("train", "teacher", *harm.SMALL)):
         with harm.disk(tmp_path / command) as remount:
@@ -93,7 +93,7 @@ def test_run_and_training_say_so(fault, dice, tally, tmp_path):
             number = errno.EROFS if fault == "read-only" else errno.ENOSPC
             harm.check_message(child.said, os.strerror(number), MEND)
             assert remount("rw,size=64m")
-            assert paths.changed(out) == [] and not list(out.rglob(".*.tmp"))
+            assert files.changed(out) == [] and not list(out.rglob(".*.tmp"))
             again = Child(act)
             assert again.wait() == 0, again.said
             tally("full disk" if fault == "full" else "read-only folder")

@@ -10,7 +10,7 @@ import harm
 import pytest
 from harm import TIMES, Child, long
 
-from fvit import paths
+from fvit.base import files, paths
 
 
 @functools.cache
@@ -69,7 +69,7 @@ def test_two_write_at_once_and_one_is_killed(dice, tally, tmp_path):
 
 def test_two_runs_on_one_folder_at_once(dice, tally, tmp_path):
     """The kernel is stood in for, so that the second comes at every moment of the first: it waits or is refused."""
-    from fvit import runner
+    from fvit.notebooks import runner
 
     def run():
         runner._execute = lambda source, *_, **__: harm.write_everything() or runner.nbformat.read(source, 4)
@@ -138,7 +138,7 @@ def alive(session: int) -> list[str]:
 def test_training_is_killed(what, dice, tally, tmp_path):
     from safetensors.torch import load_file
 
-    importlib.import_module("fvit.train")  # before the fork; nothing may run yet, since threads do not live through it
+    importlib.import_module("fvit.training.loop")  # before the fork, which threads do not live through
 
     def training(folder):
         return harm.command("train", what, "--out", folder, *harm.SMALL)
@@ -151,7 +151,7 @@ def test_training_is_killed(what, dice, tally, tmp_path):
         killed = Child(training(out))
         killed.wait(dice.uniform(0, lasts))
         killed.kill()
-        assert paths.changed(out) == [] and all(load_file(path) for path in out.rglob("*.safetensors"))
+        assert files.changed(out) == [] and all(load_file(path) for path in out.rglob("*.safetensors"))
         assert set(name for name in harm.snapshot(out) if "/." not in f"/{name}") <= set(wanted)
         again = Child(training(out))
         assert again.wait() == 0, again.said

@@ -13,7 +13,7 @@ import harm
 import pytest
 from harm import TIMES, Child, long
 
-from fvit import paths
+from fvit.base import paths
 
 LOCALES = {"tr_TR.UTF-8": ("tr_TR", "UTF-8"), "de_DE.UTF-8": ("de_DE", "UTF-8"),
            "de_DE.ISO-8859-1": ("de_DE", "ISO-8859-1")}
@@ -68,7 +68,7 @@ def test_training_in_little_memory(dice, tally, tmp_path):
 
     With 64 MiB to spare OpenBLAS cannot have its buffers, and ends the process in words of its own.
     """
-    importlib.import_module("fvit.train")  # before the fork
+    importlib.import_module("fvit.training.loop")  # before the fork
     big = [*harm.SMALL, "--batch", "400"]  # scenes of a second, activations of more than 256 MiB
 
     def limited():
@@ -146,7 +146,7 @@ def test_run_in_such_a_home(dice, tally, tmp_path, locales):
         home = tmp_path / f"Jürgen Ünal's {name}"
         harm.notebook(home / "fvit clone" / "notebooks")
         (home / "fvit clone" / "fvit").symlink_to(paths.PACKAGE)
-        code = ("import sys; from pathlib import Path; from fvit import cli, paths\n"
+        code = ("import sys; from pathlib import Path; from fvit import cli; from fvit.base import paths\n"
                 "paths.NOTEBOOKS = Path.cwd() / 'notebooks'; sys.exit(cli.main(['run', '01']))")
         environment = {"HOME": str(home), "LC_ALL": name, "TZ": dice.choice(ZONES), "LOCPATH": str(locales[0]),
                        "FVIT_OUT": str(home / "out"), "TMPDIR": str(home)}

@@ -1,0 +1,1 @@
+"""What knows nothing of the paper: checks on arguments, files, folders, random streams, memory, time."""

@@ -1,0 +1,253 @@
+"""Checks on arguments: every message says what was got, what was wanted and what to do.
+
+torch is imported late: theory, intervals and tables check their numbers here without it.
+"""
+
+import difflib
+import math
+import operator
+import os
+from contextlib import suppress
+from numbers import Real
+
+import numpy as np
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")  # dtypes of images
+NUMBERS = (*FLOATS, "bool", "uint8", "int8", "int16", "int32", "int64")  # of maps, masks and classes
+
+
+def check_images(x, name: str = "x", size=None):
+    """Return `x` unchanged if it is a batch of RGB images: floating point, (B, 3, H, W), B >= 1, values in [0, 1].
+
+    size   (H, W) that a model wants, if it is known: looked at before the values are
+    Rounding may carry a value out of [0, 1] by up to 1e-3. Raises ValueError that names the mend otherwise.
+    """
+    low, high = _extremes(check_shape(x, name, size), name, "finite ones in [0, 1]")
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ValueError(f"{name} has values in [{low:.3g}, {high:.3g}], wanted [0, 1]; {_range_mend(low, high, name)}")
+    return x
+
+
+def check_noisy(x, name: str = "x", size=None):
+    """As `check_images`, for images with noise: values may be anything finite."""
+    _extremes(check_shape(x, name, size), name, "finite ones")
+    return x
+
+
+def check_shape(x, name: str = "x", size=None):
+    """Return `x` unchanged if it is a dense floating-point tensor (B, 3, H, W), each >= 1, whatever its values.
+
+    size   (H, W) that a model wants, if it is known
+    """
+    import torch
+
+    if not isinstance(x, torch.Tensor):
+        raise ValueError(f"{name} is a {type(x).__name__}, wanted a tensor (B, 3, H, W); try torch.as_tensor({name})")
+    if str(x.dtype).removeprefix("torch.") not in FLOATS:
+        raise ValueError(f"{name} has dtype {x.dtype}, wanted floating point in [0, 1]; for bytes {name}.float() / 255")
+    _check_dense(x, name)
+    got = f"{name} has shape {tuple(x.shape)}, wanted (B, 3, H, W)"
+    if x.ndim != 4:
+        raise ValueError(got + (f"; a single image becomes {name}[None]" if x.ndim == 3 else ""))
+    if len(x) == 0:
+        raise ValueError(f"{got} with B >= 1; the batch is empty")
+    if x.shape[1] == 1:
+        raise ValueError(f"{got}; a grey image: expand it: {name}.expand(-1, 3, -1, -1)")
+    if x.shape[1] != 3:
+        channels_last = x.shape[-1] == 3
+        raise ValueError(got + (f"; move the channels: {name}.permute(0, 3, 1, 2)" if channels_last else "; give RGB"))
+    if 0 in x.shape:
+        raise ValueError(f"{got} with H, W >= 1; the images have no pixels")
+    if size is not None and tuple(x.shape[-2:]) != tuple(size):
+        raise ValueError(
+            f"{name} has images of {tuple(x.shape[-2:])} pixels, the model wants {tuple(size)}; resize them: "
+            f"torch.nn.functional.interpolate({name}, {tuple(size)}, mode='bilinear', antialias=True)"
+        )
+    return x
+
+
+def _check_dense(x, name):
+    """ValueError unless the values of tensor `x` are there, one for each index."""
+    import torch
+
+    if x.layout != torch.strided or x.is_nested:
+        raise ValueError(f"{name} is a {'nested' if x.is_nested else x.layout} tensor, wanted a dense one; to_dense()")
+    if x.device.type == "meta":
+        raise ValueError(f"{name} is on device meta, which holds no values; make it on a real one, such as cpu")
+
+
+def _extremes(x, name, wanted):
+    """Least and greatest value of `x`; ValueError if one is NaN or infinite."""
+    low, high = x.detach().amin().item(), x.detach().amax().item()  # NaN anywhere makes both NaN
+    if not (abs(low) < math.inf and abs(high) < math.inf):
+        raise ValueError(f"{name} has NaN or infinite values, wanted {wanted}; look at {name}.isfinite()")
+    return low, high
+
+
+def _range_mend(low, high, name):
+    if low >= 0 and 1.5 < high <= 255:
+        return f"it looks like [0, 255]: divide by 255, {name} / 255"
+    if -1.001 <= low < 0 and high <= 1.001:
+        return f"it looks like [-1, 1]: map by (x + 1) / 2, ({name} + 1) / 2"
+    return "undo the normalisation (a ViT here normalises inside), or clamp it"
+
+
+def check_ids(ids, n: int, once: bool = True) -> list[str]:
+    """Names of `n` images as text, each once, unless `once` is False; None gives their positions "0", "1", ..."""
+    if ids is None:
+        return [str(i) for i in range(n)]
+    if isinstance(ids, str | bytes):
+        raise ValueError(f"ids={ids!r} is one text, wanted a list with one id per image")
+    try:
+        names = [i if isinstance(i, str) else str(operator.index(i)) for i in ids]
+    except (TypeError, ValueError, RuntimeError):  # Runtime: a tensor without values
+        raise ValueError(f"ids={ids!r}, wanted a list with one id per image, text or integer: a float or an object "
+                         "has no name that lasts") from None
+    if len(names) != n:
+        raise ValueError(f"got {len(names)} ids for {n} images, wanted one id per image")
+    if once and len(set(names)) != n:
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"id {twice!r} occurs more than once; two images with one id would share their noise")
+    return names
+
+
+def check_choice(value, known, what: str):
+    """Return `value` if it is one of `known`; else ValueError that lists what is known and a close match."""
+    known = list(known)
+    if any(isinstance(value, type(item)) and value == item for item in known):  # an array is equal to nothing here
+        return value
+    close = difflib.get_close_matches(str(value)[:99], [str(item) for item in known], n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"unknown {what} {value!r}, known: {', '.join(map(str, known))}{hint}")
+
+
+def check_k(k: int, n_tokens: int) -> int:
+    """Return `k` as an int if 1 <= k <= n_tokens."""
+    found = as_integer(k)
+    if found is None:
+        raise ValueError(f"k={k!r} is a {type(k).__name__}, wanted an integer from 1 to {n_tokens}")
+    if not 1 <= found <= n_tokens:
+        raise ValueError(f"k={k} with maps of {n_tokens} tokens, wanted 1 <= k <= {n_tokens}; choose a smaller top set")
+    return found
+
+
+def as_number(value) -> float:
+    """`value` as a float; NaN where it is no one real number (text, None, a bool, an array), so that each check of a
+    range refuses it too."""
+    with suppress(TypeError, ValueError, OverflowError, RuntimeError):  # Runtime: a tensor without values
+        value = value.item() if hasattr(value, "item") else value
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+    return math.nan
+
+
+def as_integer(value) -> int | None:
+    """`value` as an int if it is one integer and no bool, else None."""
+    with suppress(TypeError, ValueError, RuntimeError):
+        value = value.item() if hasattr(value, "item") else value
+        if not isinstance(value, bool):
+            return operator.index(value)
+    return None
+
+
+def as_list(values) -> list | None:
+    """`values` as a list if they are several, else None; a text is one."""
+    with suppress(TypeError):  # also of an array or tensor without dimensions
+        return None if isinstance(values, str | bytes) else list(values)
+    return None
+
+
+def check_source(source, name: str = "source"):
+    """Return `source`, where a model or data set comes from, if it is a text or path that can name something."""
+    text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+    odd = "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
+    if not text.strip() or odd or max(map(len, text.split("/"))) > 255:
+        raise ValueError(f"{name} is {str(source)[:60]!r} ({type(source).__name__}), wanted a name, or a path as text")
+    return source
+
+
+def check_count(n, name: str, least: int = 1) -> int:
+    """Return `n` as an int if it is a whole number, at least `least`; 16.0 is one."""
+    found = as_integer(n)
+    if found is None and as_number(n) % 1 == 0:
+        found = int(as_number(n))
+    if found is None or found < least:
+        raise ValueError(f"{name}={n!r}, wanted an integer >= {least}")
+    return found
+
+
+def check_seed(seed) -> int:
+    """Return `seed` as an int."""
+    found = as_integer(seed)
+    if found is None:
+        raise ValueError(f"seed {seed!r} is a {type(seed).__name__}, wanted an integer")
+    return found
+
+
+def check_flag(value, name: str) -> bool:
+    """Return `value` as a bool if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name}={value!r}, wanted True or False")
+    return bool(value)
+
+
+def check_text(text, name: str) -> str:
+    """Return `text` if it is words that a table gives back as they were: no carriage return, NUL or half of a pair."""
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{name} is {text!r}, wanted words")
+    if len(text) > 100_000 or any(c in "\r\0" or "\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(f"{name} is {text[:60]!r}, wanted up to 100,000 characters of UTF-8, lines ended by \\n alone")
+    return str(text)
+
+
+def check_array(values, name: str) -> np.ndarray:
+    """`values`, array or tensor, as a float64 array; ValueError unless they are real numbers, all rows equally long."""
+    if hasattr(values, "detach"):
+        values = check_tensor(values, name).detach().cpu().double().numpy()
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(array.dtype)
+        with np.errstate(over="ignore"):  # what float64 cannot hold becomes infinite, which callers refuse
+            return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ValueError(_no_numbers(values, name)) from None
+
+
+def check_tensor(values, name: str):
+    """`values`, tensor or array, as a dense tensor of real numbers; ValueError if they are none. Tensors stay as they
+    are; an array that torch does not take (read-only, backwards, of another byte order) is copied."""
+    import torch
+
+    tensor = values
+    if not isinstance(values, torch.Tensor):
+        try:
+            array = np.asarray(values)
+            array = array.astype(array.dtype.newbyteorder("="), copy=False)
+            tensor = torch.from_numpy(np.require(array, requirements="CW"))
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            raise ValueError(_no_numbers(values, name)) from None
+    if tensor.dtype in (torch.uint16, torch.uint32):  # torch itself can do little with these
+        tensor = tensor.long()
+    if str(tensor.dtype).removeprefix("torch.") not in NUMBERS:
+        raise ValueError(f"{name} has dtype {tensor.dtype}, wanted real numbers; convert it, e.g. {name}.double()")
+    _check_dense(tensor, name)
+    return tensor
+
+
+def _no_numbers(values, name):
+    kind = getattr(values, "dtype", type(values).__name__)
+    return f"{name} ({kind}) is no array of real numbers, wanted a tensor or array, all its rows equally long"
+
+
+def check_classes(classes, n: int, n_classes: int | None = None, name: str = "target"):
+    """Class indices as a tensor (n,) of int64, from (n,) or one for all; n_classes None where it is not known."""
+    import torch
+
+    tensor = check_tensor(classes, name)
+    if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.shape not in ((), (n,)):
+        raise ValueError(f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, wanted class indices (B,) = ({n},)")
+    if n and (tensor.min() < 0 or (n_classes is not None and tensor.max() >= n_classes)):
+        wanted = "0 or more" if n_classes is None else f"0..{n_classes - 1}"
+        raise ValueError(f"{name} has classes {tensor.min()}..{tensor.max()}, wanted {wanted}")
+    return tensor.long().expand(n)

@@ -1,0 +1,151 @@
+"""The one way a file is read, written or changed: whole files or none, sums beside weights, locks."""
+
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+SUMS = "SHA256SUMS"
+
+
+def write_atomic(path: Path | str, data: bytes | str) -> Path:
+    """Write a whole file or nothing: a reader, or a run that is stopped, never sees half of it.
+
+    path       its folder is made where needed
+    data       bytes, or text that is stored as UTF-8 with its line ends unchanged
+    returns    path
+
+    Raises OSError (PermissionError where it was one) naming the folder and the mend; no temporary file is left, and
+    that of a writer who was killed is removed by the next.
+    """
+    path, temporary = Path(path), None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        with _new_beside(path) as file:  # locked until it has its name
+            temporary = Path(file.name)
+            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except BaseException as error:
+        if temporary:
+            _remove(temporary)
+        if isinstance(error, OSError):
+            raise _with_mend(error, path) from error
+        raise
+    return path
+
+
+def _new_beside(path: Path) -> BinaryIO:
+    """A new file in the folder of `path`, locked while its writer lives, which tells it from one left behind."""
+    while True:
+        # Beside the target, since os.replace is atomic on one file system only; not by tempfile, whose files are
+        # private (mode 0600) whatever the umask says.
+        file = open(path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp"), "xb")
+        with suppress(OSError):  # a file system without locks: nothing is swept there
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # swept by another writer before it was locked
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of `path` who were killed have left: the temporary files that nobody holds."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
+        with suppress(OSError), open(left, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+
+
+def write_summed(folder: Path | str, files: dict[str, bytes | str]) -> None:
+    """`write_atomic` of several files {name: data}, and SHA256SUMS over them, in the form of `sha256sum -c`.
+
+    The sums go first and come last: a run that is stopped between leaves files without sums, never with wrong ones.
+    """
+    sums = Path(folder) / SUMS
+    try:
+        sums.unlink(missing_ok=True)
+    except OSError as error:
+        raise _with_mend(error, sums) from error
+    for name, data in files.items():
+        write_atomic(sums.parent / name, data)
+    write_atomic(sums, "".join(f"{_sha256(sums.parent / name)}  {name}\n" for name in sorted(files)))
+
+
+def changed(folder: Path | str) -> list[str]:
+    """Files that SHA256SUMS in `folder` does not describe, or no more; none where there are no sums."""
+    sums = Path(folder) / SUMS
+    lines = sums.read_text(encoding="utf-8", errors="replace").splitlines() if sums.is_file() else []
+    pairs = [(line[:64], sums.parent / line[66:]) for line in lines]
+    return [str(path) for digest, path in pairs if not path.is_file() or _sha256(path) != digest]
+
+
+def _sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def alone(path: Path | str) -> Iterator:
+    """Wait until no other process is here for the same path: for a file that is read, changed and written again.
+
+    The lock is a file beside `path`, gone at the end; the system frees that of a process that was killed.
+    Raises OSError as `write_atomic` does.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            file = open(beside, "a")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(beside), os.fstat(file.fileno())):
+                    break
+            file.close()  # who was here before has removed it while we waited: what we hold is no lock any more
+    except OSError as error:
+        raise _with_mend(error, path) from error
+    with file:
+        try:
+            yield
+        finally:
+            _remove(beside)
+
+
+def check_writable(folder: Path | str) -> Path:
+    """The folder, made where needed; raises the OSError of `write_atomic` if no file can be written to it."""
+    _remove(write_atomic(Path(folder) / ".fvit-write-test", b""))
+    return Path(folder)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError:
+        pass  # never there, or its folder is not one; the error being reported says more
+
+
+def _with_mend(error: OSError, path: Path) -> OSError:
+    message = (f"cannot write {path.name} to folder {path.parent}: {error.strerror or error}; "
+               "set FVIT_OUT or pass --out to a folder you can write to")
+    return type(error)(error.errno, message) if error.errno else type(error)(message)
+
+
+def read_json(path, mend: str):
+    """The object in a JSON file; FileNotFoundError or ValueError, both with the `mend`, if it is absent or none."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path.name} at {path}; {mend}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as err:
+        raise ValueError(f"{path} is not JSON ({err}); {mend}") from err
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, wanted an object {{...}}; {mend}")
+    return found

@@ -1,0 +1,1 @@
+"""Images: the scenes that ship with the package, and data sets on disk."""

@@ -1,0 +1,34 @@
+"""Where images come from, behind one verb: the embedded scenes, or a data set on disk."""
+
+from fvit.base.checks import check_source
+from fvit.data.images import Images
+from fvit.data.scenes import load_scenes
+
+
+def load_images(source="scenes", split=None, n=None, *, seed=0, start=0, root=None, size=None, objects=None) -> Images:
+    """Images with classes, masks, names and clusters, all in memory; `stream_images` gives data sets in batches.
+
+    source   "scenes", the embedded data set | "imagenet" | "imagenet-seg" | "coco" | "cityscapes" | "cifar10" |
+             a folder of class folders, CLASS/* or SPLIT/CLASS/*
+    split    as the source has them; default the one to evaluate on, "test" or else "val". A set without splits is all
+             "test". Scenes: "train", "val", "test", and with two digits each "pairs", "train_pairs", "val_pairs"
+    n        number of images; default 64, or all of a data set that has fewer
+    seed     scenes: of the endless stream (split, seed), of which number start ... start + n - 1 are made.
+             Data sets: of the order, a hash of (seed, id), in which start counts: the first 100 of n=500 are n=100,
+             whatever the order on disk. A broken image keeps its place, is left out, and named in `.skipped`
+    root     folder of a named data set; default $FVIT_DATA/<name>
+    size     pixels a side, or (height, width); default 224, and 32 for CIFAR-10. Bilinear with antialiasing, masks by
+             nearest pixel, aspect not kept: Resize((224, 224)) of the published evaluations. Scenes are 64
+    objects  of "coco" and "cityscapes": names of the classes that count as object; default all, and all road users
+
+    Raises ValueError for an unknown source, split or option, or numbers out of range; FileNotFoundError or OSError for
+    a data set or an index that is absent or broken, saying how to get it. Nothing is downloaded.
+    """
+    if str(check_source(source)) != "scenes":
+        from fvit.data.datasets import load  # late: only data sets on disk need it
+
+        return load(source, split, n, seed=seed, start=start, root=root, size=size, objects=objects)
+    given = [name for name, value in {"root": root, "size": size, "objects": objects}.items() if value is not None]
+    if given:
+        raise ValueError(f"{given[0]}= is for data sets on disk; scenes are drawn, 64x64; leave it out")
+    return load_scenes("test" if split is None else split, 64 if n is None else n, seed=seed, start=start)

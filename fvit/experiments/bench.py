@@ -1,0 +1,102 @@
+"""A ViT bare and behind DDS, at the sizes of a run: maps, predictions, attacks."""
+
+import hashlib
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from fvit.attacks import explanation_loss, pgd, prediction_loss
+from fvit.base.checks import check_choice
+from fvit.base.memory import in_memory
+from fvit.explanations.passes import explain_pass, forward_pass
+from fvit.smoothing import DDS
+
+AIMS = {"prediction": None, "explanation": "raw_attention", "rollout": "rollout"}  # aim of an attack -> map it moves
+
+
+@dataclass
+class View:
+    """What one model says of B images: `probs` (B, C), and method -> (B, h, w)."""
+
+    probs: torch.Tensor
+    maps: dict[str, torch.Tensor]
+
+    @property
+    def predicted(self) -> torch.Tensor:
+        return self.probs.argmax(1)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A ViT bare and behind DDS, at the sizes of a profile; `smoothing` is "none" or "dds" throughout.
+
+    seed           evaluations of clean images draw from it; those of attacked ones from seed + 1, so that overlap is
+                   never that of equal noise. Attacks draw from the streams "pgd" and "eot", which neither shares
+    attack_draws   draws a step of an attack made through DDS (expectation over transformation)
+    """
+
+    vit: torch.nn.Module
+    den: torch.nn.Module
+    sigma: float
+    n_samples: int
+    k: int
+    attack_steps: int
+    attack_draws: int
+    eval_batch: int = 64
+    precision: str = "float32"
+    seed: int = 0
+
+    @property
+    def settings(self) -> dict:
+        """All that rows depend on besides code and images, for `blocks.run_blocks`: sizes, and digests of networks."""
+        sizes = {name: value for name, value in vars(self).items() if name not in ("vit", "den")}
+        return {**sizes, "networks": [network_digest(self.vit), network_digest(self.den)]}
+
+    def smoother(self, seed: int) -> DDS:
+        return DDS(self.vit, self.den, sigma=self.sigma, n_samples=self.n_samples, seed=seed,
+                   batch_size=self.eval_batch, precision=self.precision)
+
+    def view(self, smoothing, x, ids, methods, target=None, seed=None) -> View:
+        """Maps of `methods` and the prediction; `target` (B,) fixes the class explained, None takes the predicted."""
+        if check_choice(smoothing, ("none", "dds"), "smoothing") == "dds":
+            found = self.smoother(self.seed if seed is None else seed)(x, ids=ids, method=list(methods), target=target)
+            return View(next(iter(found.values())).probs.double(), {m: out.heatmap for m, out in found.items()})
+        sized = SimpleNamespace(batch_size=self.eval_batch)
+        return in_memory(lambda: self._bare(x, methods, target, sized.batch_size), sized)
+
+    def _bare(self, x, methods, target, batch) -> View:
+        parts = []
+        for start in range(0, len(x), batch):
+            rows = slice(start, start + batch)
+            with torch.no_grad():
+                record = forward_pass(self.vit, x[rows], methods)
+                classes = record.logits.argmax(1) if target is None else target[rows]
+                parts.append((record.logits.double().softmax(1), [explain_pass(record, m, classes) for m in methods]))
+        probs, maps = zip(*parts, strict=True)
+        return View(torch.cat(probs), dict(zip(methods, map(torch.cat, zip(*maps, strict=True)), strict=True)))
+
+    def attack(self, aim, through, x, ids, clean: View, eps) -> torch.Tensor:
+        """PGD (linf) on the prediction, or on the top-k of a map with the class held (AIMS), made on the ViT itself
+        ("vit") or through the whole DDS ("dds"). `clean` is the view, by that model, of `x`."""
+        model = self.vit if check_choice(through, ("vit", "dds"), "through") == "vit" else self.smoother(self.seed)
+        method = AIMS[check_choice(aim, AIMS, "aim of an attack")]
+        if method is None:
+            loss = prediction_loss(model, clean.predicted, n_samples=self.attack_draws, ids=ids)
+        else:
+            loss = explanation_loss(model, clean.maps[method], self.k, keep_class=clean.predicted, method=method,
+                                    n_samples=self.attack_draws, ids=ids)
+        return pgd(loss, x, eps=eps, steps=self.attack_steps, seed=self.seed, ids=ids)
+
+
+def network_digest(network) -> str:
+    """sha256 over the weights and buffers of a network and the schedule of a denoiser; "" for a plain function."""
+    if not isinstance(network, torch.nn.Module):
+        return ""
+    found = hashlib.sha256(getattr(network, "prediction_type", "").encode())
+    found.update(np.asarray(getattr(network, "alphas_cumprod", ()), dtype=np.float64).tobytes())
+    for name, values in sorted([*network.named_parameters(), *network.named_buffers()]):
+        found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        found.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -1,0 +1,102 @@
+"""Explanations of a ViT behind one verb: `explain(vit, x, method)`. A method is one function and one row of METHODS."""
+
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+from fvit.base.checks import as_integer, check_choice, check_classes, check_flag, check_images, check_shape
+from fvit.explanations.lrp import RULES, trace_layers
+from fvit.explanations.methods import METHODS, Method
+from fvit.explanations.record import Pass
+from fvit.metrics.maps import normalise_map
+from fvit.models.attention import attention_blocks, capture_attention
+from fvit.models.vit import check_vit
+
+
+def explain(vit, x, method: str = "vta", target=None, raw: bool = False, **options) -> torch.Tensor:
+    """Explanation of what `vit` sees in `x`: one heatmap per image, differentiable in `x` where METHODS says so.
+
+    x         images (B, 3, H, W) in [0, 1]
+    method    a name in METHODS
+    target    class index explained, (B,) or one int; default the prediction; class-agnostic methods do not use it
+    raw       True: the method's own signed values at its own resolution
+    options   of the method: start_layer, the first block that counts, and rules, "ours" or "orig", where it uses LRP
+    returns   (B, h, w) non-negative, sums to 1 per image
+
+    Raises ValueError for unknown methods or options, targets that are no class, images outside [0, 1], and models for
+    which the method has no meaning.
+    """
+    check_images(x, size=getattr(check_vit(vit), "image_size", None))
+    return explain_with_logits(vit, x, method, target, check_flag(raw, "raw"), **options)[0]
+
+
+def explain_with_logits(vit, x, method: str, target=None, raw: bool = False, **options):
+    """`explain` and the logits (B, C) of the same forward pass. Values of `x` may leave [0, 1], as noisy images do."""
+    check_method(method, check_vit(vit), **options)
+    target = None if target is None else check_classes(target, len(check_shape(x)), vit.num_classes)
+    record = forward_pass(vit, x, [method], **options)
+    return explain_pass(record, method, target, raw, **options), record.logits
+
+
+def forward_pass(vit, x: torch.Tensor, methods=None, **options) -> Pass:
+    """Run `vit` once and keep what `methods` read (default: any); they share the pass through `explain_pass`.
+
+    options   those that `explain_pass` will be given
+    Class-specific methods have their gradients also under no_grad; they cost the memory of a backward pass.
+    """
+    rows = [METHODS[check_choice(method, METHODS, "method")] for method in (METHODS if methods is None else methods)]
+    if not any(row.class_specific for row in rows):
+        with capture_attention(vit, _blocks_read(rows, options, len(attention_blocks(vit)))) as attention:
+            logits = vit(x)
+        return Pass(vit, x, attention.check(), logits)
+    wanted = x.requires_grad and torch.is_grad_enabled()
+    with _gradients(), capture_attention(vit) as attention, trace_layers(vit) as layers:
+        scores = vit(x if wanted else x.detach().clone().requires_grad_())
+    return Pass(vit, x, attention.check(), scores if wanted else scores.detach(), scores, layers)
+
+
+def _blocks_read(rows, options, depth):
+    """Indices of the blocks whose attention the methods `rows` read; None, all, where one of them does not say."""
+    if not all(row.reads for row in rows):
+        return None
+    return sorted({n for row in rows for n in row.reads(row.settings(options)["start_layer"], depth)})
+
+
+def explain_pass(record: Pass, method: str, target=None, raw: bool = False, **options) -> torch.Tensor:
+    """Explanation (B, h, w) from a pass already made; arguments as in `explain`."""
+    row = check_method(method, record.vit, **options)
+    with _gradients() if row.class_specific else nullcontext():
+        values = row.function(record, _targets(record.logits, target), **options)
+    values = values.detach() if row.class_specific else values
+    return values if raw else normalise_map(values, record.vit.grid)
+
+
+def check_method(method: str, vit=None, **options) -> Method:
+    """The row of METHODS; ValueError if method, option or its value is unknown, or means nothing for `vit`."""
+    row = METHODS[check_choice(method, METHODS, "method")]
+    for name in options:
+        check_choice(name, row.options, f"option of {method}")
+    settings = row.settings(options)
+    if "rules" in settings:
+        check_choice(settings["rules"], RULES, "rules")
+    if vit is not None and row.check is not None:
+        row.check(vit, settings)
+    start_layer, default = (chosen.get("start_layer") for chosen in (settings, row.settings({})))
+    if vit is not None and (start_layer is not None or default is not None):
+        depth = len(attention_blocks(vit))
+        if as_integer(start_layer) not in range(depth):
+            raise ValueError(f"start_layer={start_layer} with {depth} blocks, wanted 0 <= start_layer <= {depth - 1}")
+    return row
+
+
+@contextmanager
+def _gradients():
+    """Gradients whatever the caller's mode: they are part of a class-specific method, not asked for by it."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _targets(logits: torch.Tensor, target) -> torch.Tensor:
+    if target is None:
+        return logits.detach().argmax(1)
+    return check_classes(target, *logits.shape).to(logits.device).clone()

@@ -1,0 +1,70 @@
+"""What the forward passes of one batch leave for all methods, computed when first asked for."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from fvit.explanations.lrp import RelevancePass
+from fvit.models.attention import AttentionMaps, attention_blocks
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass leaves for a method: attention[l] (B, heads, N, N), logits (B, C), x (B, 3, H, W).
+
+    Only passes made for class-specific methods have the rest: `scores`, the logits with a graph back to the attention,
+    and `layers`, module -> (input, output). Gradients and relevance are computed once, for all methods that ask.
+    """
+
+    vit: nn.Module
+    x: torch.Tensor
+    attention: AttentionMaps
+    logits: torch.Tensor
+    scores: torch.Tensor | None = None
+    layers: dict = field(default_factory=dict)
+    known: dict = field(default_factory=dict)
+
+    def read(self, attn: torch.Tensor) -> torch.Tensor:
+        """Rows of `attn` (B, ..., N, N) of the tokens the head reads, their mean, on the patches -> (B, ..., h, w).
+
+        Note: as published for class tokens; the mean over several tokens (distilled DeiT, pooled heads, Swin, whose
+        maps are (B * windows, heads, n, n)) is ours, since no reference exists (docs/reference-code.md, 1.9).
+        """
+        if getattr(self.vit, "windowed", False):
+            return _join_windows(attn.mean(-2), attention_blocks(self.vit)[-1], len(self.x))
+        return self.to_grid(attn[..., _readers(self.vit), :].mean(-2))
+
+    def to_grid(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Values of all N tokens (B, ..., N) -> those of the patches (B, ..., h, w)."""
+        return tokens[..., self.vit.num_prefix_tokens :].unflatten(-1, self.vit.grid)
+
+    def gradient(self, target: torch.Tensor, start_layer: int) -> list[torch.Tensor]:
+        """d logit / d attention (B, heads, N, N), one backward pass from the logit of each image's target."""
+        score = self.scores.gather(1, target[:, None]).sum()
+        maps = self.attention[start_layer:]
+        return self._once("gradient", start_layer, target, lambda: torch.autograd.grad(score, maps, retain_graph=True))
+
+    def relevance(self, target: torch.Tensor, rules: str) -> RelevancePass:
+        """LRP of the target's logit, which goes down as far as it is asked to."""
+        return self._once("relevance", rules, target, lambda: RelevancePass(self.vit, self.layers, target, rules))
+
+    def _once(self, kind, setting, target, compute):
+        key = kind, setting, tuple(target.tolist())
+        if key not in self.known:
+            self.known[key] = compute()
+        return self.known[key]
+
+
+def _readers(vit) -> slice:
+    return getattr(vit, "readers", slice(0, 1))  # a module of one's own may lack it: the class token comes first
+
+
+def _join_windows(values: torch.Tensor, block, batch: int) -> torch.Tensor:
+    """Values (B * windows, heads, n) or (B * windows, n) of a Swin block, mean over windows -> (B, [heads,] h, w)."""
+    (h, w), (wh, ww) = block.input_resolution, block.window_size
+    rows, columns = -(-h // wh), -(-w // ww)  # padded up to whole windows, after the shift
+    values = values.reshape(batch, rows, columns, *values.shape[1:-1], wh, ww) / (rows * columns)
+    values = values.movedim((1, 2), (-4, -2))  # (B, [heads,] rows, wh, columns, ww)
+    values = values.flatten(-4, -3).flatten(-2)[..., :h, :w]
+    return values.roll(tuple(block.shift_size), (-2, -1))

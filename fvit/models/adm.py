@@ -1,0 +1,176 @@
+"""The paper's own prior: OpenAI's guided-diffusion checkpoints (ADM), tensor by tensor, as a diffusers UNet2DModel."""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+from fvit.base.files import check_writable
+from fvit.models.adm_settings import complete, schedule_config, unet_config
+
+PARTS = {  # of a res block and of an attention, by diffusers' name: ADM's
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+    "group_norm": "norm",
+    "to_q": "qkv",
+    "to_k": "qkv",
+    "to_v": "qkv",
+    "to_out.0": "proj_out",
+}
+MEND = "copy the file again from where it came"
+
+
+def load_adm(path, config: dict | None = None) -> tuple[UNet2DModel, dict]:
+    """Read a guided-diffusion checkpoint: its UNet in float32, and the configuration of its diffusers scheduler.
+
+    path      a state dict as guided-diffusion saves it (.pt), in half or full precision
+    config    what differs from adm_settings.PUBLISHED, in guided-diffusion's words. Heads, order of attention and
+              noise schedule leave no trace in the file: if they are stated wrongly, nothing can notice
+
+    Nothing in the file is run (weights_only). Raises ValueError for settings that a UNet2DModel cannot express, for a
+    pickle of more than tensors, and for tensors of another model, naming the first that differs; FileNotFoundError or
+    OSError for a file that is absent or truncated.
+    Source: Dhariwal and Nichol 2021, and the names and defaults of their code.
+    """
+    settings = complete(config)
+    return to_unet(_read(Path(path)), settings, path), schedule_config(settings)
+
+
+def convert_adm(path, out, config: dict | None = None) -> Path:
+    """Save a guided-diffusion checkpoint as a diffusers folder, a DDPMPipeline with unet/ and scheduler/; return it.
+
+    out    not there yet, and never half written; `fvit.load_denoiser(out)` then has the bits of the checkpoint
+
+    Raises ValueError if `out` exists, OSError if it cannot be written, and whatever `load_adm` raises.
+    """
+    out = Path(out).absolute()
+    if out.exists():
+        raise ValueError(f"{out} is there already, wanted a new folder; remove it or name another")
+    unet, schedule = load_adm(path, config)
+    check_writable(out.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
+        whole = Path(beside) / out.name
+        DDPMPipeline(unet, DDPMScheduler.from_config(schedule)).save_pretrained(whole)
+        os.replace(whole, out)
+    return out
+
+
+def to_unet(state: dict[str, torch.Tensor], settings: dict, path="the file") -> UNet2DModel:
+    """The UNet2DModel, in float32, that computes what ADM does with these tensors (by ADM's names).
+
+    Raises ValueError for a class-conditional model, or naming the first tensor that does not fit the settings.
+    """
+    if "label_emb.weight" in state:
+        raise ValueError(
+            f"{path} is class-conditional (it holds label_emb.weight), but a denoiser must not be told the class; "
+            "choose an unconditional model, such as 256x256_diffusion_uncond.pt"
+        )
+    with torch.device("meta"):  # no memory, no random numbers
+        unet = UNet2DModel(**unet_config(settings))
+    wanted = sources(unet)
+    _compare(state, dict(wanted.values()), settings, path)
+    filled = {}
+    for name, tensor in unet.state_dict().items():
+        value = state[wanted[name][0]].float()
+        if match := re.fullmatch(r"(.+)\.to_([qkv])\.\w+", name):
+            # Rows of qkv: q, k, v of the first head, then of the next (legacy); or all heads' q, then k, then v (new).
+            runs = 1 if settings["use_new_attention_order"] else unet.get_submodule(match[1]).heads
+            value = value.unflatten(0, (runs, 3, -1))[:, "qkv".index(match[2])].clone()
+        filled[name] = value.reshape(tensor.shape)  # a Conv1d over single tokens is a Linear
+    unet.load_state_dict(filled, assign=True)
+    return unet.eval()
+
+
+def sources(unet: UNet2DModel) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """For each tensor of the UNet, in ADM's order: name and shape of the ADM tensor it comes from."""
+    found = {}
+    for theirs, ours in _modules(unet):
+        for name, tensor in unet.get_submodule(ours).state_dict().items():
+            part, _, kind = name.rpartition(".")
+            part, shape = PARTS.get(part, part), tuple(tensor.shape)
+            if part == "qkv":
+                shape = (3 * shape[0], *shape[1:])
+            if part in ("qkv", "proj_out") and kind == "weight":
+                shape += (1,)
+            found[f"{ours}.{name}"] = ".".join(filter(None, (theirs, part, kind))), shape
+    return found
+
+
+def _modules(unet: UNet2DModel) -> Iterator[tuple[str, str]]:
+    """ADM's and diffusers' names of all that has weights, in ADM's order; ADM numbers its blocks across the levels."""
+    op, conv, own = (".op", ".conv", ".conv") if unet.config.downsample_type == "conv" else ("", "", "")
+    yield "time_embed.0", "time_embedding.linear_1"
+    yield "time_embed.2", "time_embedding.linear_2"
+    yield "input_blocks.0.0", "conv_in"
+    number = 0
+    for level, block in enumerate(unet.down_blocks):
+        for layer in range(len(block.resnets)):
+            number += 1
+            yield f"input_blocks.{number}.0", f"down_blocks.{level}.resnets.{layer}"
+            if hasattr(block, "attentions"):
+                yield f"input_blocks.{number}.1", f"down_blocks.{level}.attentions.{layer}"
+        if block.downsamplers:
+            number += 1
+            yield f"input_blocks.{number}.0{op}", f"down_blocks.{level}.downsamplers.0{own}"
+    yield "middle_block.0", "mid_block.resnets.0"
+    yield "middle_block.1", "mid_block.attentions.0"
+    yield "middle_block.2", "mid_block.resnets.1"
+    number = -1
+    for level, block in enumerate(unet.up_blocks):
+        for layer in range(len(block.resnets)):
+            number += 1
+            yield f"output_blocks.{number}.0", f"up_blocks.{level}.resnets.{layer}"
+            if hasattr(block, "attentions"):
+                yield f"output_blocks.{number}.1", f"up_blocks.{level}.attentions.{layer}"
+        if block.upsamplers:  # in the number of the level's last layer
+            place = 2 if hasattr(block, "attentions") else 1
+            yield f"output_blocks.{number}.{place}{conv}", f"up_blocks.{level}.upsamplers.0{own}"
+    yield "out.0", "conv_norm_out"
+    yield "out.2", "conv_out"
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name; never torch's own error, which advises to load the file unsafely."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no checkpoint at {path}; the paper's is 256x256_diffusion_uncond.pt of OpenAI's guided-diffusion, "
+            "whose README says where to get it"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as err:  # torch has one class for each way a file can be broken, and one for code
+        if code := re.search(r"GLOBAL (\S+)", str(err)):
+            raise ValueError(
+                f"{path} is refused and nothing in it was run: a state dict holds tensors only, but this pickle wants "
+                f"{code[1]}; get the checkpoint from its publisher"
+            ) from None
+        raise OSError(f"{path} is truncated or no checkpoint ({type(err).__name__}); {MEND}") from None
+    if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
+        what = "a dict of other things than tensors" if isinstance(state, dict) else f"a {type(state).__name__}"
+        raise ValueError(
+            f"{path} holds {what}, wanted a state dict, tensors by name; "
+            "save it again: torch.save(model.state_dict(), ...)"
+        )
+    return state
+
+
+def _compare(state: dict, wanted: dict[str, tuple[int, ...]], settings: dict, path) -> None:
+    """ValueError for the first tensor, in ADM's order, that is absent or of another shape, or the first left over."""
+    for name in [*wanted, *state]:
+        got = f"of shape {tuple(state[name].shape)}" if name in state else "absent"
+        want = f"shape {wanted[name]}" if name in wanted else "no such tensor"
+        if got != f"of {want}":
+            shaping = "num_channels channel_mult num_res_blocks attention_resolutions learn_sigma use_scale_shift_norm"
+            raise ValueError(
+                f"{path}: {name} is {got}, wanted {want} by the settings "
+                f"{', '.join(f'{key}={settings[key]}' for key in shaping.split())}; give the file's own by config=, "
+                f"or --config FILE; if they are right, {MEND}"
+            )

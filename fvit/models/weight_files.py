@@ -1,0 +1,60 @@
+"""Checks on files of weights before anything is built from them."""
+
+from pathlib import Path
+
+from safetensors import safe_open
+
+from fvit.base.checks import as_integer, as_list
+from fvit.base.files import SUMS, changed
+
+
+def check_weights(path, mend: str) -> Path:
+    """Return `path` if it is a whole safetensors file; reads the header only, which states the file's length.
+
+    Raises FileNotFoundError if it is absent and OSError if it is truncated or something else; both name the `mend`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}; {mend}")
+    try:
+        with safe_open(path, framework="pt"):
+            return path
+    except Exception as err:  # safetensors raises its own SafetensorError, which is neither ValueError nor OSError
+        raise OSError(f"{path} is truncated or no safetensors file ({err}); {mend}") from err
+
+
+def check_fits(describe, config: dict, path, mend: str) -> None:
+    """ValueError if the model that `describe()` makes has more parameters than the weights at `path` have bytes.
+
+    config   settings of the model: no number among them, such as its blocks, may exceed the bytes either
+    On device meta, where nothing is allocated: a file of settings can claim terabytes.
+    """
+    import torch
+
+    size = Path(path).stat().st_size
+    sizes = [n for value in config.values() for n in as_list(value) or [value] if (as_integer(n) or 0) > size]
+    if not sizes:
+        with torch.device("meta"):
+            sizes = [n for n in [sum(p.numel() for p in describe().parameters())] if n > size]
+    if sizes:
+        raise ValueError(f"the settings beside {path} claim a size of {sizes[0]}, more than its {size} bytes; {mend}")
+
+
+def check_sums(folder, mend: str) -> None:
+    """OSError if a file in `folder` is not the one of its SHA256SUMS, which `fvit train` writes; others have none.
+
+    A flipped bit in the weights would go unseen: it is a model all the same, only another one.
+    """
+    if wrong := changed(folder):
+        raise OSError(f"{', '.join(wrong)} is not what {SUMS} beside it says: damaged, or edited by hand; {mend}")
+
+
+def weights_mend(folder, package_weights) -> str:
+    """What to do about broken weights in `folder`: restore or retrain those of the package, copy others again."""
+    package_weights, folder = Path(package_weights).resolve(), Path(folder).resolve()
+    if package_weights in folder.parents:
+        inside = folder.relative_to(package_weights.parents[1]).as_posix()
+        data, _, what = folder.name.rpartition("-")  # as of paths.shipped
+        command = f"fvit train {what} --data {data}" if data else f"fvit train {what}"
+        return f"restore it with `git checkout -- {inside}`, or retrain with `{command}`"
+    return "copy the file again from where it came"

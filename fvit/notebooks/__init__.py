@@ -1,0 +1,1 @@
+"""Running notebooks, their form, exercises and handles."""

@@ -1,0 +1,70 @@
+"""Frozen run sizes: `laptop` in minutes on two CPU cores, `study` in hours there, `paper` on a GPU."""
+
+import math
+import re
+from dataclasses import dataclass, fields, replace
+
+from fvit.base.checks import as_integer, as_number, check_choice
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Sizes of one run; `print` shows them on one line."""
+
+    name: str
+    notebook: str  # number of the notebook that runs, "01"; "" outside notebooks
+    n_images: int  # images evaluated
+    n_samples: int  # Monte Carlo draws of a DDS
+    k: int  # size of the top set
+    attack_steps: int  # gradient steps of PGD
+    attack_draws: int  # draws a step of an adaptive attack (expectation over transformation)
+    eval_batch: int  # images, or images times draws, in one forward pass
+    sigma: float  # noise std for images in [0, 1]
+    precision: str  # of the denoiser's network
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{key} {getattr(self, key)}" for key in _SIZES)
+        return f"profile {self.name}{', notebook ' * bool(self.notebook)}{self.notebook}: {sizes}"
+
+
+_SIZES = [field.name for field in fields(Profile) if field.name not in ("name", "notebook")]
+PROFILES = {
+    "laptop": Profile("laptop", "", 16, 16, 25, 10, 4, 32, 0.25, "float32"),
+    "study": Profile("study", "", 128, 16, 25, 20, 4, 32, 0.25, "float32"),
+    "paper": Profile("paper", "", 500, 64, 49, 40, 8, 32, 0.25, "bfloat16"),  # k: a quarter of the 196 tokens
+}
+current: Profile | None = None  # the latest one asked for; claims and figures are filed under it
+
+
+def profile(name: str = "laptop", *, notebook: str = "", **overrides) -> Profile:
+    """The sizes of profile `name`, with some of them replaced; the result becomes `profiles.current`.
+
+    notebook    number of the notebook that runs, such as "01"
+    overrides   field=value; 0, 0.0 and "" mean "take the profile's value", so a notebook can pass its parameters on
+
+    Raises ValueError for an unknown profile or field, and for a value of the wrong type or range.
+    """
+    global current
+    check_choice(name, PROFILES, "profile")
+    if not (isinstance(notebook, str) and re.fullmatch(r"(\d\d)?", notebook)):
+        raise ValueError(f"notebook={notebook!r}, wanted its number, such as '01', or '' outside of notebooks")
+    for key in overrides:
+        check_choice(key, _SIZES, "override")
+    given = {key: _checked(key, value) for key, value in overrides.items() if not _is_unset(value)}
+    current = replace(PROFILES[name], notebook=notebook, **given)
+    return current
+
+
+def _is_unset(value):
+    return as_number(value) == 0 or (isinstance(value, str) and value == "")
+
+
+def _checked(key, value):
+    wanted = type(getattr(PROFILES["laptop"], key))
+    if wanted is str:
+        return check_choice(value, ("float32", "bfloat16"), key)
+    if wanted is int and not (as_integer(value) or 0) > 0:
+        raise ValueError(f"{key}={value!r}, wanted a positive integer, or 0 for the profile's value")
+    if wanted is float and not 0 < as_number(value) < math.inf:
+        raise ValueError(f"{key}={value!r}, wanted a positive number, or 0 for the profile's value")
+    return as_integer(value) if wanted is int else as_number(value)

@@ -1,0 +1,107 @@
+"""Where numbers came from: versions, and digests of code, sources and networks."""
+
+import ast
+import hashlib
+import json
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from fvit.base.paths import NOTEBOOKS, PACKAGE
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on; imports none of them."""
+    found = {"python": platform.python_version()}
+    for package in ("fvit", "torch", "timm", "diffusers", "numpy", "pandas", "matplotlib"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+class Stamp(dict):
+    """Versions and device; prints one per line."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<11}{version}" for name, version in self.items())
+
+
+def stamp() -> Stamp:
+    """Versions and device of this run, for the last cell of a notebook (tag `nbval-ignore-output`)."""
+    import torch  # late: tables and figures are read where no torch is
+
+    cuda = torch.cuda.is_available()
+    device = f"cuda, {torch.cuda.get_device_name()}" if cuda else f"cpu, {torch.get_num_threads()} threads"
+    return Stamp(versions() | {"device": device})
+
+
+# What finds and writes files, names sizes, takes times or halves a batch: no value of a row comes from it.
+PLUMBING = {"base.files", "base.paths", "base.timing", "base.memory", "records.profiles", "experiments.costs"}
+
+
+def code_digest(modules: Iterable[str], package: Path = PACKAGE) -> str:
+    """sha256 over what the sources of `modules`, and of all modules of fvit that they import, do.
+
+    Comments, docstrings and layout do not count, nor does PLUMBING. Weights are named by the settings (`Bench`).
+    """
+    parts = [f"{name} {hashlib.sha256(_bare(text).encode()).hexdigest()}"
+             for name, text in sorted(imported_code(modules, package).items())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def imported_code(modules: Iterable[str], package: Path = PACKAGE) -> dict[str, str]:
+    """name -> source of `modules` and of all modules of fvit that they import, directly or not, but PLUMBING."""
+    found, todo = {}, list(modules)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found[name] = _file(name, package).read_text(encoding="utf-8")
+            todo += [other for other in _imports(found[name], package) if other not in PLUMBING]
+    return found
+
+
+def _file(name: str, package: Path) -> Path:
+    return package / f"{name.replace('.', '/')}.py"
+
+
+def _bare(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)
+
+
+def _imports(source: str, package: Path) -> set[str]:
+    """Modules of fvit, such as "rng" or "extras.adm", that a source imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            module = ".".join(filter(None, ["fvit" if node.level else "", node.module or ""]))
+            names.update([module, *(f"{module}.{alias.name}" for alias in node.names)])  # an alias may be a module
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    inside = {name.removeprefix("fvit.") for name in names if name.startswith("fvit.")}
+    return {name for name in inside if _file(name, package).is_file()}
+
+
+def source_digest(notebook: str = "", package: Path = PACKAGE, notebooks: Path = NOTEBOOKS) -> str:
+    """sha256 over all that a figure is made by: fvit's code, the code cells of notebook `01_*`, the shipped weights.
+
+    Prose and outputs do not count, nor do line ends, nor checkpoints of a training: git ignores them, so another
+    clone has none. A digest of sources, since a commit cannot name itself.
+    """
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*") if path.is_file()}
+    parts = {name: path.read_text(encoding="utf-8").encode() for name, path in files.items() if path.suffix == ".py"}
+    weights = {name: path for name, path in files.items() if path.suffix == ".safetensors"}
+    parts |= {name: path.read_bytes() for name, path in weights.items() if not path.name.startswith("checkpoint")}
+    for path in sorted(notebooks.glob(f"{notebook}_*.ipynb"))[:1] if notebook else ():
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        parts[path.name] = json.dumps(code).encode()
+    lines = [f"{name} {hashlib.sha256(parts[name]).hexdigest()}" for name in sorted(parts)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

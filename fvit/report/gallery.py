@@ -1,0 +1,80 @@
+"""Figures by number, as notebook 10 shows them."""
+
+import base64
+import hashlib
+import html
+import io
+import json
+
+import pandas as pd
+from PIL import Image
+
+from fvit.base.paths import ROOT, output_root
+from fvit.report.on_record import _joined
+
+
+def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
+    """A table for print from rows with mean, low, high: "0.81 [0.77, 0.85]" in each cell, "" where nothing was run.
+
+    The space within the interval does not break: in a narrow window it stands whole below the mean.
+    """
+    said = [f"{m:.2f}" if low != low else f"{m:.2f} [{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]"
+            for m, low, high in table[["mean", "low", "high"]].itertuples(index=False)]
+    wide = table.assign(cell=said).pivot(index=index, columns=columns, values="cell")
+    return wide.fillna("").sort_index(axis=1)  # one head for all columns that share it
+
+
+# Figures -----------------------------------------------------------------------------------------------------------
+def load_manifest() -> pd.DataFrame:
+    """Every figure on record, in order of its number, with the folder of its files; joined as by `load_claims`."""
+    table = _joined("figures/MANIFEST.csv", ["figure", "profile"])
+    if table is None:
+        raise FileNotFoundError(f"no figures/MANIFEST.csv under {output_root()} or {ROOT}; run `fvit run all` first")
+    return table.assign(folder=[row.root / "figures" / row.profile for row in table.itertuples()])
+
+
+def wrong_digests(manifest: pd.DataFrame) -> list[str]:
+    """Figures whose CSV is not the one of the manifest, or is not there."""
+    wrong = []
+    for row in manifest.itertuples():
+        path = _file(row, "csv")
+        if path is None or hashlib.sha256(path.read_bytes()).hexdigest() != row.csv_sha256:
+            wrong.append(f"{row.profile} {row.figure}")
+    return wrong
+
+
+class Figures:
+    """All figures as thumbnails with title, caption and claims; as text, their numbers and titles."""
+
+    def __init__(self, manifest: pd.DataFrame, width: int = 420):
+        self.manifest, self.width = manifest, width
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{row.figure}  {row.title} ({row.profile})" for row in self.manifest.itertuples())
+
+    def _repr_html_(self) -> str:
+        return "".join(self._figure(row) for row in self.manifest.itertuples())
+
+    def _figure(self, row):
+        png, sidecar = _file(row, "png"), _file(row, "json")
+        if png is None or sidecar is None:
+            return f"<p>{row.figure}: its files are missing; run notebook {row.notebook}</p>"
+        said = {key: html.escape(str(value)) for key, value in json.loads(sidecar.read_text(encoding="utf-8")).items()}
+        picture = base64.b64encode(_thumbnail(png, self.width)).decode()
+        link = f"../figures/{row.profile}/{png.name}"
+        decides = html.escape(row.claim_ids) or "none"
+        return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="{link}"><img width="{self.width}" '
+                f'alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a><p>{said["caption"]} '
+                f"<i>Rows: {row.profile}; notebook {row.notebook}; claims {decides}.</i></p>")
+
+
+def _file(row, suffix):
+    return next(iter(sorted(row.folder.glob(f"{row.figure}_*.{suffix}"))), None)
+
+
+def _thumbnail(path, width):
+    out = io.BytesIO()
+    with Image.open(path) as image:
+        image = image.convert("RGB").resize((width, round(image.height * width / image.width)), Image.LANCZOS)
+        image.quantize(128).save(out, "PNG", optimize=True)
+    return out.getvalue()

@@ -1,0 +1,202 @@
+"""Training of the shipped models: the loop, its checkpoints, and `fvit train`.
+
+A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. The learning
+rate is held and then falls over the last quarter. What is trained, on what: train_scenes.py, extras/train_cifar10.py.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from fvit.base import files, paths, rng
+from fvit.base.checks import check_choice
+from fvit.report import f00_training, saving
+from fvit.training.on_scenes import CHAPTER
+from fvit.training.on_scenes import TASKS as SCENES_TASKS
+
+
+def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> float:
+    """Linear warm-up, a plateau, and a linear fall over the last quarter of the run."""
+    return peak * min(1, (step + 1) / warm_up, (steps - step) / (0.25 * steps))
+
+
+def _state(model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Everything a resumed run needs besides its log, as plain tensors."""
+    state = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
+    for name, p in model.named_parameters():
+        for key, value in optimiser.state[p].items():
+            state[f"adam.{key}.{name}"] = value
+    return {k: v.detach().cpu().contiguous() for k, v in state.items()}
+
+
+def _restore(checkpoint: Path, model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer) -> list[dict]:
+    """Take everything up from a checkpoint and return its log; ValueError if it is not whole or not of this model."""
+    try:
+        state = load_file(checkpoint)
+        with safe_open(checkpoint, "pt") as file:
+            digest, _, log = file.metadata()["fvit"].partition(" ")
+        if digest != _digest(state, log):
+            raise ValueError("its bytes are not those that were written")
+        model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+        for k in ema:
+            ema[k].copy_(state[f"ema.{k}"])
+        for name, p in model.named_parameters():
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            optimiser.state[p] = {k: state[f"adam.{k}.{name}"].to("cpu" if k == "step" else p.device) for k in keys}
+        return json.loads(log)
+    except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as err:
+        raise ValueError(f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew") from err
+
+
+def _checkpoint(state: dict[str, Tensor], log: list[dict]) -> bytes:
+    """The log travels inside, so that it is of the same step to the bit; training_log.csv is never read."""
+    text = json.dumps(log)
+    return save(state, metadata={"fvit": f"{_digest(state, text)} {text}"})  # one entry: several come in any order
+
+
+def _digest(state: dict[str, Tensor], log: str) -> str:
+    digest = hashlib.sha256(log.encode())
+    for name in sorted(state):
+        digest.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
+        digest.update(state[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0, chapter: int = CHAPTER,
+          every: int = 200, n_val: int = 512, device: str = "cpu", precision: str = "bfloat16",
+          root: Path | str | None = None, stop_at: int | None = None) -> pd.DataFrame:
+    """Train one of the shipped models into folder `out`; resumes from its checkpoint.
+
+    root     folder of the data set, for tasks that read one
+    every    steps between validation, log row, checkpoint and export of the averaged weights
+    stop_at  stop after this step as if interrupted (tests)
+    returns  the log, one row per validation: step, loss, the task's metrics
+
+    Writes the weights, `training_log.csv` and `training.png` into `out`. Raises ValueError for a broken checkpoint.
+    """
+    with torch.random.fork_rng(devices=[]):  # initial weights can only be drawn from the global stream
+        torch.manual_seed(rng.stream_seed(seed, "init", task_class.name) % 2**63)
+        task = task_class(seed) if root is None else task_class(seed, root)
+    where = torch.device(device)
+    model = task.model.to(where).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=task.lr, weight_decay=task.weight_decay, betas=(0.9, 0.99))
+    ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    data, log, step = task.batches(batch, chapter), [], 0
+    checkpoint, log_file = out / "checkpoint.safetensors", out / "training_log.csv"
+    if checkpoint.exists():
+        log = _restore(checkpoint, model, ema, optimiser)
+        step = log[-1]["step"]
+    autocast = partial(torch.autocast, where.type, torch.bfloat16, enabled=precision == "bfloat16")
+    begun, begun_step, running = time.monotonic(), step, []
+    while step < min(steps, stop_at or steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, steps, task.lr)
+        optimiser.zero_grad()
+        total = 0.0
+        with autocast():
+            parts = task.losses(model, data(step), step, step / steps, where)
+            while (part := next(parts, None)) is not None:
+                part.backward()
+                total += part.item()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        decay = min(0.998, 1 - 1 / (step / 10 + 1))
+        torch._foreach_lerp_(
+            list(ema.values()),
+            [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)],
+            1 - decay,
+        )
+        running.append(total)
+        if step % every == 0 or step == steps:
+            averaged = {k: v.clone() for k, v in ema.items()}
+            current = {k: v.clone() for k, v in model.state_dict().items()}
+            model.load_state_dict(averaged)
+            row = {"step": step, "loss": sum(running) / len(running), **task.validate(model.eval(), n_val, where)}
+            model.load_state_dict(current)
+            model.train()
+            log.append(row)
+            running = []
+            files.write_atomic(log_file, pd.DataFrame(log).to_csv(index=False, float_format="%.5g"))
+            task.save({k: v.cpu() for k, v in averaged.items()}, out)
+            files.write_atomic(checkpoint, _checkpoint(_state(model, ema, optimiser), log))
+            left = (time.monotonic() - begun) / (step - begun_step) * (steps - step)
+            shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
+            print(f"{task.name} {step}/{steps}  {shown}  {left / 60:.0f} min left", file=sys.stderr, flush=True)
+    frame = pd.DataFrame(log)
+    if step == steps:
+        files.write_atomic(
+            out / "training.png", saving.png_bytes(f00_training.plot_training(frame, title=f"Training the {task.name}"))
+        )
+    return frame
+
+
+SHIPPED = {  # how the weights in the package were trained: the defaults of `fvit train`
+    "scenes": {"teacher": {"steps": 3000, "batch": 32, "precision": "bfloat16"},
+               "vit": {"steps": 5000, "batch": 32, "precision": "bfloat16"},
+               "denoiser": {"steps": 1880, "batch": 32, "precision": "bfloat16"}},
+    "cifar10": {"teacher": {"steps": 3000, "batch": 64, "precision": "bfloat16"},
+                "vit": {"steps": 8000, "batch": 64, "precision": "bfloat16"},
+                "denoiser": {"steps": 1000, "batch": 16, "precision": "float32"}},
+}
+
+
+def tasks_on(data: str) -> dict[str, type]:
+    """What can be trained on `data`, by name; ValueError for data that nothing here is trained on."""
+    if check_choice(data, SHIPPED, "--data") == "scenes":
+        return SCENES_TASKS
+    from fvit.training.on_cifar10 import TASKS  # late: only this needs it
+
+    return TASKS
+
+
+def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Options of `fvit train WHAT`; the defaults are those of the shipped weights."""
+    add, later = parser.add_argument, argparse.SUPPRESS  # later: the default depends on the data
+    said = {name: ", ".join(f"{models[what][name]} for {data}" for data, models in SHIPPED.items())
+            for name in ("steps", "batch", "precision")}
+    add("--data", default="scenes", help=f"what to train on: {' or '.join(SHIPPED)}")
+    add("--root", type=Path, help="folder of the data set, where it is not $FVIT_DATA/cifar10")
+    add("--out", type=Path, default=later, help="folder for weights, log and figure (default: that of the package)")
+    add("--steps", type=int, default=later,
+        help=f"optimiser steps in all; schedules are shares of it (default: {said['steps']})")
+    add("--batch", type=int, default=later, help=f"images a step (default: {said['batch']})")
+    add("--seed", type=int, default=0, help="root of the initial weights, the images' order and the noise")
+    add("--every", type=int, default=200, help="steps between validations and checkpoints")
+    add("--chapter", type=int, default=CHAPTER, help="scenes drawn at once")
+    add("--n-val", type=int, default=512, help="validation images")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--precision", choices=("bfloat16", "float32"), default=later, help=f"(default: {said['precision']})")
+    parser.set_defaults(what=what)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `fvit train` with parsed arguments; 0 on success."""
+    task = tasks_on(args.data)[args.what]
+    if args.data == "scenes" and args.root is not None:
+        raise ValueError(f"--root {args.root} with --data scenes: scenes are drawn, not read; leave it out")
+    given = {**SHIPPED[args.data][args.what], **vars(args)}
+    names = ("steps", "batch", "seed", "chapter", "every", "n_val")
+    wrong = [f"--{n.replace('_', '-')} {given[n]}" for n in names if given[n] < (n != "seed")]
+    if wrong:
+        raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
+    settings = {n: given[n] for n in (*names, "device", "precision", "root")}
+    try:
+        train(task, given.get("out", paths.shipped(args.data, args.what)), **settings)
+    except (MemoryError, RuntimeError) as err:
+        if isinstance(err, RuntimeError) and not re.search("allocate memory|out of memory", str(err)):
+            raise
+        mend = "close other programs, or take a smaller --batch, --chapter or --n-val; a rerun resumes"
+        raise OSError(f"out of memory while training the {args.what}; {mend}") from err
+    return 0

@@ -1,0 +1,299 @@
+"""Rows of attacks against direct calls, in float64 on tiny models: every measure, class, stream of draws and name."""
+
+import copy
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import timm
+import torch
+from oracles.maps import _fill, images
+
+from fvit.attacks import explanation_loss, pgd, prediction_loss
+from fvit.base import rng
+from fvit.experiments.attack_rows import attack_rows
+from fvit.experiments.bench import Bench, network_digest
+from fvit.experiments.blocks import _conform
+from fvit.explanations.passes import explain
+from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
+from fvit.metrics.perturbation import perturbation_curve
+from fvit.metrics.segmentation import SEGMENTATION, segmentation_scores
+from fvit.models.vit import ViT
+from fvit.records.rows import REPREDICTED
+from fvit.smoothing import DDS
+from fvit.theory.divergences import renyi_divergence
+
+METHODS = ["raw_attention", "rollout", "gradcam", "vta"]
+SPECIFIC = METHODS[2:]
+ATTACKS = [["prediction", "vit"], ["explanation", "vit"], ["prediction", "dds"], ["explanation", "dds"],
+           ["rollout", "vit"], ["rollout", "dds"]]
+EPS, SIGMA, N, K = 0.2, 0.05, 2, 4
+IDS = ["a", "b", "c"]
+
+
+def identity(x_noisy, sigma):
+    return x_noisy
+
+
+@pytest.fixture(scope="module")
+def vit():
+    """Two blocks on 32x32, 16 patches, float64."""
+    net = timm.models.VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=5)
+    _fill(net, 0.25, 0)
+    for block in net.blocks:  # rankings of ties hang on the last bit: one rounding, whichever blocks are read
+        block.attn.fused_attn = False
+    return ViT(net, mean=(0.5,) * 3, std=(0.5,) * 3, name="tiny").to(torch.float64)
+
+
+@pytest.fixture(scope="module")
+def data():
+    g = torch.Generator().manual_seed(3)
+    mask = (torch.rand(3, 32, 32, generator=g) < 0.3).to(torch.int8)
+    return SimpleNamespace(x=images(3), y=torch.tensor([0, 3, 1]), mask=mask, ids=IDS, name="toys")
+
+
+@pytest.fixture(scope="module")
+def bench(vit):
+    return Bench(vit, identity, SIGMA, N, K, attack_steps=3, attack_draws=2, eval_batch=4, precision=None, seed=5)
+
+
+@pytest.fixture(scope="module")
+def rows(bench, data):
+    return attack_rows(bench, data, methods=METHODS, attacks=ATTACKS, radii=[0, EPS],
+                       measures=["stability", "segmentation", "perturbation"])
+
+
+def pick(rows, smoothing, attack, method, metric):
+    at = rows[(rows.smoothing == smoothing) & (rows.attack == attack) & (rows.method == method)
+              & (rows.metric == metric)]
+    assert list(at.image_id) == IDS, f"{smoothing}, {attack}, {method}, {metric}: {len(at)} rows"
+    return torch.tensor(at.value.to_numpy())
+
+
+def smoother(vit, seed):
+    return DDS(vit, identity, sigma=SIGMA, n_samples=N, seed=seed, batch_size=4)
+
+
+def probs_of(vit, smoothing, x, seed):
+    if smoothing == "dds":
+        return smoother(vit, seed)(x, ids=IDS).probs
+    with torch.no_grad():
+        return vit(x).softmax(1)
+
+
+def map_of(vit, smoothing, x, method, target, seed):
+    if smoothing == "dds":
+        return smoother(vit, seed)(x, ids=IDS, method=method, target=target).heatmap
+    return explain(vit, x, method, target).detach()
+
+
+def attacked(vit, data, aim, through):
+    """The attack, written out: on the ViT, or through a DDS whose draws are those of "eot"."""
+    smoothing = "none" if through == "vit" else "dds"
+    model = vit if through == "vit" else smoother(vit, 5)
+    y = probs_of(vit, smoothing, data.x, 5).argmax(1)
+    if aim == "prediction":
+        loss = prediction_loss(model, y, n_samples=2, ids=IDS)
+    else:
+        method = {"explanation": "raw_attention", "rollout": "rollout"}[aim]
+        heat = map_of(vit, smoothing, data.x, method, y, 5)
+        loss = explanation_loss(model, heat, K, keep_class=y, method=method, n_samples=2, ids=IDS)
+    return pgd(loss, data.x, eps=EPS, steps=3, seed=5, ids=IDS)
+
+
+CONDITIONS = [("none", aim, "vit") for aim in ("prediction", "explanation")] + [
+    ("dds", aim, through) for aim in ("prediction", "explanation") for through in ("vit", "dds")]
+
+
+@pytest.fixture(scope="module")
+def seen(vit, data):
+    """(smoothing, aim, through) -> attacked image, class before and after, by direct calls."""
+    found = {}
+    for smoothing, aim, through in CONDITIONS:
+        x_adv = attacked(vit, data, aim, through)
+        before = probs_of(vit, smoothing, data.x, 5)
+        found[smoothing, aim, through] = x_adv, before, probs_of(vit, smoothing, x_adv, 6)
+    return found
+
+
+@pytest.mark.parametrize("condition", CONDITIONS, ids=" ".join)
+def test_predictions_by_direct_calls(rows, data, seen, condition):
+    _, before, after = seen[condition]
+    smoothing, name = condition[0], "{} via {}".format(*condition[1:])
+    assert torch.equal(pick(rows, smoothing, name, "", "predicted"), after.argmax(1).double())
+    assert torch.equal(pick(rows, smoothing, name, "", "right"), (after.argmax(1) == data.y).double())
+    assert torch.equal(pick(rows, smoothing, name, "", "class_kept"), (after.argmax(1) == before.argmax(1)).double())
+    torch.testing.assert_close(pick(rows, smoothing, name, "", "renyi_divergence"),
+                               torch.as_tensor(renyi_divergence(before, after, 2)), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("condition", CONDITIONS, ids=" ".join)
+def test_maps_of_the_class_fixed_and_predicted_anew(vit, rows, data, seen, condition, method):
+    x_adv, before, after = seen[condition]
+    smoothing, name = condition[0], "{} via {}".format(*condition[1:])
+    clean = map_of(vit, smoothing, data.x, method, before.argmax(1), 5)
+    classes = {"": before.argmax(1)} | ({REPREDICTED: after.argmax(1)} if method in SPECIFIC else {})
+    for suffix, target in classes.items():
+        heat = map_of(vit, smoothing, x_adv, method, target, 6)
+        want = {"topk_overlap": topk_overlap(clean, heat, K), "rank_correlation": rank_correlation(clean, heat),
+                "l2_change": l2_change(clean, heat)}
+        scores = segmentation_scores(heat, data.mask)
+        want |= {metric: torch.tensor(scores[metric].to_numpy(dtype=float)) for metric in SEGMENTATION}
+        curve = perturbation_curve(vit, data.x, data.y, heat, "positive")  # of the clean image
+        want |= {"positive 30": curve[:, 3]}
+        for metric, values in want.items():
+            torch.testing.assert_close(pick(rows, smoothing, name, method, metric + suffix), values.double(),
+                                       rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def test_the_class_changes_somewhere_so_that_fixed_and_predicted_anew_differ(rows):
+    """Else the test above could not tell the two apart."""
+    assert (pick(rows, "none", "prediction via vit", "", "class_kept") == 0).any()
+    fixed = pick(rows, "none", "prediction via vit", "vta", "l2_change")
+    anew = pick(rows, "none", "prediction via vit", "vta", "l2_change" + REPREDICTED)
+    kept = pick(rows, "none", "prediction via vit", "", "class_kept") == 1
+    assert torch.equal(fixed[kept], anew[kept]) and (fixed[~kept] != anew[~kept]).all()
+
+
+def test_only_class_specific_methods_are_measured_twice(rows):
+    assert set(rows[rows.metric.str.endswith(REPREDICTED)].method) == set(SPECIFIC)
+
+
+def test_clean_rows_and_fidelity(vit, rows, data):
+    for smoothing in ("none", "dds"):
+        target = probs_of(vit, smoothing, data.x, 5).argmax(1)
+        bare = probs_of(vit, "none", data.x, 5).argmax(1)
+        for method in METHODS:
+            own = map_of(vit, smoothing, data.x, method, target, 5)
+            want = topk_overlap(map_of(vit, "none", data.x, method, bare, 5), own, K)
+            assert torch.equal(pick(rows, smoothing, "none", method, "fidelity"), want)
+            scores = segmentation_scores(own, data.mask)
+            got = pick(rows, smoothing, "none", method, "average_precision")
+            torch.testing.assert_close(got, torch.tensor(scores.average_precision.to_numpy()), rtol=1e-7, atol=1e-9)
+    assert (rows[(rows.metric == "fidelity") & (rows.smoothing == "none")].value == 1).all()
+
+
+def test_clean_rows_are_not_compared_with_themselves(rows):
+    clean = rows[rows.attack == "none"]
+    assert not clean.metric.str.startswith(("topk_overlap", "class_kept")).any() and (clean.eps == 0).all()
+
+
+def test_fresh_noise_is_the_clean_image_with_other_draws(vit, rows, data):
+    target = probs_of(vit, "dds", data.x, 5).argmax(1)
+    for method in METHODS:
+        first, other = (map_of(vit, "dds", data.x, method, target, seed) for seed in (5, 6))
+        assert not torch.equal(first, other)
+        torch.testing.assert_close(pick(rows, "dds", "fresh noise", method, "l2_change"), l2_change(first, other))
+    assert set(rows[rows.attack == "fresh noise"].smoothing) == {"dds"}
+
+
+def test_no_attack_uses_a_draw_that_an_evaluation_uses(bench, data, monkeypatch):
+    """Streams are named by seed, purpose, image and draw."""
+    used = {}
+    normal = rng.normal
+
+    def noted(shape, seed, purpose, *item, **options):
+        used.setdefault(phase, set()).add((seed, purpose, *item))
+        return normal(shape, seed, purpose, *item, **options)
+
+    monkeypatch.setattr("fvit.base.rng.normal", noted)
+    phase = "evaluation"
+    clean = bench.view("dds", data.x, IDS, METHODS)
+    bench.view("dds", data.x, IDS, METHODS, clean.predicted, bench.seed + 1)
+    phase = "attack"
+    for aim in ("prediction", "explanation", "rollout"):
+        bench.attack(aim, "dds", data.x, IDS, clean, EPS)
+    assert len(used["evaluation"]) == 2 * len(IDS) * N and len(used["attack"]) == 3 * 2 * len(IDS)
+    assert not used["evaluation"] & used["attack"]
+
+
+def test_an_attack_on_the_vit_draws_no_noise(bench, data, monkeypatch):
+    clean = bench.view("none", data.x, IDS, METHODS)
+    monkeypatch.setattr("fvit.base.rng.normal", None)  # would raise
+    assert (bench.attack("prediction", "vit", data.x, IDS, clean, EPS) - data.x).abs().max() <= EPS + 1e-12
+
+
+def test_which_models_and_methods_meet_which_attack(rows):
+    met = rows[(rows.eps > 0) & (rows.metric == "topk_overlap")].groupby(["attack", "smoothing"]).method.agg(list)
+    assert met.index.isin([(f"{a} via vit", s) for a in ("prediction", "explanation", "rollout")
+                           for s in ("none", "dds")] + [(f"{a} via dds", "dds") for a in
+                                                        ("prediction", "explanation", "rollout")]).all()
+    assert len(met) == 9
+    for (attack, _), methods in met.items():
+        assert list(dict.fromkeys(methods)) == (["rollout"] if attack.startswith("rollout") else METHODS)
+
+
+def test_radius_zero_is_the_clean_image_and_no_attack(bench, data):
+    rows = attack_rows(bench, data, methods=["raw_attention"], attacks=ATTACKS, radii=[0], measures=["stability"])
+    assert set(rows.attack) == {"none", "fresh noise"} and (rows.eps == 0).all() and (rows.norm == "").all()
+
+
+def test_an_attack_of_radius_zero_returns_the_image(bench, data):
+    clean = bench.view("dds", data.x, IDS, ["raw_attention"])
+    assert torch.equal(bench.attack("explanation", "dds", data.x, IDS, clean, 0.0), data.x)
+
+
+def test_rollout_need_not_be_asked_for_to_be_attacked(bench, data):
+    rows = attack_rows(bench, data, methods=["raw_attention"], attacks=[["rollout", "vit"]], radii=[EPS],
+                       measures=["stability"])
+    assert set(rows[rows.attack == "rollout via vit"].method) == {"", "rollout"}
+
+
+def test_columns_say_what_was_run(rows):
+    tidy = _conform(rows, "study")  # raises for columns that are not those of tidy rows
+    assert set(tidy.dataset) == {"toys"} and set(tidy.model) == {"tiny"}
+    dds = tidy.smoothing == "dds"
+    assert (tidy[dds].sigma == SIGMA).all() and (tidy[dds].n_samples == N).all()
+    assert (tidy[~dds].sigma == 0).all() and (tidy[~dds].n_samples == 1).all()
+    assert (tidy[tidy.eps > 0].norm == "linf").all() and set(tidy[tidy.eps > 0].eps) == {EPS}
+    keys = ["image_id", "method", "smoothing", "attack", "eps", "metric"]
+    assert not tidy.duplicated(keys).any()
+
+
+def test_blocks_of_images_give_the_rows_of_all_at_once(bench, data, rows):
+    parts = []
+    for start, stop in ((0, 2), (2, 3)):
+        part = {name: getattr(data, name)[start:stop] for name in ("x", "y", "mask", "ids")}
+        parts.append(attack_rows(bench, SimpleNamespace(**part, name="toys"), methods=METHODS, radii=[EPS],
+                                 attacks=ATTACKS[:4], measures=["stability"]))
+    keys = ["image_id", "method", "smoothing", "attack", "eps", "metric"]
+    got = pd.concat(parts).set_index(keys).value
+    pd.testing.assert_series_equal(got.sort_index(), rows.set_index(keys).value.loc[got.index].sort_index(), rtol=1e-6)
+
+
+def test_settings_are_the_sizes_and_digests_of_the_networks(bench):
+    assert bench.settings == {"sigma": SIGMA, "n_samples": N, "k": K, "attack_steps": 3, "attack_draws": 2,
+                              "eval_batch": 4, "precision": None, "seed": 5,
+                              "networks": [network_digest(bench.vit), ""]}  # a function has no weights
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"measures": ["stabilty"]}, "unknown measure 'stabilty'.*did you mean 'stability'"),
+    ({"methods": ["vtaa"]}, "unknown method 'vtaa'.*did you mean 'vta'"),
+    ({"attacks": [["prediction", "ddss"]]}, "unknown through 'ddss', known: vit, dds"),
+])
+def test_unknown_names_are_refused(bench, data, changes, message):
+    given = dict(methods=["raw_attention"], attacks=[["prediction", "vit"]], radii=[EPS], measures=["stability"])
+    with pytest.raises(ValueError, match=message):
+        attack_rows(bench, data, **given | changes)
+
+
+def test_an_unknown_aim_or_smoothing_is_refused(bench, data):
+    clean = bench.view("none", data.x, IDS, ["raw_attention"])
+    with pytest.raises(ValueError, match="unknown aim of an attack 'vta', known: prediction, explanation, rollout"):
+        bench.attack("vta", "vit", data.x, IDS, clean, EPS)
+    with pytest.raises(ValueError, match="unknown smoothing 'noise', known: none, dds"):
+        bench.view("noise", data.x, IDS, METHODS)
+
+
+@pytest.mark.parametrize("change", [
+    lambda net: net.backbone.blocks[1].mlp.fc1.weight[0, 0].add_(1e-3), lambda net: net.mean.add_(1e-3),
+    lambda net: net.float(), lambda net: setattr(net, "prediction_type", "sample"),
+    lambda net: setattr(net, "alphas_cumprod", [0.9])])
+def test_the_digest_of_a_network_is_of_all_that_it_computes_with(vit, change):
+    edited = copy.deepcopy(vit)
+    assert network_digest(edited) == network_digest(vit)
+    with torch.no_grad():
+        change(edited)
+    assert network_digest(edited) != network_digest(vit)

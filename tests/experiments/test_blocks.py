@@ -1,0 +1,308 @@
+"""Blocks: the same rows however they are cut, stopped, shared out or read back; never those of other code."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fvit.experiments.blocks import UnfinishedError, run_blocks
+from fvit.records import profiles, provenance
+from fvit.records.provenance import code_digest
+from fvit.records.rows import SCHEMA, load_rows, save_rows
+
+pytestmark = pytest.mark.filterwarnings("error")
+N = 7
+
+
+class Work:
+    """Rows of squares, image by image; counts its calls and may be killed at one of them."""
+
+    def __init__(self, killed_at=None):
+        self.spans, self.killed_at = [], killed_at
+
+    def __call__(self, start, stop):
+        if len(self.spans) + 1 == self.killed_at:
+            raise KeyboardInterrupt
+        self.spans.append((start, stop))
+        ids = np.arange(start, stop)
+        return pd.DataFrame({"image_id": [f"test-0-{i}" for i in ids], "metric": "square", "value": ids**2 / 3,
+                             "eps": 8 / 255, "n_samples": 16})
+
+
+@pytest.fixture(autouse=True)
+def study(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path))
+    monkeypatch.delenv("FVIT_SHARD", raising=False)
+    monkeypatch.setattr(profiles, "current", None)
+    profiles.profile("study")
+    return tmp_path / "results" / "study" / "blocks"
+
+
+def run(work, size=3, n=N, settings=None, code=("base.paths",)):
+    return run_blocks(work, n, size, name="08_scores", settings=settings or {"radii": [8 / 255]}, code=list(code))
+
+
+@pytest.mark.parametrize("profile", ["laptop", "study"])
+def test_rows_do_not_depend_on_the_size_of_a_block(profile):
+    profiles.profile(profile)
+    whole = run(Work(), size=N)
+    assert list(whole) == list(SCHEMA) and whole.dtypes.astype(str).to_dict() == SCHEMA
+    assert list(whole["value"]) == [i**2 / 3 for i in range(N)] and set(whole["profile"]) == {profile}
+    for size in (1, 3, N + 1):
+        pd.testing.assert_frame_equal(run(Work(), size=size), whole)
+
+
+def test_blocks_cover_the_images_once_and_in_order():
+    work = Work()
+    run(work)
+    assert work.spans == [(0, 3), (3, 6), (6, 7)]
+
+
+def test_laptop_always_computes_and_leaves_no_blocks(tmp_path):
+    profiles.profile("laptop")
+    for _ in range(2):
+        work = Work()
+        run(work)
+        assert len(work.spans) == 3
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same():
+    first, again = run(Work()), Work()
+    pd.testing.assert_frame_equal(run(again), first)
+    assert again.spans == []
+
+
+def test_more_images_add_only_the_blocks_that_are_new():
+    run(Work(), n=6)
+    more = Work()
+    run(more, n=9)
+    assert more.spans == [(6, 9)]
+
+
+def test_a_killed_run_resumes_where_it_was(study):
+    killed = Work(killed_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed)
+    assert len(list(study.iterdir())) == 2
+    resumed = Work()
+    rows = run(resumed)
+    assert resumed.spans == [(6, 7)]
+    assert list(rows["value"]) == [i**2 / 3 for i in range(N)]
+
+
+def test_other_settings_and_other_code_are_computed_anew(monkeypatch):
+    run(Work())
+    for change in ({"settings": {"radii": [4 / 255]}}, {"code": ["base.rng"]}):
+        other = Work()
+        run(other, **change)
+        assert len(other.spans) == 3
+    monkeypatch.setattr(provenance, "code_digest", lambda modules: "edited since")
+    edited = Work()
+    run(edited)
+    assert len(edited.spans) == 3
+
+
+def test_the_order_of_settings_and_tuples_for_lists_change_nothing():
+    run(Work(), settings={"k": 25, "radii": [1, 2]})
+    again = Work()
+    run(again, settings={"radii": (1, 2), "k": 25})
+    assert again.spans == []
+
+
+def test_two_shards_merge_to_the_rows_of_one_process(monkeypatch, tmp_path):
+    whole = run(Work())
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path / "shards"))
+    monkeypatch.setenv("FVIT_SHARD", "1/2")
+    one, two = Work(), Work()
+    with pytest.raises(UnfinishedError, match=r"shard 1/2 of 08_scores is done; 1 of 3 blocks are missing, first "
+                                              r"08_scores-[0-9a-f]{12}-00003-00006\.parquet; run the other shards"):
+        run(one)
+    monkeypatch.setenv("FVIT_SHARD", "2/2")
+    pd.testing.assert_frame_equal(run(two), whole)
+    assert one.spans == [(0, 3), (6, 7)] and two.spans == [(3, 6)]
+    files = [sorted((tmp_path / out).rglob("*-0*.parquet")) for out in ("results", "shards")]
+    assert [p.name for p in files[0]] == [p.name for p in files[1]] and len(files[0]) == 3
+    assert [p.read_bytes() for p in files[0]] == [p.read_bytes() for p in files[1]]
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_refused_before_any_work(monkeypatch, shard):
+    monkeypatch.setenv("FVIT_SHARD", shard)
+    work = Work()
+    with pytest.raises(ValueError, match=f"FVIT_SHARD='{shard}', wanted i/n with 1 <= i <= n, such as 1/4"):
+        run(work)
+    assert work.spans == []
+
+
+@pytest.mark.parametrize("n, size", [(0, 3), (3, 0)])
+def test_no_images_and_no_size_are_refused(n, size):
+    with pytest.raises(ValueError, match=f"n_images={n}, size={size}; wanted at least 1 of each"):
+        run(Work(), n=n, size=size)
+
+
+def test_a_truncated_block_is_named_with_its_mend(study):
+    run(Work())
+    path = sorted(study.iterdir())[1]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=rf"{path.name} is no whole Parquet file \(\w+\); delete it and run again"):
+        run(Work())
+    path.unlink()
+    mended = Work()
+    run(mended)
+    assert mended.spans == [(3, 6)]
+
+
+@pytest.mark.parametrize("at", [4, 60, -12, -200, -1500])
+def test_a_changed_byte_in_a_block_is_seen(study, at):
+    whole = run(Work())
+    path = sorted(study.iterdir())[1]
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+    try:
+        pd.testing.assert_frame_equal(run(Work()), whole, check_exact=True)  # in what nobody reads
+    except ValueError as error:
+        assert path.name in str(error) and "delete it and run again" in str(error)
+
+
+def test_rows_that_are_not_those_written_are_refused(tmp_path):
+    profiles.profile("laptop")
+    rows = run(Work())
+    path = save_rows(rows, tmp_path / "rows.parquet")
+    table = pd.read_parquet(path)
+    assert len(table.attrs["sha256"]) == 64
+    table.assign(value=0.25).to_parquet(path, index=False)
+    with pytest.raises(ValueError, match=r"rows\.parquet is damaged: its rows are not those .*delete it and run again"):
+        load_rows(path)
+    table.attrs.clear()
+    table.to_parquet(path, index=False)  # of an earlier version, without a digest
+    pd.testing.assert_frame_equal(load_rows(path), rows)
+
+
+def test_wrong_columns_are_refused(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pd.DataFrame({"image_id": ["a"]}).to_parquet(path)
+    with pytest.raises(ValueError, match=r"has columns \['image_id'\], wanted \['run_id'.*not a table of tidy rows"):
+        load_rows(path)
+    with pytest.raises(ValueError, match=r"unknown columns \['colour'\], known: run_id"):
+        run(lambda start, stop: pd.DataFrame({"colour": ["red"]}))
+    with pytest.raises(FileNotFoundError):
+        load_rows(tmp_path / "none.parquet")
+
+
+def test_rows_come_back_to_the_bit_and_the_same_rows_give_the_same_bytes(tmp_path):
+    rows = run(Work())
+    rows.loc[0, "value"] = np.nan
+    one, two = save_rows(rows, tmp_path / "one.parquet"), save_rows(rows.copy(), tmp_path / "two.parquet")
+    assert one.read_bytes() == two.read_bytes()
+    pd.testing.assert_frame_equal(load_rows(one), rows, check_exact=True)
+    assert (load_rows(one)["eps"] == 8 / 255).all()
+
+
+@pytest.fixture
+def package(tmp_path):
+    folder = tmp_path / "package"
+    for inner in ("extras", "base"):
+        (folder / inner).mkdir(parents=True)
+    sources = {"top": '"""What it is."""\nfrom fvit.middle import f\nfrom fvit import side, explain\n',
+               "middle": "import fvit.low\nfrom fvit.base import paths\n",
+               "low": "def g():\n    from . import lazy\n", "lazy": "import numpy\n", "side": "from .low import g\n",
+               "other": "import torch\n", "base/paths": "from fvit import other\n",
+               "extras/adm": "from fvit import odd\n",
+               "odd": "from fvit.extras import cluster\n", "extras/cluster": "import torch\n"}
+    for name, text in sources.items():
+        (folder / f"{name}.py").write_text(text)
+    (folder / "lazy.py").write_text("def h():\n    from fvit.extras.adm import load\n")
+    (folder / "vit.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["top", "middle", "low", "lazy", "side", "extras/adm", "odd", "extras/cluster"])
+def test_the_digest_follows_imports(package, name):
+    before = code_digest(["top"], package)
+    path = package / f"{name}.py"
+    path.write_text(path.read_text() + "\nedited = 1")
+    assert code_digest(["top"], package) != before
+
+
+@pytest.mark.parametrize("name", ["other.py", "base/paths.py", "vit.safetensors"])
+def test_the_digest_ignores_what_is_not_imported_and_what_only_finds_files(package, name):
+    before = code_digest(["top"], package)
+    (package / name).write_bytes(b"edited = 1")
+    assert code_digest(["top"], package) == before
+
+
+def test_comments_docstrings_and_layout_are_no_code(package):
+    before = code_digest(["top"], package)
+    path = package / "top.py"
+    text = path.read_text()
+    reworded = text.replace("What it is.", "In other words.").replace("side, explain", "(side,\n explain)")
+    path.write_text(f"# a note\n{reworded}")
+    assert code_digest(["top"], package) == before
+    path.write_text(text + '"no docstring"')
+    assert code_digest(["top"], package) != before
+
+
+def test_the_digest_of_the_package_does_not_depend_on_the_order_of_names():
+    both = code_digest(["base.rng", "base.paths"])
+    assert both == code_digest(["base.paths", "base.rng"]) != code_digest(["base.rng"])
+
+
+def test_what_computes_rows_is_in_the_digest_and_what_finds_files_is_not():
+    found = set(provenance.imported_code(["experiments.setting", "experiments.controls"]))
+    assert found >= set("experiments.bench experiments.controls smoothing attacks explanations.methods "
+                        "explanations.lrp models.attention models.denoiser models.schedule models.vit data.scenes "
+                        "base.rng theory.divergences metrics.maps metrics.perturbation base.checks".split())
+    assert found & {*provenance.PLUMBING, "experiments.blocks", "records.claims", "report.panels", "notebooks.runner",
+                     "cli", "experiments.cluster"} == set()
+
+
+def test_no_code_that_computes_rows_is_reached_through_the_plumbing_alone():
+    reached = set(provenance.imported_code(["experiments.setting", "experiments.controls"])) | provenance.PLUMBING
+    assert set(provenance.imported_code(provenance.PLUMBING)) <= reached
+
+
+@pytest.mark.parametrize("executor", ["slurm", "Ray"])
+def test_an_unknown_executor_is_refused_before_any_work(monkeypatch, executor):
+    monkeypatch.setenv("FVIT_EXECUTOR", executor)
+    work = Work()
+    with pytest.raises(ValueError, match=f"FVIT_EXECUTOR='{executor}', wanted local or ray"):
+        run(work)
+    assert work.spans == []
+
+
+def test_without_ray_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setenv("FVIT_EXECUTOR", "ray")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'which is not installed; install it by `pip install "fvit\[cluster\]"`'):
+        run(Work())
+
+
+def test_progress_is_said_on_stderr_for_each_block_but_not_at_laptop(capfd):
+    run(Work())
+    said = capfd.readouterr()
+    assert said.out == "" and [line.split(",")[0] for line in said.err.splitlines()] == [
+        f"08_scores: block {n} of 3" for n in (1, 2, 3)]
+    run(Work())
+    profiles.profile("laptop")
+    run(Work())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_dry_run_computes_and_writes_nothing(monkeypatch, tmp_path, study, capfd):
+    run(Work(), n=6)
+    before = sorted(study.iterdir())
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path / "thrown away"))
+    monkeypatch.setenv("FVIT_DRY_RUN", str(tmp_path))
+    work = Work()
+    work.report = lambda todo: f"would do {todo}"
+    capfd.readouterr()
+    rows = run(work, n=9)
+    assert capfd.readouterr().out == "08_scores: 9 images in 3 blocks, 1 of them to do here\nwould do [(6, 9)]\n"
+    assert len(rows) == 0 and list(rows) == list(SCHEMA) and work.spans == []
+    assert sorted(study.iterdir()) == before and not (tmp_path / "thrown away").exists()
+    del work.report
+    run(work, n=9)
+    assert capfd.readouterr().out.endswith("no tasks.Task, so it cannot say what it calls\n")
+    run(work, n=6)
+    assert capfd.readouterr().out == "08_scores: 6 images in 2 blocks, 0 of them to do here\n"

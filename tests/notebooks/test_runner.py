@@ -1,0 +1,448 @@
+"""The guards around papermill. Fixtures are notebooks named by what comes of running them."""
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from fvit import cli
+from fvit.base import paths
+from fvit.notebooks import form, plan, runner
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """A repository of two notebooks, the second of which fails, and an empty output folder."""
+    folder = tmp_path / "notebooks {1}"  # braces, since papermill formats its paths
+    folder.mkdir()
+    shutil.copy(FIXTURES / "succeeds.ipynb", folder / "00_succeeds.ipynb")
+    shutil.copy(FIXTURES / "fails.ipynb", folder / "01_fails.ipynb")
+    monkeypatch.setattr(paths, "NOTEBOOKS", folder)
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path / "out"))
+    return tmp_path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
+
+
+# What to run ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("names, expected", [
+    (["all"], ["00", "01"]), (["1"], ["01"]), (["01", "0"], ["00", "01"]), (["00", "all"], ["00", "01"]),
+])
+def test_notebooks_are_selected_by_number(bench, names, expected):
+    assert [path.name[:2] for path in plan.select(names)] == expected
+
+
+def test_an_unknown_number_lists_those_there_are(bench):
+    with pytest.raises(ValueError, match="no notebook '7'; known: all, 00, 01"):
+        plan.select(["7"])
+
+
+def test_no_notebooks_at_all_says_where_they_are(bench, monkeypatch):
+    monkeypatch.setattr(paths, "NOTEBOOKS", bench / "nowhere")
+    with pytest.raises(ValueError, match="run from a clone"):
+        plan.select(["all"])
+
+
+@pytest.mark.parametrize("name, text, value", [
+    ("seed", "3", 3), ("seed", "-1", -1), ("sigma", "0.5", 0.5), ("sigma", "1", 1.0), ("exact", "True", True),
+    ("method", "lrp", "lrp"), ("method", "'a b'", "a b"), ("method", "1", "1"), ("method", "", ""),
+    ("orders", "[3]", [3]),
+])
+def test_values_take_the_type_of_the_default(bench, name, text, value):
+    [(_, parameters)] = plan.plan(["00"], given={name: text})
+    assert parameters == {name: value}
+    assert type(parameters[name]) is type(value)
+
+
+def test_a_path_that_is_there_becomes_absolute_since_kernels_start_elsewhere(bench, monkeypatch):
+    monkeypatch.chdir(bench)
+    for text, value in {"./out": "out", "out/": "out", "out": "out"}.items():
+        (bench / "out").mkdir(exist_ok=True)
+        [(_, parameters)] = plan.plan(["00"], given={"method": text})
+        assert parameters["method"] == (value if text == "out" else str(bench / value))
+    assert plan.plan(["00"], given={"method": "no/such"})[0][1] == {"method": "no/such"}
+    monkeypatch.setenv("FVIT_DATA", "data")
+    with runner.kernel_environment():
+        assert os.environ["FVIT_DATA"] == str(bench / "data")
+    assert os.environ["FVIT_DATA"] == "data"
+
+
+@pytest.mark.parametrize("name, text", [
+    ("seed", "abc"), ("seed", "1.0"), ("seed", "True"), ("seed", ""), ("seed", "1 +"), ("sigma", "big"),
+    ("sigma", "True"), ("sigma", "1e999"), ("exact", "1"), ("exact", "true"), ("orders", "1"),
+])
+def test_a_value_of_another_type_is_refused(bench, name, text):
+    with pytest.raises(ValueError, match=rf"-p {name}=.*: wanted a value of type \w+, written like {name}="):
+        plan.plan(["00"], given={name: text})
+
+
+def test_an_unknown_parameter_is_refused_with_those_known(bench):
+    with pytest.raises(ValueError, match=r"'sede' is unknown to 00_succeeds\.ipynb; did you mean 'seed'\?.*: exact"):
+        plan.plan(["00"], given={"sede": "1"})
+
+
+def test_a_parameter_must_be_known_to_every_selected_notebook(bench):
+    with pytest.raises(ValueError, match=r"'width' is unknown to 00_succeeds\.ipynb"):
+        plan.plan(["00", "01"], given={"width": "5"})
+
+
+def test_with_all_a_parameter_goes_to_the_notebooks_that_know_it(bench):
+    assert [parameters for _, parameters in plan.plan(["all"], given={"width": "5"})] == [{}, {"width": 5}]
+    with pytest.raises(ValueError, match=r"'depth' is unknown to 00_succeeds\.ipynb, 01_fails\.ipynb"):
+        plan.plan(["all"], given={"depth": "5"})
+
+
+def test_the_profile_is_a_parameter_of_every_notebook(bench):
+    assert [parameters for _, parameters in plan.plan(["all"], "study")] == [{"profile": "study"}] * 2
+    with pytest.raises(ValueError, match=r"'studi', known: laptop, study, paper; did you mean 'study'\?"):
+        plan.plan(["all"], "studi")
+    with pytest.raises(ValueError, match="--profile NAME"):
+        plan.plan(["all"], given={"profile": "study"})
+
+
+# Running ----------------------------------------------------------------------------------------------------------
+
+def test_a_run_keeps_the_executed_notebook_and_leaves_the_source(bench, capsys):
+    source = paths.NOTEBOOKS / "00_succeeds.ipynb"
+    before, out = source.read_bytes(), bench / "elsewhere"
+    assert cli.main(["run", "00", "-p", "seed=5", "--out", str(out), "--shard", "1/2"]) == 0
+    assert files(out) == ["results/laptop/notebooks/00_succeeds.ipynb", "seed.txt"]
+    assert (out / "seed.txt").read_text() == "5\n"
+    executed = nbformat.read(out / "results/laptop/notebooks/00_succeeds.ipynb", 4)
+    texts = [output.text for cell in executed.cells for output in cell.get("outputs", [])]
+    threads = os.environ["OMP_NUM_THREADS"]
+    assert texts == ["laptop 5 0.25 rollout False [1, 2]\n", f"notebooks {{1}} {threads} agg 1/2\n"]
+    assert form.text(executed) == form.text(form.strip(executed))
+    assert source.read_bytes() == before
+    assert "00_succeeds.ipynb  " in capsys.readouterr().err
+    assert os.environ["FVIT_OUT"] == str(bench / "out"), "the caller's environment is put back"
+    assert "FVIT_SHARD" not in os.environ
+
+
+def test_notebooks_run_side_by_side(bench, capsys):
+    """Both have begun before either may end: each waits for the file of the other. The gallery finds them done."""
+    for name, other in [("00", "02"), ("02", "00")]:
+        meeting(name, f"(root / '{name}').touch()\nwhile not (root / '{other}').exists(): time.sleep(0.01)")
+    meeting("10", "assert len(list(root.glob('results/laptop/notebooks/0*.ipynb'))) == 2")
+    assert cli.main(["run", "00", "02", "10", "--jobs", "3", "--cell-timeout", "300"]) == 0
+    assert capsys.readouterr().out == ""
+    names = ["00_meets.ipynb", "02_meets.ipynb", "10_meets.ipynb"]
+    assert files(bench / "out") == [f"results/laptop/notebooks/{name}" for name in names]
+
+
+def test_side_by_side_a_failure_stops_the_other(bench, capsys):
+    shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
+    meeting("03", "while not (root / 'begun').exists(): time.sleep(0.01)\nraise ValueError('seen it begin')")
+    meeting("01", "raise SystemError('it is not begun any more')")
+    assert cli.main(["run", "01", "02", "03", "--jobs", "2", "--cell-timeout", "300"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("fvit: 03_meets.ipynb failed in cell [2]") and "ValueError: seen it begin" in said
+    assert files(bench / "out") == ["results/laptop/notebooks/03_meets.failed.ipynb"]
+
+
+def meeting(number, code):
+    """Notebook `number`_meets, in place of what has that number, runs `code` with root, the output folder."""
+    for path in paths.NOTEBOOKS.glob(f"{number}_*"):
+        path.unlink()
+    notebook = nbformat.read(FIXTURES / "succeeds.ipynb", 4)
+    head = "import os, time\nfrom pathlib import Path\n\nroot = Path(os.environ['FVIT_OUT'])\n"
+    del notebook.cells[3:]
+    notebook.cells[2].source = head + code
+    nbformat.write(notebook, paths.NOTEBOOKS / f"{number}_meets.ipynb")
+
+
+def test_a_failing_notebook_says_where_and_keeps_what_ran(bench, capsys):
+    kept = bench / "out/results/laptop/notebooks"
+    kept.mkdir(parents=True)
+    (kept / "01_fails.ipynb").write_text("of an earlier run")
+    assert cli.main(["run", "1", "-p", "width=7"]) == 1
+    said = capsys.readouterr().err
+    assert "01_fails.ipynb failed in cell [4], which begins `raise ValueError" in said
+    assert "ValueError: the third cell stops" in said
+    assert str(kept / "01_fails.failed.ipynb") in said
+    assert "Traceback" not in said
+    assert (kept / "01_fails.ipynb").read_text() == "of an earlier run"
+    outputs = [o for cell in nbformat.read(kept / "01_fails.failed.ipynb", 4).cells for o in cell.get("outputs", [])]
+    assert [o.get("text", o.get("ename")) for o in outputs] == ["7\n", "ValueError"]
+
+
+def test_a_cell_that_takes_too_long_is_stopped(bench, capsys):
+    shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
+    assert cli.main(["run", "2", "--cell-timeout", "1"]) == 1
+    assert "allow more by --cell-timeout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error, reason", [
+    (runner.DeadKernelError("Kernel died"), "want of memory"), (RuntimeError("no reply in 300 s"), "no reply in 300 s"),
+])
+def test_a_kernel_that_dies_or_does_not_start_is_named(bench, monkeypatch, capsys, error, reason):
+    def execute(*_, **__):
+        raise error
+
+    monkeypatch.setattr(runner.papermill, "execute_notebook", execute)
+    assert cli.main(["run", "00"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("fvit: 00_succeeds.ipynb failed: ")
+    assert reason in said
+
+
+@pytest.mark.parametrize("arguments", [
+    ["run", "7"], ["run", "00", "-p", "sede=1"], ["run", "00", "-p", "seed"], ["run", "00", "-p", "=1"],
+    ["run", "00", "-p", "seed=1", "-p", "seed=2"], ["run", "00", "--profile", "huge"], ["run", "00", "--shard", "3/2"],
+    ["run", "00", "--shard", "0/2"], ["run", "00", "--shard", "half"], ["run", "00", "--cell-timeout", "-1"],
+    ["run", "00", "--jobs", "0"], ["run", "00", "--jobs", "two"], ["run", "00", "--executor", "slurm"],
+    ["run", "00", "--address", "head:6379"], ["run", "00", "--dry-run", "--shard", "3/2"],
+    ["run", "--nonsense"], ["walk"], [],
+])
+def test_wrong_arguments_exit_with_2_before_anything_runs(bench, monkeypatch, capsys, arguments):
+    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("ran"))
+    try:
+        code = cli.main(arguments)
+    except SystemExit as stop:  # argparse's own
+        code = stop.code
+    assert code == 2
+    assert capsys.readouterr().err.strip()
+    assert not (bench / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(bench, monkeypatch, capsys):
+    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("ran"))
+    (bench / "file").write_text("")
+    (bench / "out").mkdir()
+    (bench / "out" / "figures").write_text("a file where the folder of figures should be")
+    for arguments, folder in [(["--out", str(bench / "file")], "file"), ([], "out/figures/laptop")]:
+        assert cli.main(["run", "00", *arguments]) == 1
+        said = capsys.readouterr().err
+        assert str(bench / folder) in said
+        assert "set FVIT_OUT or pass --out to a folder you can write to" in said
+
+
+def test_two_runs_on_one_folder_are_refused(bench, capsys):
+    with runner.lock(bench / "out"):
+        assert cli.main(["run", "00"]) == 1
+    assert f"another run (process {os.getpid()}) writes to {bench / 'out'}" in capsys.readouterr().err
+
+
+def test_shards_share_a_folder_but_a_shard_runs_once(bench, capsys):
+    with runner.lock(bench / "out", "1/2"):
+        assert (bench / "out" / ".fvit-run-1-of-2.lock").exists()
+        with runner.lock(bench / "out", "2/2"):
+            assert cli.main(["run", "00", "--shard", "1/2"]) == 1
+    assert f"another run (process {os.getpid()}) writes to {bench / 'out'}" in capsys.readouterr().err
+
+
+def test_a_shard_that_has_done_its_part_is_no_failure(bench, capsys):
+    said = "shard 1/2 of 08_scores is done; 1 of 3 blocks are missing"
+    meeting("00", f"from fvit.experiments.blocks import UnfinishedError\nraise UnfinishedError({said!r})")
+    assert cli.main(["run", "00", "--shard", "1/2"]) == 0
+    assert f"00_meets.ipynb: {said}" in capsys.readouterr().err
+    assert files(bench / "out") == [], "neither an executed notebook nor a failed one"
+
+
+def test_executor_and_address_reach_the_kernels_and_the_environment_is_put_back(monkeypatch, tmp_path):
+    monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
+    with runner.kernel_environment("study", tmp_path, executor="ray", address="head:6379"):
+        assert (os.environ["FVIT_EXECUTOR"], os.environ["RAY_ADDRESS"]) == ("ray", "head:6379")
+    assert "FVIT_EXECUTOR" not in os.environ
+
+
+def test_without_ray_nothing_starts_and_the_extra_is_named(bench, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert cli.main(["run", "00", "--executor", "ray"]) == 2
+    assert 'install it by `pip install "fvit[cluster]"`, or leave out --executor ray' in capsys.readouterr().err
+
+
+BLOCKS = """from fvit import blocks, profile as choose
+choose(profile, notebook='00', n_images=5)
+print('profile as chosen')
+class Work:
+    def report(self, todo): return f'would do {todo}'
+    def __call__(self, start, stop): raise AssertionError('a dry run computes no block')
+rows = blocks.run_blocks(Work(), 5, 2, name='00_rows', settings={}, code=['rng'])
+assert os.environ['HF_HUB_OFFLINE'] == '1'
+blocks.save_rows(rows, root / '00_rows.parquet')"""
+
+
+def test_a_dry_run_says_what_blocks_would_do_and_leaves_nothing(bench, capsys):
+    meeting("00", BLOCKS)
+    notebook = nbformat.read(paths.NOTEBOOKS / "00_meets.ipynb", 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("raise AssertionError('beyond the blocks')"))
+    nbformat.write(notebook, paths.NOTEBOOKS / "00_meets.ipynb")
+    assert cli.main(["run", "00", "01", "--profile", "study", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "00_meets.ipynb, profile study",
+        "  parameters: profile 'study', seed 0, sigma 0.25, method \"rollout\", exact False, orders [1, 2]",
+        "profile as chosen", "00_rows: 5 images in 3 blocks, 3 of them to do here", "would do [(0, 2), (2, 4), (4, 5)]",
+        "01_fails.ipynb, profile study",
+        "  parameters: profile 'study', width 3",
+        "  computes in its cells, not in blocks: nothing is counted or timed"]
+    assert not (bench / "out").exists()
+
+
+def test_a_dry_run_goes_to_the_cell_that_says_what_it_will_call(bench, capsys):
+    meeting("00", "from fvit import profile as choose\nchoose(profile, notebook='00')\n"
+                  "say_calls = print\nsay_calls('  a million')")
+    notebook = nbformat.read(paths.NOTEBOOKS / "00_meets.ipynb", 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("raise AssertionError('beyond')"))
+    nbformat.write(notebook, paths.NOTEBOOKS / "00_meets.ipynb")
+    assert cli.main(["run", "00", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "  a million"
+
+
+def test_a_dry_run_shows_the_cell_that_would_fail(bench, capsys):
+    meeting("00", "raise FileNotFoundError('no folder vit_large')\nblocks.run_blocks()")
+    assert cli.main(["run", "00", "--dry-run"]) == 1
+    assert "FileNotFoundError: no folder vit_large" in capsys.readouterr().err
+
+
+def test_progress_of_a_notebook_is_seen_while_it_runs(bench, capfd):
+    meeting("00", "import sys\nprint('block 1 of 3', file=sys.stderr)")
+    assert cli.main(["run", "00"]) == 0
+    assert "block 1 of 3" in capfd.readouterr().err
+
+
+def test_the_lock_of_a_killed_run_stops_nobody(bench):
+    code = ("import os, signal; from pathlib import Path; from fvit import runner\n"
+            f"with runner.lock(Path({str(bench)!r})): os.kill(os.getpid(), signal.SIGKILL)")
+    killed = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    left = bench / ".fvit-run.lock"
+    assert left.read_text().strip(), "the dead process has left its id"
+    with runner.lock(bench):
+        assert left.read_text() == f"{os.getpid()}\n"
+    assert left.read_text() == ""
+
+
+def heed_interrupts():
+    """A shell's background jobs ignore SIGINT, and so do their children, this test's process among them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupted_run_leaves_no_half_written_file(bench, jobs):
+    shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
+    code = ("import sys; from pathlib import Path; from fvit import cli; from fvit.base import paths\n"
+            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); sys.exit(cli.main(['run', '2', '--jobs', '{jobs}']))")
+    temporary = bench / "tmp"
+    temporary.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True,
+                               env=os.environ | {"TMPDIR": str(temporary)}, preexec_fn=heed_interrupts)
+    while not (bench / "out" / "begun").exists():  # the endless cell has started
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            pytest.fail(f"ended by itself: {process.stderr.read()}")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("fvit: interrupted"), said
+    assert files(bench / "out") == []
+    assert not list((bench / "out").rglob("*.tmp"))
+    assert not list(temporary.glob("fvit-run-*"))
+
+
+def test_the_notebooks_at_work_end_with_a_run_that_is_killed(bench):
+    """Else they go on without its lock, beside the next run."""
+    meeting("01", "(root / 'begun').write_text(str(os.getppid()))\nwhile True: time.sleep(0.1)")
+    code = ("import sys; from pathlib import Path; from fvit import cli; from fvit.base import paths\n"
+            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); sys.exit(cli.main(['run', '1', '--jobs', '2']))")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, preexec_fn=heed_interrupts)
+    begun = bench / "out" / "begun"
+    while not (begun.exists() and begun.read_text()):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            pytest.fail("ended by itself")
+    worker = os.pidfd_open(int(begun.read_text()))
+    process.kill()
+    process.wait()
+    ended, _, _ = select.select([worker], [], [], 60)
+    os.close(worker)
+    assert ended, "the worker goes on"
+
+
+def test_a_batch_systems_stop_is_an_interrupt_too(bench, monkeypatch, capsys):
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(runner, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["run", "00"]) == 1
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+# Refreshing, and the form that is kept ----------------------------------------------------------------------------
+
+def test_refresh_changes_no_byte_the_second_time(bench, monkeypatch):
+    source = paths.NOTEBOOKS / "00_succeeds.ipynb"
+    monkeypatch.setenv("FVIT_THREADS", "1")
+    assert cli.main(["refresh", "00"]) == 0
+    once = source.read_bytes()
+    assert b"laptop 0 0.25 rollout False [1, 2]" in once and b"notebooks {1} 1 agg None" in once
+    assert form.problems(nbformat.read(source, 4)) == []
+    assert cli.main(["refresh", "00"]) == 0
+    assert source.read_bytes() == once
+
+
+def test_refresh_leaves_a_notebook_that_fails_or_has_problems(bench, capsys):
+    failing, wrong = paths.NOTEBOOKS / "01_fails.ipynb", paths.NOTEBOOKS / "00_succeeds.ipynb"
+    wrong.write_text(wrong.read_text().replace('"parameters"', '"paramaters"'))
+    before = failing.read_bytes(), wrong.read_bytes()
+    assert cli.main(["refresh", "01"]) == 1
+    assert cli.main(["refresh", "00"]) == 1
+    assert "00_succeeds.ipynb is left as it was" in capsys.readouterr().err
+    assert (failing.read_bytes(), wrong.read_bytes()) == before
+
+
+def test_strip_drops_what_changes_and_keeps_the_rest():
+    notebook = nbformat.read(FIXTURES / "succeeds.ipynb", 4)
+    clean = form.text(form.strip(notebook))
+    notebook.metadata["papermill"] = {"start_time": "now"}
+    notebook.metadata["widgets"] = {}
+    notebook.metadata["language_info"]["version"] = "3.11.7"
+    notebook.metadata["kernelspec"]["display_name"] = "my env"
+    notebook.cells[0].metadata.update(papermill={"duration": 1}, execution={"iopub": "now"}, tags=[])
+    assert form.text(form.strip(notebook)) == clean
+    assert "papermill" in notebook.metadata, "the notebook passed in is not changed"
+    kept = nbformat.reads(clean, 4)
+    assert [(c.id, c.source) for c in kept.cells] == [(c.id, c.source) for c in notebook.cells]
+    assert kept.cells[1].metadata.tags == ["parameters"]
+
+
+# The command ------------------------------------------------------------------------------------------------------
+
+def test_info_names_versions_and_folders(bench, capsys):
+    assert cli.main(["info"]) == 0
+    said = capsys.readouterr().out
+    for word in ("fvit", "python", "torch", "timm", "diffusers", "device", str(paths.WEIGHTS), str(paths.NOTEBOOKS),
+                 str(bench / "out" / "figures")):
+        assert word in said
+
+
+@pytest.mark.parametrize("arguments", ["", "run", "refresh", "train", "train vit", "convert-adm", "info"])
+def test_help_everywhere(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments.split(), "--help"])
+    assert stop.value.code == 0
+    assert "usage: fvit" in capsys.readouterr().out
+
+
+def test_train_hands_its_arguments_on(monkeypatch):
+    from fvit.training import loop
+
+    monkeypatch.setattr(loop, "main", lambda args: 1 if args.what == "denoiser" and args.seed == 3 else 0)
+    assert cli.main(["train", "denoiser", "--seed", "3"]) == 1
+    assert cli.main(["train", "vit", "--seed", "3"]) == 0
+
+
+def test_python_dash_m_is_the_same_command():
+    done = subprocess.run([sys.executable, "-m", "fvit", "--version"], cwd=paths.ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "fvit")

@@ -1,0 +1,310 @@
+"""The ledger of claims, tidy rows that keep their dtypes, and provenance."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fvit.base import paths
+from fvit.records import claims, profiles, provenance
+from fvit.records.claims import ClaimError, claim
+from fvit.records.ledger import upsert
+from fvit.records.rows import KEY, SCHEMA, append_rows, read_rows
+from fvit.theory.intervals import Interval
+
+
+@pytest.fixture(autouse=True)
+def laptop(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path))
+    monkeypatch.setattr(profiles, "current", None)
+    profiles.profile("laptop", notebook="01")
+
+
+def ledger(profile="laptop"):
+    with open(paths.results_dir(profile) / "claims.csv", newline="", encoding="utf-8") as file:
+        return {row["claim"]: row for row in csv.DictReader(file)}
+
+
+def pass_claim(**changes):
+    arguments = {"value": 0.41234567, "relation": "<", "bound": 0.8, "source": "Hu et al. 2024"} | changes
+    return claim("P1.2", "PGD at 8/255 moves raw attention", **arguments)
+
+
+def test_the_text_is_as_in_the_style_guide_and_holds_no_measured_number():
+    outcome = pass_claim(ci=(0.35, 0.47))
+    assert repr(outcome) == "PASS P1.2  PGD at 8/255 moves raw attention (< 0.80)"
+    page = outcome._repr_html_()
+    assert "0.412 [0.35, 0.47]" in page and "Hu et al. 2024" in page and "(&lt; 0.80)" in page
+
+
+def test_the_row_on_record():
+    pass_claim(ci=(0.35, 0.47), note="few photographs, so wide")
+    assert ledger()["P1.2"] == {
+        "claim": "P1.2", "profile": "laptop", "notebook": "01", "status": "PASS",
+        "text": "PGD at 8/255 moves raw attention", "value": "0.412346", "ci_low": "0.35", "ci_high": "0.47",
+        "n": "", "n_groups": "", "relation": "<", "bound": "0.8", "source": "Hu et al. 2024", "expected": "PASS",
+        "note": "few photographs, so wide",
+    }
+
+
+def test_an_interval_brings_its_n_along():
+    outcome = pass_claim(value=Interval(0.41, 0.35, 0.47, 64, 5))
+    assert "0.41 [0.35, 0.47], n = 64 on 5 photographs" in outcome._repr_html_() and "64" not in repr(outcome)
+    columns = "value", "ci_low", "ci_high", "n", "n_groups"
+    assert [ledger()["P1.2"][c] for c in columns] == ["0.41", "0.35", "0.47", "64", "5"]
+    with pytest.raises(ClaimError, match="DIFFERS"):  # the whole interval decides
+        pass_claim(value=Interval(0.41, 0.35, 0.87, 64))
+    assert (ledger()["P1.2"]["n"], ledger()["P1.2"]["n_groups"]) == ("64", "")
+
+
+@pytest.mark.parametrize("relation, below, equal, above", [
+    ("<", "PASS", "DIFFERS", "DIFFERS"), ("<=", "PASS", "PASS", "DIFFERS"),
+    (">", "DIFFERS", "DIFFERS", "PASS"), (">=", "DIFFERS", "PASS", "PASS"),
+])
+def test_every_relation(relation, below, equal, above):
+    profiles.profile("study")  # where a false claim does not raise
+    assert [pass_claim(value=v, relation=relation).status for v in (0.7, 0.8, 0.9)] == [below, equal, above]
+
+
+@pytest.mark.parametrize("ci, status, undecided", [
+    ((0.6, 0.79), "PASS", False), ((0.6, 0.81), "DIFFERS", True), ((0.82, 0.9), "DIFFERS", False),
+])
+def test_a_claim_with_an_interval_needs_all_of_it(ci, status, undecided):
+    profiles.profile("study")
+    outcome = pass_claim(value=0.7 if ci[0] < 0.8 else 0.85, ci=ci)
+    assert outcome.status == status and ("undecided" in outcome._repr_html_()) == undecided
+
+
+def test_a_false_claim_raises_at_laptop_and_is_on_record_first():
+    with pytest.raises(ClaimError, match=r"DIFFERS P1\.2 .*measured 0\.9, wanted PASS; mend what broke, or the claim"):
+        pass_claim(value=0.9)
+    assert issubclass(ClaimError, AssertionError)
+    assert ledger()["P1.2"]["status"] == "DIFFERS"
+
+
+@pytest.mark.parametrize("profile", ["study", "paper"])
+def test_elsewhere_a_false_claim_is_recorded_and_the_run_goes_on(profile):
+    profiles.profile(profile, notebook="07")
+    assert repr(pass_claim(value=0.9)).startswith("DIFFERS P1.2  ")
+    row = ledger(profile)["P1.2"]
+    assert (row["status"], row["expected"], row["notebook"]) == ("DIFFERS", "PASS", "07")
+    assert not (paths.results_dir("laptop") / "claims.csv").exists()
+
+
+def test_a_claim_known_not_to_hold_fails_when_it_suddenly_holds():
+    outcome = pass_claim(value=0.9, expected="DIFFERS")
+    assert repr(outcome) == "DIFFERS P1.2  PGD at 8/255 moves raw attention (< 0.80)"
+    with pytest.raises(ClaimError, match=r"measured 0\.5, wanted DIFFERS"):
+        pass_claim(value=0.5, expected="DIFFERS")
+    assert (ledger()["P1.2"]["status"], ledger()["P1.2"]["expected"]) == ("PASS", "DIFFERS")
+
+
+def test_a_rerun_changes_no_byte_and_order_does_not_matter():
+    for claim_id in ("P1.10", "P1.2", "O1"):
+        claim(claim_id, "text, with a comma\nand a line", 1.0, ">", 0, source="ours")
+    path = paths.results_dir("laptop") / "claims.csv"
+    before = path.read_bytes()
+    for claim_id in ("O1", "P1.2", "P1.10"):
+        claim(claim_id, "text, with a comma\nand a line", 1.0, ">", 0, source="ours")
+    assert path.read_bytes() == before
+    assert list(ledger()) == ["O1", "P1.2", "P1.10"]
+
+
+@pytest.mark.parametrize("bound, text", [
+    (0.8, "0.80"), (30, "30.00"), (34.5, "34.50"), (0.005, "0.005"), (0.123456, "0.1235"), (20000, "2e+04"),
+    (float("inf"), "inf"),
+])
+def test_the_bound_is_printed_short_but_never_as_another_number(bound, text):
+    assert repr(pass_claim(value=-1.0, bound=bound)).endswith(f"(< {text})")
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"value": float("nan")}, "claim P1.2: value nan, bound 0.8; NaN decides nothing"),
+    ({"bound": float("nan")}, "bound nan"),
+    ({"ci": (float("nan"), float("nan"))}, r"interval \[nan, nan\].*one image has no interval"),
+    ({"ci": (0.5, 0.3)}, r"interval \[0.5, 0.3\], wanted low <= high"),
+    ({"relation": "=="}, "unknown relation '==', known: <, <=, >, >="),
+    ({"expected": "FAIL"}, "unknown expected verdict 'FAIL', known: PASS, DIFFERS"),
+    ({"source": ""}, "needs an id, a text and a source"),
+])
+def test_claim_refuses(changes, message):
+    with pytest.raises(ValueError, match=message):
+        pass_claim(**changes)
+    assert not (paths.results_dir("laptop") / "claims.csv").exists()
+
+
+def test_a_claim_without_a_profile_says_what_to_call(monkeypatch):
+    monkeypatch.setattr(profiles, "current", None)
+    with pytest.raises(ValueError, match=r"call cfg = fvit\.profile\('laptop'\) first"):
+        pass_claim()
+
+
+def test_upsert_reads_a_table_of_older_columns(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("id,gone\nb,1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="gone"):  # never drop what someone wrote
+        upsert(path, {"id": "a", "new": 0.1}, key=("id",), columns=["id", "new"])
+    path.write_text("id\nb\n", encoding="utf-8")
+    upsert(path, {"id": "a", "new": 1 / 3}, key=("id",), columns=["id", "new"])
+    assert path.read_text(encoding="utf-8") == "id,new\na,0.333333\nb,\n"
+
+
+# Tidy rows ----------------------------------------------------------------------------------------------------------
+
+ROW = {"run_id": "r", "profile": "laptop", "dataset": "scenes", "image_id": "test-0007", "model": "vit",
+       "method": "rollout", "smoothing": "dds", "sigma": 0.25, "n_samples": 16, "attack": "pgd", "eps": 8 / 255,
+       "norm": "linf", "metric": "topk_overlap", "value": 0.5, "ci_low": 0.25, "ci_high": 0.75}
+
+
+def test_rows_come_back_with_columns_dtypes_and_values(tmp_path):
+    path = tmp_path / "rows.csv"
+    bare = {"image_id": "007", "method": "NA", "attack": "none", "metric": "overlap, top 25", "value": 1}
+    append_rows([ROW, bare], path)
+    table = read_rows(path).sort_values("value").reset_index(drop=True)
+    assert list(table) == list(SCHEMA)
+    assert all(table[column].dtype == pd.Series([], dtype=dtype).dtype for column, dtype in SCHEMA.items())
+    assert table.loc[0].to_dict() == ROW
+    assert table.loc[0, "eps"] == 8 / 255  # exactly: it is filtered by
+    assert {key: table.loc[1, key] for key in bare} == bare  # "007" and "NA" are ids, not a number and not missing
+    assert table.loc[1, "dataset"] == "" and table.loc[1, ["sigma", "n_samples", "ci_low"]].isna().all()
+
+
+def test_measured_numbers_have_six_figures_and_whole_numbers_stay_floats(tmp_path):
+    append_rows([ROW | {"value": 1 / 3}, ROW | {"image_id": "b", "value": 1}], tmp_path / "rows.csv")
+    table = read_rows(tmp_path / "rows.csv")
+    assert sorted(table["value"]) == [0.333333, 1.0] and table["value"].dtype == np.float64
+
+
+def test_a_rerun_changes_no_byte_whatever_the_order(tmp_path):
+    rows = [ROW | {"image_id": f"{i}", "sigma": s, "value": i * 1.0} for i in range(4) for s in (0.1, None)]
+    append_rows(rows, tmp_path / "a.csv")
+    before = (tmp_path / "a.csv").read_bytes()
+    append_rows(rows[3:5], tmp_path / "a.csv")
+    append_rows(rows[:3], tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_bytes() == before
+    for row in reversed(rows):
+        append_rows([row], tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_bytes() == before
+
+
+def test_a_new_measurement_takes_the_place_of_the_old_one_unless_told(tmp_path):
+    path = tmp_path / "rows.csv"
+    append_rows([ROW], path)
+    append_rows([ROW | {"value": 0.9, "ci_low": None}], path)
+    assert read_rows(path)["value"].tolist() == [0.9]
+    append_rows([ROW], path, replace=False)
+    assert read_rows(path)["value"].tolist() == [0.9, 0.5]
+
+
+@pytest.mark.parametrize("column", KEY)
+def test_each_key_column_keeps_rows_apart(tmp_path, column):
+    other = "other" if SCHEMA[column] == "str" else 32
+    append_rows([ROW, ROW | {column: other}], tmp_path / "rows.csv")
+    assert len(read_rows(tmp_path / "rows.csv")) == 2
+
+
+def test_a_stopped_write_keeps_the_table_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "rows.csv"
+    append_rows([ROW], path)
+    before = path.read_bytes()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(paths.os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        append_rows([ROW | {"image_id": "b"}], path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"overlap": 0.5}, r"rows: unknown columns \['overlap'\], known: run_id, profile"),
+    ({"value": "high"}, "rows: column value is not float64: could not convert string to float: 'high'"),
+    ({"n_samples": 16.5}, "rows: column n_samples is not Int64"),
+    ({"image_id": 7.0}, "rows: column image_id is not str: text or integers only"),
+])
+def test_append_refuses_what_does_not_fit(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        append_rows([ROW | change], tmp_path / "rows.csv")
+    assert not (tmp_path / "rows.csv").exists()
+
+
+def test_read_refuses_what_is_not_tidy(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"rows\.csv has columns \['a', 'b'\], wanted .* or delete it and run again$"):
+        read_rows(path)
+    append_rows([ROW], tmp_path / "good.csv")
+    good = (tmp_path / "good.csv").read_text(encoding="utf-8")
+    path.write_text(good.replace("0.25", "0,25", 1), encoding="utf-8")
+    with pytest.raises(ValueError, match="row 1 has 17 fields, wanted 16"):  # pandas would shift all columns by one
+        read_rows(path)
+    path.write_text(good + "half,a,li", encoding="utf-8")
+    with pytest.raises(ValueError, match="row 2 has 3 fields"):
+        read_rows(path)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"has columns \[\], wanted"):
+        read_rows(path)
+    path.write_text(good.replace("0.75", "wide"), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"rows\.csv: column ci_high is not float64.* or delete it and run again$"):
+        read_rows(path)
+
+
+@pytest.mark.parametrize("damaged, said", [
+    (b"claim,profile,text\nP1.1,laptop", "row 1 has 2 fields, wanted 3; remove it, run again"),
+    (b"claim,profile,text\nP1.1,laptop,a te", "is cut off in its last row; remove it, run again"),
+    (b"claim,profile,text\nP1.1,laptop,\xff\n", "is damaged .*restore it by git, or delete it and run again"),
+    (b'claim,profile,text\nP1.1,laptop,"\n', "is damaged .*restore it by git"),
+    (b"klaim,profile,text\nP1.1,laptop,a\n", r"has columns \['klaim', .*restore it by git"),
+])
+def test_a_damaged_table_is_named_and_left_as_it_is(tmp_path, damaged, said):
+    path = tmp_path / "claims.csv"
+    path.write_bytes(damaged)
+    row = {"claim": "P1.2", "profile": "laptop", "text": "b"}
+    with pytest.raises(ValueError, match=rf"claims\.csv:? {said}"):
+        upsert(path, row, key=("claim", "profile"), columns=list(row))
+    assert path.read_bytes() == damaged
+
+
+def test_integer_ids_of_any_kind_become_text(tmp_path):
+    append_rows(pd.DataFrame([ROW | {"image_id": np.int64(7)}]), tmp_path / "rows.csv")
+    assert read_rows(tmp_path / "rows.csv")["image_id"].tolist() == ["7"]
+
+
+# Provenance ---------------------------------------------------------------------------------------------------------
+
+
+def test_stamp_prints_versions_and_device():
+    shown = provenance.stamp()
+    lines = dict(line.split(maxsplit=1) for line in repr(shown).splitlines())
+    assert lines == dict(shown)
+    assert {"python", "fvit", "torch", "timm", "diffusers", "numpy", "device"} <= set(lines)
+    assert lines["numpy"] == np.__version__ and lines["device"].startswith(("cpu", "cuda"))
+
+
+def test_tables_and_figures_are_read_without_torch():
+    code = ("import sys, fvit.records.claims, fvit.report.panels, fvit.report.saving, fvit.theory.intervals\n"
+            "fvit.records.provenance.versions()\n"
+            "print('torch' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_rows_of_a_dds_fit_the_schema():
+    from fvit.records.rows import COLUMNS  # one floor below results, so it states them itself
+
+    assert COLUMNS == list(SCHEMA)
+
+
+def test_a_claim_that_cannot_be_tested_is_shown_with_the_reason_and_not_recorded():
+    profiles.profile("paper")
+    outcome = pass_claim(value=claims.Untested("these images have no masks"))
+    assert repr(outcome) == "NOT TESTED P1.2  PGD at 8/255 moves raw attention: these images have no masks"
+    assert repr(claims.Untested("no masks")) == "NOT TESTED no masks"
+    assert not (paths.results_dir("paper") / "claims.csv").exists()
+    profiles.profile("laptop")
+    with pytest.raises(ClaimError, match=r"P1\.2 PGD.*: not tested, no masks; wanted a value, as all have at laptop"):
+        pass_claim(value=claims.Untested("no masks"))

@@ -1,0 +1,202 @@
+"""The gallery: verdicts from hand-made ledgers, tables for print, figures against the manifest."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fvit.base import paths
+from fvit.records.claims import CLAIM_COLUMNS
+from fvit.records.rows import append_rows
+from fvit.report import gallery, on_record, verdicts
+
+
+def ledger(*rows):
+    blank = dict.fromkeys(CLAIM_COLUMNS, "") | {"profile": "laptop", "value": "0.5", "bound": "0", "relation": ">"}
+    return pd.DataFrame([blank | row for row in rows])
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """An output folder and a repository, both empty."""
+    out, root = tmp_path / "out", tmp_path / "root"
+    monkeypatch.setenv("FVIT_OUT", str(out))
+    monkeypatch.setattr(verdicts, "ROOT", root)
+    return out, root
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(("statuses", "verdict", "counts"), [
+    ([], "NOT TESTED", "no run"),
+    (["PASS", "PASS"], "PASS", "2 PASS"),
+    (["PASS", "DIFFERS"], "DIFFERS", "1 PASS, 1 DIFFERS"),
+])
+def test_a_row_passes_only_if_all_its_claims_do(statuses, verdict, counts):
+    claims = ledger(*({"claim": f"P5.{i}", "status": s} for i, s in enumerate(statuses)), {"claim": "X1.1"})
+    found = {v.row: v for v in verdicts.verdicts(claims)}
+    assert (found["P5"].status, found["P5"].counts) == (verdict, counts)
+    assert found["P1"].status == "NOT TESTED"
+
+
+def test_p1_is_not_p10():
+    found = {v.row: v for v in verdicts.verdicts(ledger({"claim": "P10.1", "status": "DIFFERS"}))}
+    assert found["P1"].status == "NOT TESTED"
+
+
+def test_text_holds_verdicts_and_html_numbers_and_text_is_escaped():
+    claims = ledger({"claim": "P1.1", "status": "PASS", "text": "a < b", "ci_low": "0.25", "ci_high": "0.75"})
+    table = verdicts.verdicts(claims)
+    assert repr(table).splitlines()[0].startswith("P1  PASS") and "0.5" not in repr(table)
+    assert "a &lt; b" in table._repr_html_() and "[0.25, 0.75]" in table._repr_html_()
+
+
+def test_n_stands_beside_a_number():
+    claims = ledger({"claim": "P1.1", "n": "64", "n_groups": "5"}, {"claim": "P1.2"})
+    page = verdicts.verdicts(claims)._repr_html_()
+    assert page.count("n = ") == 1 and "<b>0.5, n = 64 on 5 photographs</b>" in page
+
+
+def test_controls_stand_beside_their_row_with_interval_and_n(folders):
+    root = folders[1]
+    rows = pd.DataFrame({"image_id": list("xyz") * 2, "attack": ["random signs"] * 3 + ["on the prediction"] * 3,
+                         "value": [0.9, 1.0, 1.0, 0.1, 0.2, 0.3]}).assign(
+        smoothing="none", method="raw_attention", eps=8 / 255, profile="laptop")
+    append_rows(rows, root / "results/laptop/01_overlap.csv")
+    append_rows(rows.assign(eps=4 / 255, value=0.0), root / "results/laptop/01_overlap.csv")
+    table = verdicts.control_table({"x": "moon", "y": "moon", "z": "coins"})
+    [control] = table.itertuples(index=False)
+    assert (control.row, control.profile, control.n) == ("P1", "laptop", 3) and control.mean == pytest.approx(2.9 / 3)
+    assert control.low == pytest.approx(0.95) and control.high == pytest.approx(1)  # two clusters: 0.95 and 1
+    page = verdicts.verdicts(ledger({"claim": "X1.1"}), table)._repr_html_()
+    assert page.index("P1 NOT") < page.index("random signs of the same size") < page.index("P2 NOT")
+    append_rows(rows.assign(profile="study"), root / "results/study/01_overlap.csv")
+    assert verdicts.control_table(dict.fromkeys("xyz", "moon")).profile.tolist() == ["study"]
+
+
+def test_the_output_folder_comes_first_then_the_repository(folders):
+    out, root = folders
+    write(root / "results/laptop/claims.csv", "old")
+    assert on_record.find("results/laptop/claims.csv") == root / "results/laptop/claims.csv"
+    write(out / "results/laptop/claims.csv", "new")
+    assert on_record.find("results/laptop/claims.csv") == out / "results/laptop/claims.csv"
+
+
+def test_ledgers_of_all_profiles_are_joined_and_none_is_an_error(folders):
+    out, root = folders
+    with pytest.raises(FileNotFoundError, match="fvit run all"):
+        verdicts.load_claims()
+    write(out / "results/laptop/claims.csv", ledger({"claim": "P1.1"}).to_csv(index=False))
+    write(root / "results/study/claims.csv", ledger({"claim": "P1.1", "profile": "study"}).to_csv(index=False))
+    assert verdicts.load_claims()["profile"].tolist() == ["laptop", "study"]
+
+
+def test_a_run_of_one_notebook_hides_no_other_claim(folders):
+    out, root = folders
+    old = ledger({"claim": "P1.2", "status": "PASS"}, {"claim": "P1.10", "status": "PASS"})
+    write(root / "results/laptop/claims.csv", old.to_csv(index=False))
+    write(out / "results/laptop/claims.csv", ledger({"claim": "P1.2", "status": "DIFFERS"}).to_csv(index=False))
+    claims = verdicts.load_claims()
+    assert list(zip(claims["claim"], claims["status"], strict=True)) == [("P1.2", "DIFFERS"), ("P1.10", "PASS")]
+
+
+def test_a_run_of_one_notebook_hides_no_other_figure(folders):
+    out, root = folders
+    head = "figure,title,source,notebook,profile,csv_sha256,source_sha256,seed,device_kind,claim_ids\n"
+    with pytest.raises(FileNotFoundError, match="fvit run all"):
+        gallery.load_manifest()
+    write(root / "figures/MANIFEST.csv", f"{head}F01a,old,,01,laptop,,,0,cpu,\nF02a,old,,02,laptop,,,0,cpu,\n")
+    write(out / "figures/MANIFEST.csv", f"{head}F02a,new,,02,laptop,,,0,cpu,\n")
+    found = gallery.load_manifest()
+    assert list(zip(found["figure"], found["title"], found["folder"], strict=True)) == [
+        ("F01a", "old", root / "figures/laptop"), ("F02a", "new", out / "figures/laptop")]
+
+
+def test_what_differs_is_named_beside_the_verdict():
+    claims = ledger({"claim": "P5.1", "status": "PASS", "text": "kept"},
+                    {"claim": "P5.2", "status": "DIFFERS", "text": "all kept"})
+    said = repr({v.row: v for v in verdicts.verdicts(claims)}["P5"]).splitlines()
+    assert said[0].startswith("P5  DIFFERS") and said[1:] == ["      differs P5.2, laptop: all kept"]
+
+
+def test_the_readme_table_has_a_line_for_each_row_and_one_number(folders):
+    claims = ledger({"claim": "P1.1", "status": "PASS", "text": "first", "value": "0.1"},
+                    {"claim": "P1.2", "status": "PASS", "text": "a < b | c", "value": "0.25", "ci_low": "0.2",
+                     "ci_high": "0.3", "notebook": "01"},
+                    {"claim": "R2.1", "status": "DIFFERS", "text": "a time", "value": ""})
+    lines = {line.split(":")[0].removeprefix("| "): line for line in verdicts.readme_table(claims).splitlines()[2:]}
+    assert list(lines) == list(verdicts.ROWS)
+    assert "**PASS**, 2 PASS | a &lt; b \\| c: 0.25 [0.2, 0.3] (P1.2, laptop) | [01](notebooks/01_" in lines["P1"]
+    assert "**NOT TESTED**" in lines["P4"] and "no run" in lines["P4"]
+    assert "a time: a time, see the dated rows (R2.1, laptop)" in lines["R2"]  # not KEY's, which was not run
+
+
+def test_the_number_in_the_readme_table_is_that_of_the_largest_profile(folders):
+    claims = ledger({"claim": "P1.2", "status": "PASS", "value": "0.1"},
+                    {"claim": "P1.2", "status": "PASS", "value": "0.2", "profile": "study"})
+    assert "0.2 (P1.2, study)" in verdicts.readme_table(claims)
+
+
+def committed(name):
+    """A file as committed, "" if it is not: numbers of another machine's run are none of the README's."""
+    if shutil.which("git") and (paths.ROOT / ".git").exists():
+        shown = subprocess.run(["git", "show", f"HEAD:{name}"], cwd=paths.ROOT, capture_output=True)
+        return shown.stdout.decode()
+    return (paths.ROOT / name).read_text(encoding="utf-8") if (paths.ROOT / name).exists() else ""
+
+
+def test_the_readme_says_what_the_committed_results_say(folders):
+    _, root = folders
+    for name in (f"results/{profile}/claims.csv" for profile in on_record.PROFILES):
+        if text := committed(name):
+            write(root / name, text)
+    _, rest = committed("README.md").split(f"{verdicts.MARKS[0]}\n")
+    assert rest.split(f"\n{verdicts.MARKS[1]}")[0] == verdicts.readme_table(), (
+        "put the table anew, by gallery.update_readme(), into the commit that changes results/")
+
+
+def test_updating_the_readme_changes_nothing_but_the_table(tmp_path):
+    path, claims = tmp_path / "README.md", ledger({"claim": "P1.1", "status": "PASS"})
+    path.write_text("before\n<!-- findings -->\nold\n<!-- /findings -->\nafter\n")
+    verdicts.update_readme(path, claims)
+    once = path.read_text()
+    assert once == f"before\n<!-- findings -->\n{verdicts.readme_table(claims)}\n<!-- /findings -->\nafter\n"
+    assert verdicts.update_readme(path, claims).read_text() == once
+
+
+def test_cells_say_mean_and_interval_and_leave_blank_what_was_not_run():
+    table = pd.DataFrame({"m": ["a", "a", "b"], "s": ["x", "y", "x"], "mean": [0.5, 1, 0.25],
+                          "low": [0.4, float("nan"), 0.2], "high": [0.6, float("nan"), 0.3]})
+    printed = gallery.cells(table, "m", "s")
+    assert printed.loc["a", "x"] == "0.50 [0.40,\N{NO-BREAK SPACE}0.60]"
+    assert printed.loc["a", "y"] == "1.00" and printed.loc["b", "y"] == ""
+
+
+def test_columns_that_share_a_head_stand_together():
+    table = pd.DataFrame({"m": "a", "attack": list("xyxy"), "s": list("uuvv"), "mean": 0.5, "low": 0.4, "high": 0.6})
+    assert list(gallery.cells(table, ["m"], ["attack", "s"])) == [("x", "u"), ("x", "v"), ("y", "u"), ("y", "v")]
+
+
+def test_figures_are_those_of_the_manifest(folders):
+    out, _ = folders
+    write(out / "figures/laptop/F01a_x.csv", "a\n1\n")
+    write(out / "figures/laptop/F01a_x.json", json.dumps({"alt": "A <b>", "caption": "C"}))
+    Image.new("RGB", (600, 300), "white").save(out / "figures/laptop/F01a_x.png")
+    digest = hashlib.sha256(b"a\n1\n").hexdigest()
+    head = "figure,title,source,notebook,profile,csv_sha256,source_sha256,seed,device_kind,claim_ids\n"
+    write(out / "figures/MANIFEST.csv", f"{head}F01a,T,ours,01,laptop,{digest},,0,cpu,P1.1\n"
+                                        f"F02a,U,ours,02,laptop,{digest},,0,cpu,\n")
+    manifest = gallery.load_manifest()
+    assert gallery.wrong_digests(manifest) == ["laptop F02a"]  # its files are missing
+    write(out / "figures/laptop/F01a_x.csv", "a\n2\n")
+    assert gallery.wrong_digests(manifest) == ["laptop F01a", "laptop F02a"]
+    shown = gallery.Figures(manifest)
+    assert repr(shown) == "F01a  T (laptop)\nF02a  U (laptop)"
+    assert "A &lt;b&gt;" in shown._repr_html_() and "run notebook 02" in shown._repr_html_()

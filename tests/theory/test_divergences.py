@@ -1,0 +1,457 @@
+"""Renyi divergence, and the least one that breaks a top-k: by hand, by SciPy, by brute force, in every limit."""
+
+import itertools
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import theory as oracle
+from oracles.golden import theory as golden
+from scipy import stats
+from scipy.optimize import minimize_scalar
+
+from fvit.theory.divergences import breaking_divergence, pooled_divergence, renyi_divergence, tokens_to_break
+
+pytestmark = pytest.mark.filterwarnings("error")  # a valid call prints no warning
+W6 = [0.4, 0.25, 0.15, 0.1, 0.06, 0.04]
+FIRST, SECOND = oracle.DIRECTIONS
+COIN, BIASED = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
+
+
+@pytest.mark.parametrize("order, value", [
+    (0.5, -2 * np.log(np.sqrt(0.125) + np.sqrt(0.375))),  # twice the Bhattacharyya distance
+    (1, 0.5 * np.log(2) + 0.5 * np.log(2 / 3)),
+    (2, np.log(4 / 3)),  # log sum p^2 / q = log(1 + chi^2)
+    (3, 0.5 * np.log(0.125 / 0.0625 + 0.125 / 0.5625)),
+    (np.inf, np.log(2)),
+])
+def test_coins_by_hand(order, value):
+    assert renyi_divergence(COIN, BIASED, order) == pytest.approx(value, rel=1e-14)
+
+
+def test_rows_are_independent_and_order_one_is_scipys_entropy():
+    p, q = np.random.default_rng(0).dirichlet(np.ones(50), size=(2, 8))
+    assert renyi_divergence(p, q, 1).shape == (8,)
+    np.testing.assert_allclose(renyi_divergence(p, q, 1), stats.entropy(p, q, axis=1), rtol=1e-13)
+    np.testing.assert_allclose(renyi_divergence(p, q, np.inf), np.log((p / q).max(axis=1)), rtol=1e-13)
+
+
+def test_discretised_gaussians_have_the_gaussian_divergence():
+    # D_a(N(m, s^2) || N(0, s^2)) = a m^2 / (2 s^2), whatever the order: the formula certificates stand on
+    t = np.arange(-25, 25, 0.01)  # no entry underflows
+    p, q = (np.exp(-((t - m) ** 2) / 2)[None] for m in (1.5, 0.0))
+    for order in (0.3, 1, 1.7, 4, 10):
+        value = renyi_divergence(p / p.sum(), q / q.sum(), order)
+        assert value == pytest.approx(order * 1.5**2 / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("step", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15])
+def test_the_order_tends_to_one_from_both_sides(step):
+    # to first order D_a = KL + (a - 1) V / 2, V the variance of log p/q: no digits may be lost on the way
+    p, q = np.random.default_rng(1).dirichlet(np.ones(20), size=(2, 1))
+    kl, log_ratio = renyi_divergence(p, q, 1), np.log(p / q)
+    spread = (p * log_ratio**2).sum() - kl**2
+    for order in (1 + step, 1 - step):
+        linear = kl + (order - 1) * spread / 2
+        assert renyi_divergence(p, q, order) == pytest.approx(linear, abs=20 * step**2 + 1e-14)
+
+
+def test_the_order_tends_to_infinity():
+    p, q = np.random.default_rng(2).dirichlet(np.ones(20), size=(2, 5))
+    limit = renyi_divergence(p, q, np.inf)
+    gaps = [np.abs(renyi_divergence(p, q, order) - limit).max() for order in (1e2, 1e4, 1e6, 1e12)]
+    assert gaps == sorted(gaps, reverse=True) and gaps[0] < 0.1 and gaps[-1] < 1e-10
+
+
+@pytest.mark.parametrize("p, q, order, value", [
+    ([1.0, 0.0], [0.5, 0.5], 0.5, np.log(2)),  # 0 log 0 = 0
+    ([1.0, 0.0], [0.5, 0.5], 1, np.log(2)),
+    ([1.0, 0.0], [0.5, 0.5], np.inf, np.log(2)),
+    ([0.5, 0.5], [1.0, 0.0], 0.5, np.log(2)),  # finite below order 1: -2 log sqrt(0.5)
+    ([0.5, 0.5], [1.0, 0.0], 1, np.inf),
+    ([0.5, 0.5], [1.0, 0.0], 2, np.inf),
+    ([0.5, 0.5], [1.0, 0.0], np.inf, np.inf),
+    ([1.0, 0.0], [0.0, 1.0], 0.5, np.inf),  # nothing shared: infinite at any order
+    ([1.0, 0.0], [0.0, 1.0], 1, np.inf),
+    ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], 2, np.log(4 / 3)),  # a token neither has
+    ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], 1, 0.5 * np.log(4 / 3)),
+    ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], np.inf, np.log(2)),
+    ([1e-300, 1.0], [1.0, 1e-300], 3, 300 * np.log(10)),  # where powers leave the range of floats
+    ([1e-300, 1.0], [1.0, 1e-300], 0.9, -10 * np.log(10.0**-30 + 10.0**-270)),
+])
+def test_zeros_and_tiny_entries(p, q, order, value):
+    with np.errstate(divide="raise", invalid="raise", over="raise"):  # handled, not warned about
+        assert renyi_divergence([p], [q], order) == pytest.approx(value, rel=1e-13)
+
+
+rows = st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 1)), min_size=4, max_size=4).filter(lambda row: sum(row) > 1e-6)
+orders = st.floats(0.01, 50)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(rows, rows, orders, orders)
+def test_non_negative_and_non_decreasing_in_the_order(p, q, order, other):
+    p, q = (np.array([row]) / np.sum(row) for row in (p, q))
+    low, high = (renyi_divergence(p, q, a).item() for a in sorted((order, other)))
+    assert 0 <= low <= high + 1e-9 * (1 + low) or high == np.inf
+    assert renyi_divergence(p, p, order).item() < 1e-12
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(rows, rows, st.floats(0.05, 0.95))
+def test_skew_symmetry_below_order_one(p, q, order):
+    # (1 - a) D_a(p || q) = a D_{1-a}(q || p)
+    p, q = (np.array([row]) / np.sum(row) for row in (p, q))
+    left, right = (1 - order) * renyi_divergence(p, q, order), order * renyi_divergence(q, p, 1 - order)
+    np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-12)
+
+
+def test_rounding_never_makes_it_negative():
+    rng = np.random.default_rng(3)
+    p = rng.dirichlet(np.ones(30), size=200)
+    q = p * (1 + 1e-15 * rng.normal(size=p.shape))
+    for order in (0.5, 1, 2, np.inf):
+        assert (renyi_divergence(p, q, order) >= 0).all()
+
+
+def test_tensors_of_any_kind_are_taken_and_rows_renormalised():
+    p, q = torch.tensor(COIN, dtype=torch.float32, requires_grad=True), torch.tensor(BIASED, dtype=torch.bfloat16)
+    value = renyi_divergence(p, q, 2)
+    assert isinstance(value, np.ndarray) and value.dtype == np.float64
+    assert value == pytest.approx(np.log(4 / 3))
+    assert renyi_divergence(COIN * 1.00009, BIASED * 0.99991, 2) == pytest.approx(np.log(4 / 3), rel=1e-14)
+
+
+@pytest.mark.parametrize("p, q, order, message", [
+    (COIN[0], BIASED[0], 2, r"p has shape \(2,\), wanted \(B, n\)"),
+    (COIN, [[0.2, 0.3, 0.5]], 2, r"p has shape \(1, 2\), q \(1, 3\)"),
+    (COIN, [[0.5, 0.4998]], 2, "a row of q sums to 1 .* 0.0002, wanted 1 within 1e-4"),
+    (COIN, [[1.5, -0.5]], 2, "q has negative, NaN or infinite entries"),
+    ([[np.nan, 1.0]], BIASED, 2, "p has negative, NaN or infinite entries"),
+    (COIN, BIASED, 0, r"order=0, wanted a number in \(0, inf\]"),
+    (COIN, BIASED, -1, "order=-1"),
+    (COIN, BIASED, np.nan, "order=nan"),
+])
+def test_refusals_name_the_mend(p, q, order, message):
+    with pytest.raises(ValueError, match=message):
+        renyi_divergence(p, q, order)
+
+
+# Tokens to break ------------------------------------------------------------------------------------------------------
+def test_tokens_to_break_golden():
+    for item in golden("k0_"):
+        k, beta = item["inputs"]["k"], item["inputs"]["beta"]
+        values = [tokens_to_break(k, b) for b in (beta, Fraction(beta), float(beta))]
+        assert values == [item["value"]] * 3 and all(type(v) is int for v in values)
+
+
+def test_tokens_to_break_in_whole_numbers_for_every_two_decimal_beta():
+    # k0 = floor((100 - b) k / 100) + 1; in floats (1 - 0.8) * 10 is 1.99..., and 56 of these 10100 come out wrong
+    for k in range(1, 101):
+        wanted = [(100 - b) * k // 100 + 1 for b in range(101)]
+        assert [tokens_to_break(k, b / 100) for b in range(101)] == wanted
+        assert [tokens_to_break(k, f"{b / 100}") for b in range(101)] == wanted
+
+
+def test_tokens_to_break_is_the_least_loss_and_forms_of_beta():
+    for k in range(1, 13):
+        for beta in {Fraction(a, b) for b in range(1, 14) for a in range(b + 1)}:
+            assert tokens_to_break(k, beta) == oracle.least_loss(k, beta)
+            assert tokens_to_break(k, str(beta)) == tokens_to_break(k, beta)
+    assert tokens_to_break(3, "2/3") == 2 and tokens_to_break(3, 2 / 3) == 2  # 0.6666666666666666 < 2/3: the same loss
+    assert tokens_to_break(10, 1) == 1 and tokens_to_break(10, 0) == 11 and tokens_to_break(10, 1.0) == 1
+    assert tokens_to_break(10, np.float64(0.8)) == 3 and tokens_to_break(np.int64(10), "0.80") == 3
+
+
+BAD_BETA = [1.5, -0.1, "1.01", "4/3", Fraction(-1, 3), float("nan"), float("inf"), "most", "", "1/0", None, [0.5], 2]
+
+
+@pytest.mark.parametrize("beta", BAD_BETA, ids=repr)
+def test_beta_out_of_range_or_nonsense_is_refused(beta):
+    for call in (lambda: tokens_to_break(4, beta), lambda: breaking_divergence(W6, 3, beta, 2),
+                 lambda: pooled_divergence(W6, 3, beta, 2)):  # fmt: skip
+        with pytest.raises(ValueError, match=f"beta.*{re.escape(str(beta))}"):
+            call()
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, "3", None, float("nan")], ids=repr)
+def test_k_is_a_whole_number_from_one(k):
+    for call in (lambda: tokens_to_break(k, "1/2"), lambda: breaking_divergence(W6, k, "1/2", 2),
+                 lambda: pooled_divergence(W6, k, "1/2", 2)):  # fmt: skip
+        with pytest.raises(ValueError, match=f"k.*{re.escape(str(k))}"):
+            call()
+
+
+# The least divergence that breaks (Theorem 1) -------------------------------------------------------------------------
+def test_lemma_1_broken_means_some_k0_of_the_top_set_do_not_exceed_some_k0_outside():
+    # the definition, over every tie-breaking of q, against the pairs (A, B) that oracle and theorem both start from
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        n = rng.integers(2, 7)
+        k = rng.integers(1, n + 1)
+        top, q = set(range(k)), rng.integers(0, 4, size=n)
+        k0 = rng.integers(1, k + 1)
+        broken = any(len(top - other) >= k0 for other in oracle.top_sets(q, k))
+        pairs = oracle.index_pairs(np.arange(n)[::-1], k, k0)
+        assert broken == any(max(q[a]) <= min(q[b]) for a, b in pairs)
+
+
+def test_breaking_divergence_golden():
+    for item in golden("min_renyi"):
+        given = item["inputs"]
+        call = given["w"], given["k"], given["beta"], given["order"], given["direction"]
+        assert tokens_to_break(given["k"], given["beta"]) == given["k0"]
+        assert breaking_divergence(*call) == pytest.approx(float(item["value"]), abs=1e-9), item["name"]
+        if item["recalled_formula"] is not None:
+            assert pooled_divergence(*call) == pytest.approx(float(item["recalled_formula"]), abs=1e-9), item["name"]
+
+
+BRUTE_ORDERS = (0.1, 0.3, 0.5, 0.8, 1, 1.2, 1.5, 2, 3, 6, np.inf)
+
+
+@pytest.mark.parametrize("kind", ["flat", "spiky", "tied", "zeros"])
+def test_brute_force_over_all_pairs_of_index_sets(kind):
+    rng = np.random.default_rng(["flat", "spiky", "tied", "zeros"].index(kind))
+    for _ in range(52):
+        n = rng.integers(3, 7)
+        k = rng.integers(1, n)
+        k0 = rng.integers(1, min(k, n - k) + 1)
+        w, order = oracle.random_weights(rng, n, kind), rng.choice(BRUTE_ORDERS)
+        for direction in oracle.DIRECTIONS:
+            wanted = oracle.least_divergence(w, k, k0, order, direction)
+            value = breaking_divergence(w, k, Fraction(int(k - k0 + 1), int(k)), order, direction)
+            assert value == pytest.approx(wanted, abs=1e-7), (w.tolist(), k, k0, order, direction)
+
+
+def test_no_attacked_row_below_it_loses_the_overlap():
+    # from the definition alone: q near and far, broken under some tie-breaking, is never closer than the least one
+    rng, broken = np.random.default_rng(1), 0
+    for _ in range(60):
+        n = rng.integers(4, 8)
+        k = rng.integers(1, n)
+        w, beta = oracle.random_weights(rng, n, "spiky"), Fraction(int(rng.integers(1, k + 1)), int(k))
+        q = w * np.exp(rng.choice([0.1, 0.5, 2.0], size=(200, 1)) * rng.normal(size=(200, n)))
+        q /= q.sum(1, keepdims=True)
+        top = np.argsort(-w)[:k]
+        lost = np.array([k - np.isin(np.argsort(-row)[:k], top).sum() >= tokens_to_break(k, beta) for row in q])
+        broken += lost.sum()
+        for order in (0.4, 1, 2, 7, np.inf):
+            rows = np.broadcast_to(w, q.shape)
+            least = [breaking_divergence(w, k, beta, order, direction) for direction in oracle.DIRECTIONS]
+            assert (renyi_divergence(rows, q, order)[lost] >= least[0] - 1e-12).all()
+            assert (renyi_divergence(q, rows, order)[lost] >= least[1] - 1e-12).all()
+    assert broken > 500
+
+
+def test_the_example_where_pooling_all_of_s_is_not_the_least():
+    w = [0.7, 0.1, 0.1, 0.1]  # token 2 lies below the common level already and need not move
+    assert f"{pooled_divergence(w, 2, '1/2', 2):.10f}" == "0.7323678937"
+    assert f"{breaking_divergence(w, 2, '1/2', 2):.10f}" == "0.5807544062"
+
+
+@pytest.mark.parametrize("order", [0.5, 1, 2, 5, np.inf])
+def test_one_lost_token_by_hand(order):
+    # a and b meet at their power mean: D = order/(order-1) log(1 - a - b + 2 M), and the same with M_{1-order}, negated
+    a, b = 0.3, 0.2
+
+    def mean(s):
+        return {0: np.sqrt(a * b), np.inf: a, -np.inf: b}[s] if s in (0, np.inf, -np.inf) else (
+            (a**s + b**s) / 2) ** (1 / s)  # fmt: skip
+
+    second = -np.log(1 - a - b + 2 * mean(1 - order))
+    if order == 1:
+        first = a * np.log(a / 0.25) + b * np.log(b / 0.25)
+    else:
+        first = (1 if order == np.inf else order / (order - 1)) * np.log(1 - a - b + 2 * mean(order))
+    assert breaking_divergence([0.1, a, 0.35, b, 0.05], 2, 1, order) == pytest.approx(first, abs=1e-14)
+    assert breaking_divergence([0.1, a, 0.35, b, 0.05], 2, 1, order, SECOND) == pytest.approx(second, abs=1e-14)
+
+
+def test_rows_of_a_batch_are_independent_and_the_order_of_tokens_does_not_matter():
+    rng = np.random.default_rng(2)
+    w = rng.dirichlet(np.ones(9), size=5)
+    for function in (breaking_divergence, pooled_divergence):
+        for direction in oracle.DIRECTIONS:
+            values = function(w, 4, "1/2", 2.5, direction)
+            assert isinstance(values, np.ndarray) and values.shape == (5,) and values.dtype == np.float64
+            one_by_one = [function(row, 4, "1/2", 2.5, direction) for row in w]
+            assert all(np.ndim(v) == 0 and np.asarray(v).dtype == np.float64 for v in one_by_one)
+            np.testing.assert_array_equal(values, one_by_one)
+            np.testing.assert_allclose(values, function(w[:, rng.permutation(9)], 4, "1/2", 2.5, direction), rtol=1e-12)
+            assert function(w[:0], 4, "1/2", 2.5, direction).shape == (0,)
+
+
+@pytest.mark.parametrize("w, k, beta", [
+    ([0.4, 0.3, 0.2, 0.1], 4, 1),  # k = n: nothing is outside
+    ([0.4, 0.3, 0.2, 0.1], 3, "2/3"),  # two must be lost, one is outside
+    ([0.4, 0.3, 0.2, 0.1], 2, 0),  # an overlap of 0 is always there
+    ([0.4, 0.3, 0.2, 0.1], 4, 0),
+    ([0.25, 0.25, 0.25, 0.25], 3, "2/3"),  # ties do not make it possible
+    ([1.0], 1, 1),
+])
+def test_infinite_where_nothing_can_break(w, k, beta):
+    for direction in oracle.DIRECTIONS:
+        assert all(breaking_divergence(w, k, beta, order, direction) == np.inf for order in (0.5, 1, 2, np.inf))
+        assert pooled_divergence(w, k, beta, 2, direction) == np.inf
+        assert breaking_divergence([w, w], k, beta, 2, direction).tolist() == [np.inf] * 2
+
+
+@pytest.mark.parametrize("order", [0.5, 1, 2, np.inf])
+@pytest.mark.parametrize("direction", oracle.DIRECTIONS)
+def test_ties(order, direction):
+    assert breaking_divergence([0.4, 0.25, 0.25, 0.1], 2, 1, order, direction) == 0  # the boundary is tied
+    assert breaking_divergence([0.4, 0.2, 0.2, 0.2], 2, "1/2", order, direction) > 0.01  # two must be lost: harmless
+    assert breaking_divergence([0.25] * 4, 2, "1/2", order, direction) == 0  # all of S is tied
+    assert breaking_divergence([0.7, 0.3, 0.0, 0.0, 0.0], 3, 1, order, direction) == 0  # all of S is zero
+
+
+def test_zeros_outside_by_hand():
+    w = [0.4, 0.3, 0.3, 0.0]  # q||w from order 1 on: token 4 stays at zero, so 1 and 2 must go there too
+    for order in (1, 1.5, 2, 8, np.inf):
+        assert breaking_divergence(w, 2, "1/2", order, SECOND) == pytest.approx(-np.log(0.3), rel=1e-13)
+    assert pooled_divergence(w, 2, "1/2", 2, SECOND) == np.inf
+    assert breaking_divergence([0.6, 0.4, 0.0, 0.0], 2, "1/2", 2, SECOND) == np.inf  # nothing to move to
+    # w||q, order 2, one token of mass 1 against one of none: q = (1/2, 1/2)
+    assert breaking_divergence([1.0, 0.0], 1, 1, 2) == pytest.approx(np.log(2), rel=1e-13)
+    assert breaking_divergence([1.0, 0.0], 1, 1, np.inf) == pytest.approx(np.log(2), rel=1e-13)
+    assert breaking_divergence([1.0, 0.0], 1, 1, 0.5, SECOND) == pytest.approx(np.log(2), rel=1e-13)
+
+
+@pytest.mark.parametrize("step", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15])
+def test_breaking_divergence_tends_to_order_one(step):
+    for direction in oracle.DIRECTIONS:
+        at_one, below, above = (breaking_divergence(W6, 3, "2/3", 1 + h, direction) for h in (0, -step, step))
+        assert below <= at_one + 1e-13 and at_one <= above + 1e-13
+        assert above - below < 0.2 * step + 1e-13
+
+
+@pytest.mark.parametrize("w", [W6, [0.5, 0.3, 0.2 - 2e-9, 1e-9, 1e-9, 0.0], [1 - 1e-6, 1e-6, 1e-200, 1e-250, 0.0]])
+@pytest.mark.parametrize("direction", oracle.DIRECTIONS)
+@pytest.mark.parametrize("k, beta", [(2, 1), (2, "1/2"), (3, "1/3")])
+def test_non_decreasing_in_the_order_up_to_its_limit(w, direction, k, beta):
+    orders = [1e-3, 0.1, 0.5, 0.999999, 1, 1.000001, 2, 10, 50, 200, 1e3, 1e5, 1e8]
+    values = np.array([breaking_divergence(w, k, beta, order, direction) for order in [*orders, np.inf]])
+    assert (np.diff(values[np.isfinite(values)]) >= -1e-12 * (1 + values[np.isfinite(values)][:-1])).all()
+    assert (np.diff(np.isinf(values).astype(int)) >= 0).all()
+    if np.isfinite(values[-1]):
+        assert values[-2] == pytest.approx(values[-1], rel=1e-4)
+
+
+def test_a_tiny_gap_keeps_its_digits():
+    # a, b = 1/4 +- gap meet at sqrt(a^2 + b^2): D_2 = 2 log(1/2 + 2 sqrt(1/16 + gap^2)) = 8 gap^2 + O(gap^4)
+    for gap in (1e-3, 1e-5, 1e-7):
+        w = [0.3, 0.25 + gap, 0.25 - gap, 0.2]
+        for direction in oracle.DIRECTIONS:
+            root = np.sqrt(breaking_divergence(w, 2, 1, 2, direction))
+            assert root == pytest.approx(np.sqrt(8) * gap, rel=5e-3, abs=2e-8)
+
+
+@pytest.mark.parametrize("rest", [1e-12, 1e-18, 1e-100])
+def test_a_row_that_is_one_up_to_rounding_is_not_called_unbreakable(rest):
+    # a, b = 1, rest meet at their power mean: D(q || w) = -log 2 M_{1-order}; what is lost to rounding must be on the
+    # safe side, below the true value (first order of arguments: log 2 and less, no digits at stake)
+    for order in (0.5, 0.9, 1, 1.5, 2, 8, np.inf):
+        s = 1 - order
+        mean = np.sqrt(rest) if s == 0 else rest if s == -np.inf else np.exp(np.logaddexp(0, s * np.log(rest)) / s) / (
+            2 ** (1 / s))  # fmt: skip
+        value = breaking_divergence([1.0, rest], 1, 1, order, SECOND)
+        assert 0 < value <= -np.log(2 * mean) * (1 + 1e-4), (order, value)
+        assert 0 < breaking_divergence([1.0, rest], 1, 1, order, FIRST) <= np.log(2) * (1 + 1e-9)
+
+cases = st.tuples(
+    st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1)), min_size=4, max_size=12).filter(lambda row: sum(row) > 1e-3),
+    st.integers(1, 12), st.fractions(0, 1, max_denominator=12),
+).map(lambda case: (np.array(case[0]) / sum(case[0]), min(case[1], len(case[0])), case[2]))  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(cases, st.floats(1.01, 40), st.sampled_from(oracle.DIRECTIONS))
+def test_the_pooled_form_is_never_smaller_and_equal_for_one_token(case, order, direction):
+    w, k, beta = case
+    least, pooled = (f(w, k, beta, order, direction) for f in (breaking_divergence, pooled_divergence))
+    assert 0 <= least <= pooled + 1e-10 or least == pooled == np.inf
+    if tokens_to_break(k, beta) == 1 and least < np.inf:
+        assert pooled == pytest.approx(least, abs=1e-9)
+
+
+def test_the_pooled_form_equals_the_least_exactly_where_the_corollary_says():
+    rng, agreed = np.random.default_rng(3), []
+    for _ in range(300):
+        w = np.sort(oracle.random_weights(rng, 8, rng.choice(["flat", "spiky", "tied"])))[::-1]
+        k, k0, order = 4, rng.integers(2, 5), rng.choice([1.3, 2, 5])
+        for direction, s in zip(oracle.DIRECTIONS, (order, 1 - order), strict=True):
+            mean = np.mean(w[k - k0 : k + k0] ** s) ** (1 / s)
+            if min(abs(w[k] - mean), abs(mean - w[k - 1])) < 1e-4:
+                continue  # too near the border of the condition to be told apart
+            call = w, k, Fraction(int(k - k0 + 1), k), order, direction
+            difference = pooled_divergence(*call) - breaking_divergence(*call)
+            inside = w[k] <= mean <= w[k - 1]
+            assert (abs(difference) < 1e-13) if inside else (difference > 1e-13), call
+            agreed.append(inside)
+    assert 50 < sum(agreed) < len(agreed) - 50
+
+
+def test_the_pooled_form_is_the_best_row_that_is_constant_on_s():
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        w, k, k0, order = np.sort(rng.dirichlet(np.ones(9)))[::-1], 4, rng.integers(1, 5), rng.choice([1.3, 2, 5])
+        in_s = np.isin(range(9), range(k - k0, k + k0))
+
+        def constant(level, w=w, in_s=in_s):
+            return np.where(in_s, level, w * (1 - level * in_s.sum()) / w[~in_s].sum())
+
+        for direction in oracle.DIRECTIONS:
+            found = minimize_scalar(
+                lambda level, f=constant, w=w, order=order, first=direction == FIRST: (
+                    oracle.divergence(w, f(level), order) if first else oracle.divergence(f(level), w, order)),
+                bounds=(1e-9, 1 / (2 * k0) - 1e-9), method="bounded", options={"xatol": 1e-10},
+            )  # fmt: skip
+            value = pooled_divergence(w, k, Fraction(int(k - k0 + 1), k), order, direction)
+            assert value == pytest.approx(found.fun, abs=1e-9)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(cases, st.one_of(st.floats(0.05, 40), st.sampled_from([1.0, np.inf])), st.sampled_from(oracle.DIRECTIONS))
+def test_a_lower_overlap_is_never_easier_to_break(case, order, direction):
+    w, k, _ = case
+    values = [breaking_divergence(w, k, Fraction(m, k), order, direction) for m in range(k, -1, -1)]
+    assert all(0 <= low <= high + 1e-12 or high == np.inf for low, high in itertools.pairwise(values))
+    assert values[-1] == np.inf
+
+
+@pytest.mark.parametrize("function", [breaking_divergence, pooled_divergence])
+@pytest.mark.parametrize("change, message", [
+    ({"k": 7}, "k.*7"),
+    ({"w": [0.5, 0.4]}, "w.* sums? to"),
+    ({"w": [[0.5, 0.5], [0.5, 0.4998]]}, "w.* sums? to"),
+    ({"w": [0.0, 0.0]}, "w.* sums? to"),
+    ({"w": [1.5, -0.5]}, "w.*negative"),
+    ({"w": [np.nan, 1.0]}, "w.*NaN"),
+    ({"w": [np.inf, 1.0]}, "w.*inf"),
+    ({"w": 1.0}, r"w.*shape \(\)"),
+    ({"w": [[[0.5, 0.5]]]}, r"w.*shape \(1, 1, 2\)"),
+    ({"w": []}, "w"),
+    ({"order": 0}, "order.*0"),
+    ({"order": -2}, "order.*-2"),
+    ({"order": np.nan}, "order.*nan"),
+    ({"direction": "sideways"}, f"sideways.*{FIRST}|{FIRST}.*sideways"),
+])
+def test_breaking_refuses(function, change, message):
+    call = {"w": W6, "k": 1, "beta": 1, "order": 2, "direction": FIRST} | change
+    with pytest.raises(ValueError, match=message):
+        function(**call)
+
+
+@pytest.mark.parametrize("order", [1, 0.5, 1.0])
+def test_the_pooled_form_is_for_orders_above_one(order):
+    with pytest.raises(ValueError, match=f"order.*{order}"):
+        pooled_divergence(W6, 3, 1, order)
+
+
+def test_rows_within_rounding_of_one_are_taken():
+    assert breaking_divergence(np.array(W6) * 1.00009, 3, "2/3", 2) == pytest.approx(0.131214947863, rel=5e-3)
+    assert breaking_divergence(np.array(W6, dtype=np.float32), 3, "2/3", 2) == pytest.approx(0.131214947863, abs=1e-6)

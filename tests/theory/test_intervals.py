@@ -1,0 +1,402 @@
+"""Intervals and one-sided bounds: exact answers, slow references, miss rates by simulation, values by hand."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from oracles.golden import theory as golden
+from scipy import stats
+
+from fvit.theory.bounds import dkw_margin, mean_bound, rate_bound
+from fvit.theory.intervals import interval_table, mean_interval, rate_interval
+
+pytestmark = pytest.mark.filterwarnings("error")
+SIDES, METHODS = ("lower", "upper"), ("betting", "bernstein", "hoeffding")
+
+
+def enumerated(groups, level):
+    """Percentiles of the bootstrap mean over all equally likely resamples of whole groups."""
+    means = [np.mean(np.concatenate(pick)) for pick in itertools.product(groups, repeat=len(groups))]
+    return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+
+
+def test_an_interval_says_what_it_rests_on():
+    by_image, by_group = mean_interval([1.0, 2, 3, 6]), mean_interval([1.0, 2, 3, 6], list("aabc"))
+    assert (by_image.n, by_image.n_groups, by_group.n, by_group.n_groups) == (4, None, 4, 3)
+    assert (rate_interval(3, 8).n, mean_interval([1.0]).n) == (8, 1)
+    value, low, high = by_group  # a tuple as any other
+    assert value == 3 and low < 3 < high
+    again = pickle.loads(pickle.dumps(by_group))
+    assert again == by_group and (again.n, again.n_groups) == (4, 3)
+
+
+def test_mean_interval_is_the_enumerated_one():
+    values = [0.1, 0.4, 0.5, 0.9]  # 256 resamples; the 2.5 % point lies well inside one of their few means
+    mean, low, high = mean_interval(values, n_boot=20_000)
+    assert mean == pytest.approx(0.475)
+    assert [low, high] == pytest.approx(enumerated([[v] for v in values], 0.95))
+
+
+def test_what_cancels_has_a_mean_of_0_and_no_side_of_it():
+    cancels = [0.84 - 0.8, 0.8 - 0.84, 0.1, 0.2, -0.3]  # summed, 5.6e-17
+    for scale in (1, 1e-200, 1e200):
+        assert mean_interval(scale * np.array(cancels))[0] == 0
+    assert mean_interval([0.1, 0.2, -0.3, 0.2, 0.1, -0.3], list("aaabbb")) == (0, 0, 0)
+    small = mean_interval([1, -1 + 1e-9])[0]
+    assert small == pytest.approx(5e-10, rel=1e-6), "small and no rounding"
+
+
+def test_clustered_interval_is_the_enumerated_one():
+    clusters = [[0.1, 0.2, 0.3], [0.8], [0.5, 0.5]]  # of unequal size: the mean is over images, not over groups
+    groups = ["a", "a", "a", "b", "c", "c"]
+    mean, low, high = mean_interval(np.concatenate(clusters), groups, level=0.8, n_boot=20_000)
+    assert mean == pytest.approx(2.4 / 6)
+    assert [low, high] == pytest.approx(enumerated(clusters, 0.8))
+
+
+def test_agrees_with_scipy():
+    values = np.random.default_rng(1).gamma(2.0, size=40)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=2).confidence_interval
+    _, low, high = mean_interval(values, n_boot=20_000)
+    assert [low, high] == pytest.approx([theirs.low, theirs.high], abs=0.02 * values.std())
+
+
+def test_coverage_with_and_without_groups():
+    # 40 photographs of 4 images each, correlated 0.8 within a photograph: whoever ignores that is too sure
+    rng, hits = np.random.default_rng(3), {"clustered": 0, "naive": 0}
+    groups = np.repeat(np.arange(40), 4)
+    for seed in range(300):
+        values = np.sqrt(0.8) * rng.normal(size=40)[groups] + np.sqrt(0.2) * rng.normal(size=160)
+        for name, labels in (("clustered", groups), ("naive", None)):
+            _, low, high = mean_interval(values, labels, n_boot=300, seed=seed)
+            hits[name] += low <= 0 <= high
+    assert 0.89 < hits["clustered"] / 300 < 0.985  # 95 %, minus a little for 40 groups, four standard errors of 300
+    assert hits["naive"] / 300 < 0.82
+
+
+def test_groups_of_one_change_nothing_in_width_and_identical_images_add_nothing():
+    values = np.random.default_rng(4).normal(size=12)
+    one = mean_interval(np.sort(values), np.arange(12))
+    assert one == pytest.approx(mean_interval(values))
+    copies = mean_interval(np.repeat(np.sort(values), 5), np.repeat(np.arange(12), 5))
+    assert copies == pytest.approx(one)
+
+
+def test_order_of_images_does_not_matter_and_the_seed_does():
+    rng = np.random.default_rng(5)
+    values, groups, order = rng.normal(size=30), rng.integers(6, size=30), rng.permutation(30)
+    for labels, shuffled in ((None, None), (groups, groups[order])):
+        assert mean_interval(values, labels)[1:] == mean_interval(values[order], shuffled)[1:]
+        assert mean_interval(values, labels, seed=1)[1:] != mean_interval(values, labels, seed=2)[1:]
+
+
+def test_a_higher_level_is_wider_and_a_constant_has_no_width():
+    values = np.random.default_rng(6).normal(size=30)
+    (_, low80, high80), (_, low99, high99) = mean_interval(values, level=0.8), mean_interval(values, level=0.99)
+    assert low99 < low80 < high80 < high99
+    assert mean_interval([0.25] * 9) == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize("groups, values", [(None, [0.3]), (["a", "a"], [0.2, 0.4])])
+def test_one_image_or_group_has_a_mean_and_no_interval(groups, values):
+    mean, low, high = mean_interval(values, groups)
+    assert mean == pytest.approx(0.3) and np.isnan(low) and np.isnan(high)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"values": []}, r"shape \(0,\), wanted \(n,\) with n >= 1"),
+    ({"values": [[1.0, 2.0]]}, r"shape \(1, 2\), wanted \(n,\)"),
+    ({"values": [1.0, np.nan, np.inf]}, "2 of 3 values are NaN or infinite"),
+    ({"values": [1.0, 2.0], "groups": ["a"]}, r"groups have shape \(1,\), values \(2,\)"),
+    ({"values": [1.0, 2.0], "level": 95}, r"level=95, wanted a number in \(0, 1\)"),
+    ({"values": [1.0, 2.0], "n_boot": 0}, "n_boot=0, wanted an integer >= 1"),
+])
+def test_mean_interval_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        mean_interval(**arguments)
+
+
+@pytest.mark.parametrize("successes, n, low, high", [
+    (0, 10, 0.0, 1 - 0.025 ** (1 / 10)),  # nobody: (1 - high)^10 = 0.025
+    (10, 10, 0.025 ** (1 / 10), 1.0),
+    (1, 2, 1 - np.sqrt(0.975), np.sqrt(0.975)),  # P(at least one) = 1 - (1 - low)^2, P(at most one) = 1 - high^2
+])
+def test_rate_interval_by_hand(successes, n, low, high):
+    assert rate_interval(successes, n) == pytest.approx((successes / n, low, high))
+
+
+def test_rate_interval_cuts_the_stated_tails():
+    rate, low, high = rate_interval(37, 50, level=0.9)
+    assert rate == 0.74
+    assert stats.binom.sf(36, 50, low) == pytest.approx(0.05)
+    assert stats.binom.cdf(37, 50, high) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("successes, n", [(11, 10), (-1, 10), (0, 0), (2.5, 10), (float("nan"), 10)])
+def test_rate_interval_refuses(successes, n):
+    with pytest.raises(ValueError, match="wanted whole numbers with 0 <= successes <= n"):
+        rate_interval(successes, n)
+    with pytest.raises(ValueError, match="level=0, wanted"):
+        rate_interval(1, 2, level=0)
+
+
+def test_a_table_of_intervals_has_one_row_a_combination_in_order_of_appearance():
+    rng = np.random.default_rng(7)
+    df = pd.DataFrame({"method": ["rollout"] * 12 + ["raw"] * 12, "eps": [0.1, 0.2] * 12, "photo": [*"aabbcc"] * 4,
+                       "value": rng.normal(size=24)})  # fmt: skip
+    for groups in (None, "photo"):
+        table = interval_table(df, ["method", "eps"], groups=groups)
+        assert table[["method", "eps", "n"]].values.tolist() == [
+            ["rollout", 0.1, 6], ["rollout", 0.2, 6], ["raw", 0.1, 6], ["raw", 0.2, 6]]  # fmt: skip
+        part = df[(df.method == "raw") & (df.eps == 0.2)]
+        wanted = mean_interval(part["value"], groups=part["photo"] if groups else None)
+        assert tuple(table.loc[3, ["mean", "low", "high"]]) == wanted
+    assert list(interval_table(df, ["method"])["n"]) == [12, 12]
+
+
+def test_golden_clopper_pearson_bound():
+    [item] = golden("clopper_pearson_upper")
+    count, m, delta = (item["inputs"][key] for key in ("count", "m", "delta"))
+    assert rate_bound(count, m, delta, "upper") == pytest.approx(item["value"], abs=1e-9)
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.05, 0.7])
+def test_rate_bound_cuts_the_stated_tail_at_every_count_and_keeps_the_shape(p):
+    counts = np.arange(12).reshape(3, 4)
+    lower, upper = (rate_bound(counts, 11, p, side) for side in SIDES)
+    assert lower.shape == upper.shape == (3, 4) and lower.dtype == np.float64
+    assert lower[0, 0] == 0 and upper[-1, -1] == 1
+    assert stats.binom.sf(counts.flat[1:] - 1, 11, lower.flat[1:]) == pytest.approx(np.full(11, p))  # P(>= k)
+    assert stats.binom.cdf(counts.flat[:-1], 11, upper.flat[:-1]) == pytest.approx(np.full(11, p))  # P(<= k)
+    assert upper[0, 0] == pytest.approx(1 - p ** (1 / 11)) and lower[-1, -1] == pytest.approx(p ** (1 / 11))
+    assert [rate_bound(11, 11, p, side).tolist() for side in SIDES] == [lower[-1, -1], 1.0]
+
+
+def test_rate_bound_is_a_side_of_the_two_sided_interval():
+    _, low, high = rate_interval(37, 50, level=0.9)
+    assert [rate_bound(37, 50, 0.05, side).item() for side in SIDES] == pytest.approx([low, high])
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_rate_bound_misses_no_more_than_stated_by_enumeration(side):
+    counts, rates = np.arange(31), np.linspace(0, 1, 2001)[:, None]
+    bound = rate_bound(counts, 30, 0.05, side)
+    missed = bound > rates if side == "lower" else bound < rates
+    probability = (stats.binom.pmf(counts, 30, rates) * missed).sum(1)
+    assert 0.045 < probability.max() <= 0.05 + 1e-12
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (([3, 11], 10), r"successes \(from 3 to 11\) of n=10, wanted one or more whole numbers in \[0, n\]"),
+    (([-1, 2], 10), "from -1 to 2"),
+    (([0.5], 10), "from 0.5 to 0.5"),
+    (([np.nan], 10), "from nan to nan"),
+    (([np.inf], 10), "from inf to inf"),
+    (([], 10), r"successes \(none\) of n=10"),
+    ((0, 0), "of n=0, wanted"),
+    ((0, np.inf), "of n=inf, wanted"),
+    ((1, 2.5), "of n=2.5, wanted"),
+])  # fmt: skip
+def test_rate_bound_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rate_bound(*arguments, 0.05, "lower")
+
+
+def betting_excess(column, mu0, p, side, high):
+    """max_t ln wealth_t - ln(1 / p), a draw at a time, from the formulas: above 0 where mu0 is rejected."""
+    n, wealth, best = len(column), 0.0, -np.inf
+    for t, x in enumerate(column):
+        spread = np.sum((column[:t] - np.mean(column[:t])) ** 2) if t else 0.0
+        bet = np.sqrt(2 * np.log(1 / p) / (n * ((high / 20) ** 2 + spread) / (t + 1)))
+        if side == "lower":
+            wealth += np.log(1 + min(bet, 1 / (2 * mu0)) * (x - mu0))
+        else:
+            wealth += np.log(1 - min(bet, 1 / (2 * (high - mu0))) * (x - mu0))
+        best = max(best, wealth)
+    return best - np.log(1 / p)
+
+
+@pytest.mark.parametrize("high", [1.0, 0.02])
+@pytest.mark.parametrize("side", SIDES)
+def test_betting_bound_is_the_rejected_end_of_the_slow_test(side, high):
+    rng = np.random.default_rng(8)
+    laws = [rng.beta(0.1, 5, 150), rng.beta(50, 50, 150), rng.random(150), rng.random(150) < 0.3, np.full(150, 0.6),
+            np.minimum(rng.lognormal(-4.6, 0.5, 150), 1), 1 - rng.beta(0.5, 9, 150)]  # fmt: skip
+    values = high * np.stack(laws, axis=1)
+    outward = 1 if side == "upper" else -1
+    for column, bound in zip(values.T, mean_bound(values, 0.01, side, high), strict=True):
+        assert 0 < bound < high
+        assert betting_excess(column, bound, 0.01, side, high) >= 0
+        assert betting_excess(column, bound - outward * 2e-9 * high, 0.01, side, high) < 0
+        accepted = [betting_excess(column, mu0, 0.01, side, high) < 0 for mu0 in high * np.linspace(0.005, 0.995, 40)]
+        assert accepted == sorted(accepted, reverse=side == "upper")  # an interval
+
+
+@pytest.mark.parametrize("high", [1.0, 0.02])
+def test_bernstein_and_hoeffding_by_their_formulas(high):
+    values = high * np.random.default_rng(9).beta(5, 3, (200, 4))
+    for i, column in enumerate(values.T):
+        pairs = sum((a - b) ** 2 for a, b in itertools.combinations(column, 2)) / (200 * 199)
+        log = np.log(2 / 0.01)
+        bernstein = np.sqrt(2 * pairs * log / 200) + 7 * high * log / (3 * 199)
+        hoeffding = high * np.sqrt(np.log(1 / 0.01) / 400)
+        for side, sign in (("lower", -1), ("upper", 1)):
+            for method, margin in (("bernstein", bernstein), ("hoeffding", hoeffding)):
+                assert mean_bound(values, 0.01, side, high, method)[i] == pytest.approx(column.mean() + sign * margin)
+
+
+def test_bounds_of_values_at_the_ends_of_the_range():
+    n, p, high = 200, 0.001, 0.5
+    values = np.stack([np.zeros(n), np.full(n, high)], axis=1)
+    q = 2 * (p ** (-1 / n) - 1)  # every bet is truncated: (1 + q / 2) ** n = 1 / p with q = (x - mu0) / mu0
+    margins = {"betting": q / (1 + q), "bernstein": 7 * np.log(2 / p) / (3 * (n - 1)),
+               "hoeffding": np.sqrt(np.log(1 / p) / (2 * n))}  # fmt: skip
+    for method, margin in margins.items():
+        assert mean_bound(values, p, "lower", high, method) == pytest.approx([0, high * (1 - margin)], abs=1e-9)
+        assert mean_bound(values, p, "upper", high, method) == pytest.approx([high * margin, high], abs=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_single_draw_says_next_to_nothing(method):
+    values = np.array([[0.0, 0.3, 1.0]])
+    assert mean_bound(values, 0.01, "lower", method=method) == pytest.approx([0, 0, 0], abs=0.01)
+    assert mean_bound(values, 0.01, "upper", method=method) == pytest.approx([1, 1, 1], abs=0.01)
+
+
+def test_what_was_once_rejected_stays_rejected():
+    values = np.repeat([[1.0], [0.0]], 100, axis=0)  # not independent draws of one law, and that shows at draw 100
+    assert mean_bound(values, 0.001, "lower") > 0.8
+    assert mean_bound(values[::-1], 0.001, "upper") < 0.2
+
+
+def test_columns_do_not_touch_each_other_and_the_order_of_draws_matters_to_betting_alone():
+    rng = np.random.default_rng(10)
+    values, order = rng.beta(1, 4, (120, 700)), rng.permutation(700)
+    for method, side in itertools.product(METHODS, SIDES):
+        bounds = mean_bound(values, 0.01, side, method=method)
+        assert bounds.shape == (700,) and bounds.dtype == np.float64
+        assert np.array_equal(mean_bound(values[:, order], 0.01, side, method=method), bounds[order])
+        assert mean_bound(values[:, 640:641], 0.01, side, method=method) == pytest.approx(bounds[640:641], abs=1e-12)
+        backwards = mean_bound(values[::-1], 0.01, side, method=method)
+        assert np.allclose(backwards, bounds, atol=1e-12) == (method != "betting")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bounds_follow_a_change_of_unit_and_a_mirror(method):
+    values = np.random.default_rng(11).beta(1, 4, (150, 6))
+    high = np.array([1.0, 0.25, 0.02, 3.0, 1e-6, 200.0])
+    for side, other in (SIDES, SIDES[::-1]):
+        bounds = mean_bound(values, 0.01, side, method=method)
+        assert mean_bound(values * high, 0.01, side, high, method) == pytest.approx(bounds * high, rel=1e-7)
+        assert high - mean_bound(high * (1 - values), 0.01, other, high, method) == pytest.approx(
+            bounds * high, rel=1e-7)  # fmt: skip
+
+
+LAWS = {  # draws, mean, largest value possible
+    "Bernoulli .01": (lambda rng, size: rng.random(size) < 0.01, 0.01, 1.0),
+    "Bernoulli .5": (lambda rng, size: rng.random(size) < 0.5, 0.5, 1.0),
+    "Bernoulli .99": (lambda rng, size: rng.random(size) < 0.99, 0.99, 1.0),
+    "Beta(.1, 5)": (lambda rng, size: rng.beta(0.1, 5, size), 0.1 / 5.1, 1.0),
+    "rare jump": (lambda rng, size: np.where(rng.random(size) < 0.02, 1.0, 0.01), 0.0298, 1.0),
+    "uniform": (lambda rng, size: rng.random(size), 0.5, 1.0),
+    "clipped": (lambda rng, size: np.minimum(rng.exponential(0.01, size), 0.02), 0.01 * (1 - np.exp(-2)), 0.02),
+    "narrow": (lambda rng, size: rng.normal(0.01, 0.001, size).clip(0, 0.02), 0.01, 1.0),
+}
+
+
+def miss_rate(law, side, method, p, draws, repetitions=3000):
+    """Share of repetitions, each a column, whose bound is on the wrong side of the true mean; and their number."""
+    draw, mean, high = LAWS[law]
+    bounds = mean_bound(draw(np.random.default_rng(12), (draws, repetitions)), p, side, high, method)
+    return np.count_nonzero(bounds > mean if side == "lower" else bounds < mean), repetitions
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_bounds_miss_no_more_often_than_stated(law):
+    for side, method in itertools.product(SIDES, METHODS):
+        missed, n = miss_rate(law, side, method, p=0.05, draws=100)
+        assert stats.binomtest(missed, n, 0.05, alternative="greater").pvalue > 1e-3, (side, method, missed)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_bounds_are_not_wastefully_safe_where_they_should_be_tight(side):
+    # Gaussian limits at p = 0.05: a bet looked at only at the end, like Hoeffding of a fair coin, misses in 0.7 %,
+    # P(N > sqrt(2 ln 20)); the running maximum in 3.2 %, P(sup of Brownian motion with drift -ln 20 > ln 20)
+    missed, n = miss_rate("uniform", side, "betting", p=0.05, draws=400)
+    assert 0.015 < missed / n < 0.05
+    missed, n = miss_rate("Bernoulli .5", side, "hoeffding", p=0.05, draws=400)
+    assert 0.003 < missed / n < 0.015
+
+
+def test_betting_is_the_narrowest_for_attention_weights():
+    sigma = np.sqrt(np.log(1.25))  # mean 0.01, standard deviation 0.005
+    values = np.random.default_rng(13).lognormal(np.log(0.01) - sigma**2 / 2, sigma, (1600, 40))
+    p, mean = 1e-3 / 196, values.mean(0)
+    lower, upper = ({m: np.mean(abs(mean_bound(values, p, side, method=m) - mean)) for m in METHODS} for side in SIDES)
+    assert lower["betting"] < 1.05 * 0.005 * np.sqrt(2 * np.log(1 / p) / 1600) and lower["hoeffding"] > 0.0099
+    assert upper["betting"] < 0.8 * upper["bernstein"] < 0.3 * upper["hoeffding"]
+    assert upper["betting"] == pytest.approx(2 * np.log(1 / p) / 1600, rel=0.05)  # what a mean of range 1 costs
+    clipped = np.minimum(values, 0.02)  # the range known to be a fiftieth of that
+    for side in SIDES:
+        width = {m: np.mean(abs(mean_bound(clipped, p, side, 0.02, m) - clipped.mean(0))) for m in METHODS}
+        assert width["betting"] < 0.65 * width["bernstein"] and width["betting"] < 0.65 * width["hoeffding"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("side", SIDES)
+def test_more_draws_and_a_larger_failure_probability_narrow_the_bound(side, method):
+    values = np.random.default_rng(14).beta(2, 5, (6400, 20))
+    widths = [np.mean(abs(mean_bound(values[:n], 0.01, side, method=method) - 2 / 7)) for n in (100, 400, 1600, 6400)]
+    assert widths[0] > 1.7 * widths[1] > 1.7**2 * widths[2] > 1.7**3 * widths[3]  # twice for sqrt(n)
+    bounds = [mean_bound(values[:400], p, side, method=method) for p in (1e-6, 1e-3, 0.1, 0.9)]
+    rising = np.diff(bounds, axis=0) if side == "lower" else -np.diff(bounds, axis=0)
+    assert (rising > 0).all()
+
+
+@pytest.mark.parametrize("values, options, message", [
+    ([[0.5, np.nan]], {}, r"1 of 2 values are NaN or outside \[0, high\], the first nan; wanted none: clip them"),
+    ([[0.5], [-0.1], [1.2]], {}, "2 of 3 values are NaN or outside .* the first -0.1"),
+    ([[0.5, 0.5]], {"high": [1.0, 0.4]}, "1 of 2 values"),
+    ([0.5], {}, r"shape \(1,\), wanted \(draws, tokens\)"),
+    (np.zeros((0, 3)), {}, r"shape \(0, 3\), wanted \(draws, tokens\), both at least 1"),
+    (np.zeros((3, 0)), {}, r"shape \(3, 0\)"),
+    ([[0.5]], {"high": 0.0}, r"high has shape \(\) and least value 0, wanted a finite number above 0"),
+    ([[0.5]], {"high": np.nan}, "least value nan"),
+    ([[0.5]], {"high": np.inf}, "least value inf"),
+    ([[0.5]], {"high": [1.0, 2.0]}, r"high has shape \(2,\) .* or 1 of them: one per token"),
+    ([[0.5]], {"method": "clt"}, "method='clt', wanted one of betting, bernstein, hoeffding"),
+])  # fmt: skip
+def test_mean_bound_refuses(values, options, message):
+    with pytest.raises(ValueError, match=message):
+        mean_bound(values, 0.01, "lower", **options)
+
+
+@pytest.mark.parametrize("bound", [lambda p, side: rate_bound([1], 2, p, side),
+                                   lambda p, side: mean_bound([[0.5]], p, side)])  # fmt: skip
+def test_bounds_refuse_an_unknown_side_and_an_impossible_failure_probability(bound):
+    with pytest.raises(ValueError, match="side='two-sided', wanted 'lower' or 'upper'; for both, call twice"):
+        bound(0.05, "two-sided")
+    for p in (0, 1, -0.1, np.nan):
+        with pytest.raises(ValueError, match=f"failure_prob={p}, wanted a number in \\(0, 1\\)"):
+            bound(p, "lower")
+
+
+@pytest.mark.parametrize("p", [1e-6, 0.01, 0.5])
+def test_dkw_margin_is_never_too_small_and_nearly_exact(p):
+    assert dkw_margin(200, p) == pytest.approx(np.sqrt(np.log(1 / p) / 400))
+    exact = [stats.ksone.sf(dkw_margin(n, p), n) for n in (1, 2, 10, 100, 1000)]  # Smirnov's law for finite n
+    assert max(exact) <= p * (1 + 1e-9) and exact[-1] > 0.85 * p
+
+
+@pytest.mark.parametrize("n, p, message", [
+    (10, 0.51, r"failure_prob=0.51, wanted a number in \(0, 1/2\]"),
+    (10, 0.0, "failure_prob=0.0, wanted"),
+    (10, np.nan, "failure_prob=nan, wanted"),
+    (0, 0.1, "n=0, wanted a whole number of draws, at least 1"),
+    (2.5, 0.1, "n=2.5, wanted"),
+])  # fmt: skip
+def test_dkw_margin_refuses(n, p, message):
+    with pytest.raises(ValueError, match=message):
+        dkw_margin(n, p)
