@@ -210,8 +210,8 @@ def prediction_vertices(y, rho, seed=0):
 
 # Theorem 5: the distribution of a token's weight ----------------------------------------------------------------------
 def shifted_bounds(values, rho, low, high, margin, cells):
-    """Theorem 5 (i) with DKW (Section 3) for one token, by the midpoint rule on `cells` cells: exact if no value lies
-    inside a cell."""
+    """Theorem 5 (i) with DKW (docs/theory.md, section 3) for one token, by the midpoint rule on `cells` cells: exact if
+    no value lies inside a cell."""
     t = low + (high - low) * (np.arange(cells) + 0.5) / cells
     exceed = (np.asarray(values)[:, None] > t).mean(0)  # G(t)
     width = (high - low) / cells
