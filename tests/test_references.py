@@ -1,6 +1,7 @@
 """What docstrings, comments, notebooks and documents name exists: sections, theorems, faults, files, modules, links."""
 
 import ast
+import functools
 import json
 import pkgutil
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fvit.paths import ROOT
+from fvit.base.paths import ROOT
 
 FOLDERS = ("docs", "figures", "fvit", "notebooks", "results", "tests", "tools")
 HOME = {**dict.fromkeys(("theorem", "lemma", "corollar", "proposition"), "theory"), "fault": "reference-code"}
@@ -40,6 +41,7 @@ def pieces(file: Path):
             yield f"{head}\n{paragraph}", file.suffix == ".md"
 
 
+@functools.cache
 def defined(file: Path) -> set:
     """What a document or notebook numbers: "2.3" for a section, ("fault", "12") for a statement set in bold."""
     text = "\n".join(text for text, prose in pieces(file) if prose) if file.is_file() else ""

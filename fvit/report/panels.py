@@ -1,6 +1,6 @@
 """Figures, drawn from tables only: first what all of them share, then one function per figure, (df, ax=None) -> Figure.
 
-Saving and showing them is in figures.py. No model is ever seen here.
+Saving and showing them is in saving.py. No model is ever seen here.
 """
 
 import matplotlib.pyplot as plt

@@ -1,6 +1,6 @@
 """Figures on record: saved with the rows drawn, their words and a line of the manifest; shown from what was saved.
 
-What they look like is in plots.py and its neighbours. No model is ever seen here.
+What they look like is in style.py, panels.py and the modules named by their number. No model is ever seen here.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Training of the shipped models: the loop, its checkpoints, and `fvit train`.
 
 A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. The learning
-rate is held and then falls over the last quarter. What is trained, on what: train_scenes.py, extras/train_cifar10.py.
+rate is held and then falls over the last quarter. What is trained, on what: on_scenes.py, on_cifar10.py.
 """
 
 import argparse

@@ -29,7 +29,7 @@ def lead_lost(w):
 
 
 def logistic_overtakes():
-    """By a plain sum over p^2 / q, and not by fvit.noise."""
+    """By a plain sum over p^2 / q, and not by fvit.theory.noise."""
     z = np.linspace(-300, 300, 400_001)
 
     def divergence(scale):
