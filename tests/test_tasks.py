@@ -5,6 +5,7 @@ import json
 import pickle
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pandas as pd
@@ -23,6 +24,7 @@ from fvit.schedule import linear_alphas_cumprod
 from fvit.setting import Setting
 from fvit.sources import load_images
 from fvit.tasks import Task
+from fvit.timing import take_turns
 from fvit.vit import ViT, load_vit
 
 SIZES = replace(profiles.PROFILES["laptop"], n_samples=3, attack_steps=2, attack_draws=2, eval_batch=4)
@@ -164,7 +166,16 @@ def test_what_a_notebook_says_of_its_calls_is_said_in_a_dry_run_alone(task, monk
     assert f"about {estimates.duration(sum(n.values()) / 2)}, from one call of each; what" in time
 
 
-def test_seconds_of_each_network_are_those_of_one_call(bench):
+def test_seconds_of_each_network_are_those_of_one_call(bench, monkeypatch):
+    """By a clock that the calls advance: one second forward, two more where gradients are wanted."""
+    now = [0.0]
+
+    def passed(network, given, answer):
+        now[0] += 3 if answer.requires_grad else 1
+
+    hooks = [network.register_forward_hook(passed) for network in (bench.vit, bench.den)]
+    monkeypatch.setattr(estimates, "take_turns", partial(take_turns, clock=lambda: now[0]))
     found = estimates._seconds_an_image(bench.vit, bench.den, 0.25)
-    assert list(found) == list(NETWORKS) and all(0 <= seconds < 10 for seconds in found.values())
-    assert found["ViT forward"] > 0 < found["denoiser forward"]
+    for hook in hooks:
+        hook.remove()
+    assert found == dict(zip(NETWORKS, [1, 2, 1, 2], strict=True))
