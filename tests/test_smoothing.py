@@ -131,7 +131,8 @@ def test_votes_are_the_probability_of_the_top_set(monkeypatch, vit):
     p = 0.5 * (1 + math.erf(0.02 / (0.25 * math.sqrt(2 / 192)) / 2**0.5))
     assert 0.7 < p < 0.9
     assert abs(out.heatmap[0, 0, 0].item() - p) < 4 * math.sqrt(p * (1 - p) / 400)
-    assert out.heatmap[0, 0, 0] + out.heatmap[0, 3, 3] == 1 and out.heatmap[0].count_nonzero() == 2
+    both = out.heatmap[0, 0, 0] + out.heatmap[0, 3, 3]
+    assert both.item() == pytest.approx(1) and out.heatmap[0].count_nonzero() == 2
     share = out.heatmap[0, 0, 0].item()
     assert out.heatmap_se[0, 0, 0].item() == pytest.approx(math.sqrt(share * (1 - share) / 399), rel=1e-5)
     torch.testing.assert_close(out.samples.mean(1), out.heatmap)
@@ -160,7 +161,8 @@ def test_votes_sum_to_k_and_are_votes_over_the_kept_maps(vit, den, x):
 @pytest.mark.parametrize("denoiser", [identity, None])
 @pytest.mark.parametrize("aggregate", ["mean", "votes"])
 def test_sigma_zero_with_identity_is_the_plain_explanation_to_the_bit(vit, x, method, denoiser, aggregate):
-    plain = explain(vit, x, method)
+    with torch.no_grad():  # as a DDS computes: with gradients, kernels may round otherwise
+        plain = explain(vit, x, method)
     out = DDS(vit, denoiser, 0.0, n_samples=4, aggregate=aggregate)(x, method=method, k=3, keep_samples=True)
     if aggregate == "mean":
         assert torch.equal(out.heatmap, plain) and torch.equal(out.samples, plain[:, None].expand(-1, 4, -1, -1))
@@ -174,7 +176,9 @@ def test_sigma_zero_with_identity_is_the_plain_explanation_to_the_bit(vit, x, me
 
 def test_at_sigma_zero_the_denoiser_is_used_only_where_it_has_a_level(vit, den, x):
     assert not den.has_level(0)
-    assert torch.equal(DDS(vit, den, 0.0)(x).heatmap, explain(vit, x, "raw_attention"))
+    with torch.no_grad():  # as a DDS computes
+        plain, inverted = explain(vit, x, "raw_attention"), explain(vit, 1 - x, "raw_attention")
+    assert torch.equal(DDS(vit, den, 0.0)(x).heatmap, plain)
 
     class WithLevel:
         def has_level(self, sigma):
@@ -184,10 +188,10 @@ def test_at_sigma_zero_the_denoiser_is_used_only_where_it_has_a_level(vit, den, 
             assert sigma == 0
             return 1 - x_noisy
 
-    assert torch.equal(DDS(vit, WithLevel(), 0.0)(x).heatmap, explain(vit, 1 - x, "raw_attention"))
+    assert torch.equal(DDS(vit, WithLevel(), 0.0)(x).heatmap, inverted)
     sizes = []
     out = DDS(vit, lambda x, sigma: sizes.append(len(x)) or 1 - x, 0.0, n_samples=16)(x)
-    assert torch.equal(out.heatmap, explain(vit, 1 - x, "raw_attention"))
+    assert torch.equal(out.heatmap, inverted)
     assert sizes == [3]  # equal draws are not computed twice
 
 
@@ -242,7 +246,8 @@ def test_batch_size_order_and_subset_change_nothing(vit, den, x, in_sevens, batc
 @pytest.mark.parametrize("batch_size", [2, 5, 64])
 @pytest.mark.parametrize("pick", [[0, 1, 2], [2, 0, 1], [1]])
 def test_where_the_maps_are_equal_to_the_bit_so_are_the_averages(monkeypatch, vit, x, batch_size, pick):
-    add_method(monkeypatch, lambda record, target: record.x[:, 0, ::8, ::8].abs())  # no sums: no kernel to choose
+    # Whole numbers, whose sum is the same in any order and batch.
+    add_method(monkeypatch, lambda record, target: record.x[:, 0, ::8, ::8].mul(256).abs().round())
     want = DDS(vit, None, 0.25, n_samples=33, batch_size=7)(x, IDS, "toy")
     got = DDS(vit, None, 0.25, n_samples=33, batch_size=batch_size)(x[pick], [IDS[i] for i in pick], "toy")
     assert torch.equal(got.heatmap, want.heatmap[pick]) and torch.equal(got.heatmap_se, want.heatmap_se[pick])
@@ -369,7 +374,7 @@ def test_the_average_is_that_of_float64():
     moments.add([0] * 4096, values)
     mean, se = moments.result(exact=False)
     assert mean.item() == pytest.approx(values.double().mean().item(), rel=1e-14)
-    assert se.item() == pytest.approx(values.double().std().item() / 64, rel=1e-9)
+    assert se.item() == pytest.approx(values.double().std().item() / 64, rel=1e-9, abs=0)  # it is 1.6e-8
 
 
 # memory --------------------------------------------------------------------------------------------------------------

@@ -111,11 +111,19 @@ def test_division_at_its_edges():
     assert divide(a.float(), b.float()).dtype == torch.float32
 
 
+def random_linear(g, *sizes, **options):
+    """Of the stream g: torch's own initial weights hang on which tests ran before."""
+    layer = nn.Linear(*sizes, **options).requires_grad_(False)
+    for parameter in layer.parameters():
+        parameter.normal_(0, 0.3, generator=g)
+    return layer
+
+
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_rules_with_fewer_products_are_those_with_all(rules, bias):
     g = torch.Generator().manual_seed(0)
-    layer = nn.Linear(7, 5, bias=bias).double().requires_grad_(False)
+    layer = random_linear(g, 7, 5, bias=bias).double()
     layer.weight[0] = -1.0  # with positive inputs, no product is positive
     x, relevance = (torch.randn(4, n, generator=g, dtype=torch.float64) for n in (7, 5))
     x[0] = x[0].abs()
@@ -127,7 +135,7 @@ def test_linear_rules_with_fewer_products_are_those_with_all(rules, bias):
 def test_an_output_without_positive_products_gives_nothing(dtype):
     """Its denominator is 0, and rounding in the three-product form must not pass for a denominator."""
     g = torch.Generator().manual_seed(0)
-    layer = nn.Linear(50, 20).to(dtype).requires_grad_(False)
+    layer = random_linear(g, 50, 20).to(dtype)
     layer.weight.copy_(-torch.rand(20, 50, generator=g))
     x, relevance = torch.rand(30, 50, generator=g).to(dtype), torch.randn(30, 20, generator=g).to(dtype)
     assert not lrp.linear_ours(layer, x, layer(x), relevance).any()

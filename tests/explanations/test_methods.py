@@ -323,17 +323,18 @@ def test_permuting_classes_permutes_what_is_explained(method):
 
 @pytest.mark.parametrize("method", SPECIFIC)
 def test_gradients_are_had_in_every_mode_and_none_leak(method):
-    vit = tiny_vit()
+    vit, rounding = tiny_vit(), dict(rtol=0, atol=1e-12)  # each mode may have kernels of its own
     expected = explain(vit, X, method, 1)
     with torch.no_grad():
-        assert torch.equal(explain(vit, X, method, 1), expected)
+        torch.testing.assert_close(explain(vit, X, method, 1), expected, **rounding)
     with torch.inference_mode():
-        assert torch.equal(explain(vit, X.clone(), method, torch.tensor([1, 1, 1])), expected)
+        torch.testing.assert_close(explain(vit, X.clone(), method, torch.tensor([1, 1, 1])), expected, **rounding)
     heat, logits = explain_with_logits(vit, X, method, 1)
     assert not heat.requires_grad and not logits.requires_grad and not X.requires_grad
     x = X.clone().requires_grad_()
     heat, logits = explain_with_logits(vit, x, method, 1)
-    assert not heat.requires_grad and torch.equal(heat, expected)
+    assert not heat.requires_grad
+    torch.testing.assert_close(heat, expected, **rounding)
     assert torch.autograd.grad(logits.sum(), x)[0].abs().max() > 0  # the prediction can still be attacked
     assert all(p.grad is None for p in vit.parameters())
 

@@ -26,6 +26,7 @@ from fvit.models.schedule import linear_alphas_cumprod, sigma_to_timestep, times
 LINEAR = linear_alphas_cumprod()
 MEAN, SPREAD = 0.45, 0.1  # the Gaussian prior of every pixel, in [0, 1] units
 X = 0.5 + 0.1 * torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+ROUNDING = dict(rtol=0, atol=1e-5)  # of float32 through a UNet, answers of size 1: gradients may choose other kernels
 
 
 def gaussian_network(prediction_type="epsilon", alphas_cumprod=LINEAR, told=None):
@@ -155,7 +156,7 @@ def test_learned_variance_takes_the_first_half():
         return SimpleNamespace(sample=torch.cat([plain(x_t, t).sample, torch.full_like(x_t, 99)], 1))
 
     expected = Denoiser(plain, LINEAR)(X, 0.25)
-    assert torch.equal(Denoiser(network, LINEAR, learned_variance=True)(X, 0.25), expected)
+    torch.testing.assert_close(Denoiser(network, LINEAR, learned_variance=True)(X, 0.25), expected, rtol=0, atol=1e-12)
     with pytest.raises(ValueError, match="answers with 6 channels, wanted 3; set learned_variance=True"):
         Denoiser(network, LINEAR)(X, 0.25)
     with pytest.raises(ValueError, match="answers with 3 channels, wanted 6; set learned_variance=False"):
@@ -182,12 +183,19 @@ def test_precisions():
         den.precision = "float16"
 
 
+def assert_same_weights(got, want):
+    """To the bit, by name; what two networks of these weights answer is the same to rounding, frozen or not."""
+    got, want = got.state_dict(), want.state_dict()
+    assert list(got) == list(want) and all(torch.equal(got[name], want[name]) for name in want)
+
+
 @pytest.mark.parametrize("at", ["unet", "."])
 def test_a_folder_gives_the_same_bits(tmp_path, at):
     unet = tiny_unet()
     den = load_denoiser(save(unet, tmp_path, unet_folder=at))
     x, t = X.float(), torch.tensor([15, 15])
-    assert torch.equal(den.network(x, t).sample, unet(x, t).sample)
+    assert_same_weights(den.network, unet)
+    torch.testing.assert_close(den.network(x, t).sample, unet(x, t).sample, **ROUNDING)
     np.testing.assert_array_equal(den.alphas_cumprod, LINEAR)  # float64, not diffusers' float32 product
     assert isinstance(den.network, UNet2DModel) and den.prediction_type == "epsilon" and not den.learned_variance
     assert not den.training and not any(p.requires_grad for p in den.parameters())
@@ -197,19 +205,19 @@ def test_a_folder_gives_the_same_bits(tmp_path, at):
 def test_half_precision_on_disk_is_single_in_memory(tmp_path):
     unet = tiny_unet().half()
     den = load_denoiser(save(unet, tmp_path))
-    x, t = X.float(), torch.tensor([15, 15])
     assert den.dtype == torch.float32
-    assert torch.equal(den.network(x, t).sample, unet.float()(x, t).sample)
+    assert_same_weights(den.network, unet.float())
 
 
 def test_pixel_unshuffle(tmp_path):
     unet = tiny_unet(channels=12)
     den = load_denoiser(save(unet, tmp_path, unshuffle=2))
     x, t = X.float(), torch.tensor([15, 15])
-    assert torch.equal(den.network(x, t).sample, PixelUnshuffled(unet, 2)(x, t).sample)
+    torch.testing.assert_close(den.network(x, t).sample, PixelUnshuffled(unet, 2)(x, t).sample, **ROUNDING)
     folded = torch.stack([x[:, c, i::2, j::2] for c in range(3) for i in range(2) for j in range(2)], 1)
     answer = unet(folded, t).sample
-    assert torch.equal(den.network(x, t).sample[:, 1, 1::2, 0::2], answer[:, 1 * 4 + 1 * 2 + 0])
+    one_in_four = den.network(x, t).sample[:, 1, 1::2, 0::2]
+    torch.testing.assert_close(one_in_four, answer[:, 1 * 4 + 1 * 2 + 0], **ROUNDING)
     with pytest.raises(ValueError, match=r"x_noisy is \(6, 8\), wanted sides that 4 divides; resize"):
         den(x[:, :, :6], 0.25)
 
@@ -288,8 +296,9 @@ def test_old_names_of_attention_are_read(tmp_path):
     state = {re.sub("|".join(old), lambda new: old[new[0]], name): w for name, w in unet.state_dict().items()}
     assert any("proj_attn" in name for name in state)
     save_file(state, weights, metadata={"format": "pt"})
-    x, t = X.float(), torch.tensor([15, 15])
-    assert torch.equal(load_denoiser(tmp_path).network(x, t).sample, unet(x, t).sample)
+    network, x, t = load_denoiser(tmp_path).network, X.float(), torch.tensor([15, 15])
+    assert_same_weights(network, unet)
+    torch.testing.assert_close(network(x, t).sample, unet(x, t).sample, **ROUNDING)
 
 
 def test_a_hub_id_is_downloaded_once_and_read_as_a_folder(tmp_path, monkeypatch):
@@ -297,9 +306,8 @@ def test_a_hub_id_is_downloaded_once_and_read_as_a_folder(tmp_path, monkeypatch)
     save(unet, tmp_path, unet_folder=".")
     asked = []
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path))
-    den = load_denoiser("some/model")
-    x, t = X.float(), torch.tensor([15, 15])
-    assert torch.equal(den.network(x, t).sample, unet(x, t).sample) and asked == ["some/model"]
+    assert_same_weights(load_denoiser("some/model").network, unet)
+    assert asked == ["some/model"]
     (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"no weights at .*only as \.bin, a pickle, .*save it again by diff"):
         load_denoiser("some/model")
