@@ -90,7 +90,7 @@ def _check_den(given: dict) -> None:
     if not (source in SHIPPED or Path(source).exists() or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)):
         raise FileNotFoundError(f"no denoiser den={source!r}{meant(source, SHIPPED)}; wanted scenes, cifar10, a folder "
                                 "of diffusers or a .pt of guided-diffusion that is there, or owner/name on the hub. "
-                                f"The published prior is guided-diffusion's {ADM}: put it into $FVIT_DATA")
+                                f"The published prior is guided-diffusion's {ADM}, in the folder that FVIT_DATA names")
     if "noise_at" in given and "size" not in given:
         raise ValueError(f"den has {given} and no size, the pixels that the prior works at; give it, or leave both out")
 
