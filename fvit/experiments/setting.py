@@ -28,14 +28,13 @@ def experiment(notebook: str, profile: str = "laptop", vit="", den="", data="", 
                published: str = "imagenet", **sizes) -> "Experiment":
     """What a notebook works on; its sizes become the current profile, under which claims and figures are filed.
 
-    notebook         its number, such as "07"
-    vit, den, data   a source, or a dict of arguments of its loader, also as text; "" is the profile's own: the scenes,
-                     or at `paper` what Hu et al. 2024 used. There networks are on a GPU where there is one
-    published        the data set at `paper`; "scenes" where a notebook stays with the scenes, on the CPU
-    sizes            as of `fvit.profile`; 0 takes the profile's value. k: of another grid than GRIDS a tenth
+    vit, den, data, published   as of `sources.chosen`: "" is the scenes, or at `paper` what Hu et al. 2024 used, on a
+                                GPU where there is one; published="scenes" stays with the scenes, on the CPU
+    sizes                       as of `fvit.profile`; 0 takes the profile's value, and for k, where the ViT has another
+                                grid than GRIDS, a tenth of its tokens
 
     Raises ValueError or FileNotFoundError for a source that is unknown or not there, and for other sources than the
-    scenes at `laptop` and `study`. Networks are loaded when first needed.
+    scenes at `laptop` and `study`.
     """
     names = sources.chosen(profile, vit, den, data, published)
     sources.check(names)
@@ -48,21 +47,15 @@ def experiment(notebook: str, profile: str = "laptop", vit="", den="", data="", 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A ViT, a denoiser and images by name (`names`, as of `sources.chosen`), and the sizes and seed of a run.
+    """A ViT, a denoiser and images by name, and the sizes and seed of a run; each process loads what it needs, once."""
 
-    device   "cpu", "cuda", or "auto": whichever there is where the networks are loaded
-
-    It is sent to other machines as it stands, and each loads there what it needs; one process loads a network once.
-    """
-
-    names: dict[str, dict]
+    names: dict[str, dict]  # as of `sources.chosen`
     sizes: Profile
     seed: int = 0
-    device: str = "cpu"
+    device: str = "cpu"  # or "cuda", or "auto": whichever there is where the networks are loaded
 
     @property
     def place(self) -> str:
-        """The device, "auto" decided."""
         return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
 
     @property
@@ -89,10 +82,8 @@ class Experiment:
         return self.images(n, split="val") if self.is_scenes else self.images(n)
 
     def unseen(self, n: int, after: int | None = None) -> Images:
-        """Training scenes; or the next images of a data set after the first `after`, n of them, fewer where it ends.
-
-        after   default n_images. Raises ValueError where none is left
-        """
+        """Training scenes; or the next images of a data set after the first `after` (default n_images), n of them,
+        fewer where it ends; ValueError where none is left."""
         if self.is_scenes:
             return self.images(n, split="train")
         there, after = self._there(), self.sizes.n_images if after is None else after
@@ -148,10 +139,8 @@ class Experiment:
         return Run(self, name, compute, what, block)
 
     def save(self, name: str, rows: pd.DataFrame) -> None:
-        """Write rows that a notebook made itself to results/<profile>/NAME.parquet.
-
-        rows   with columns of SCHEMA; dataset and model are filled in where they are missing, "photograph" is left out
-        """
+        """Write rows that a notebook made itself, with columns of SCHEMA, to results/<profile>/NAME.parquet; dataset
+        and model are filled in where they are missing, and a column "photograph" is left out."""
         own = {"dataset": self.dataset, "model": self.networks[0].name}
         rows = rows.drop(columns="photograph", errors="ignore")
         rows = rows.assign(**{column: value for column, value in own.items() if column not in rows})

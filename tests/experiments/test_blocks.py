@@ -51,12 +51,6 @@ def test_rows_do_not_depend_on_the_size_of_a_block(profile):
         pd.testing.assert_frame_equal(run(Work(), size=size, profile=profile), whole)
 
 
-def test_blocks_cover_the_images_once_and_in_order():
-    work = Work()
-    run(work)
-    assert work.spans == [(0, 3), (3, 6), (6, 7)]
-
-
 def test_laptop_always_computes_and_leaves_no_blocks(tmp_path):
     for _ in range(2):
         work = Work()
@@ -69,13 +63,8 @@ def test_a_second_run_computes_nothing_and_gives_the_same():
     first, again = run(Work()), Work()
     pd.testing.assert_frame_equal(run(again), first)
     assert again.spans == []
-
-
-def test_more_images_add_only_the_blocks_that_are_new():
-    run(Work(), n=6)
-    more = Work()
-    run(more, n=9)
-    assert more.spans == [(6, 9)]
+    run(again, n=12)  # more images are new blocks: of the last, which was not full, and all beyond
+    assert again.spans == [(6, 9), (9, 12)]
 
 
 def test_a_killed_run_resumes_where_it_was(study):
@@ -149,19 +138,6 @@ def test_a_truncated_block_is_named_with_its_mend(study):
     mended = Work()
     run(mended)
     assert mended.spans == [(3, 6)]
-
-
-@pytest.mark.parametrize("at", [4, 60, -12, -200, -1500])
-def test_a_changed_byte_in_a_block_is_seen(study, at):
-    whole = run(Work())
-    path = sorted(study.iterdir())[1]
-    data = bytearray(path.read_bytes())
-    data[at] ^= 4
-    path.write_bytes(data)
-    try:
-        pd.testing.assert_frame_equal(run(Work()), whole, check_exact=True)  # in what nobody reads
-    except ValueError as error:
-        assert path.name in str(error) and "delete it and run again" in str(error)
 
 
 def test_rows_that_are_not_those_written_are_refused(tmp_path):
@@ -239,11 +215,6 @@ def test_comments_docstrings_and_layout_are_no_code(package):
     assert code_digest(["top"], package) == before
     path.write_text(text + '"no docstring"')
     assert code_digest(["top"], package) != before
-
-
-def test_the_digest_of_the_package_does_not_depend_on_the_order_of_names():
-    both = code_digest(["base.rng", "base.paths"])
-    assert both == code_digest(["base.paths", "base.rng"]) != code_digest(["base.rng"])
 
 
 def test_what_computes_rows_is_in_the_digest_and_what_finds_files_is_not():

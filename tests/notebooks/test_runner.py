@@ -46,12 +46,9 @@ def test_notebooks_are_selected_by_number(bench, names, expected):
     assert [path.name[:2] for path in plan.select(names)] == expected
 
 
-def test_an_unknown_number_lists_those_there_are(bench):
+def test_an_unknown_number_lists_those_there_are(bench, monkeypatch):
     with pytest.raises(ValueError, match="no notebook '7'; known: all, 00, 01"):
         plan.select(["7"])
-
-
-def test_no_notebooks_at_all_says_where_they_are(bench, monkeypatch):
     monkeypatch.setattr(paths, "NOTEBOOKS", bench / "nowhere")
     with pytest.raises(ValueError, match="run from a clone"):
         plan.select(["all"])
@@ -76,9 +73,11 @@ def test_a_path_that_is_there_becomes_absolute_since_kernels_start_elsewhere(ben
         assert parameters["method"] == (value if text == "out" else str(bench / value))
     assert plan.plan(["00"], given={"method": "no/such"})[0][1] == {"method": "no/such"}
     monkeypatch.setenv("FVIT_DATA", "data")
-    with runner.kernel_environment():
+    monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
+    with runner.kernel_environment("study", executor="ray", address="head:6379"):
         assert os.environ["FVIT_DATA"] == str(bench / "data")
-    assert os.environ["FVIT_DATA"] == "data"
+        assert (os.environ["FVIT_EXECUTOR"], os.environ["RAY_ADDRESS"]) == ("ray", "head:6379")
+    assert os.environ["FVIT_DATA"] == "data" and "FVIT_EXECUTOR" not in os.environ, "the environment is put back"
 
 
 def test_paths_of_sources_become_absolute_in_a_dict_and_without_a_slash_too(bench, monkeypatch):
@@ -128,17 +127,11 @@ def test_a_value_of_another_type_is_refused(bench, name, text):
         plan.plan(["00"], given={name: text})
 
 
-def test_an_unknown_parameter_is_refused_with_those_known(bench):
+def test_a_parameter_must_be_known_to_every_notebook_or_with_all_to_one(bench):
     with pytest.raises(ValueError, match=r"'sede' is unknown to 00_succeeds\.ipynb; did you mean 'seed'\?.*: exact"):
         plan.plan(["00"], given={"sede": "1"})
-
-
-def test_a_parameter_must_be_known_to_every_selected_notebook(bench):
     with pytest.raises(ValueError, match=r"'width' is unknown to 00_succeeds\.ipynb"):
         plan.plan(["00", "01"], given={"width": "5"})
-
-
-def test_with_all_a_parameter_goes_to_the_notebooks_that_know_it(bench):
     assert [parameters for _, parameters in plan.plan(["all"], given={"width": "5"})] == [{}, {"width": 5}]
     with pytest.raises(ValueError, match=r"'depth' is unknown to 00_succeeds\.ipynb, 01_fails\.ipynb"):
         plan.plan(["all"], given={"depth": "5"})
@@ -271,18 +264,13 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(bench, mo
         assert "set FVIT_OUT or pass --out to a folder you can write to" in said
 
 
-def test_two_runs_on_one_folder_are_refused(bench, capsys):
+def test_two_runs_on_one_folder_are_refused_but_shards_share_it(bench, capsys):
+    refused = f"another run (process {os.getpid()}) writes to {bench / 'out'}"
     with runner.lock(bench / "out"):
-        assert cli.main(["run", "00"]) == 1
-    assert f"another run (process {os.getpid()}) writes to {bench / 'out'}" in capsys.readouterr().err
-
-
-def test_shards_share_a_folder_but_a_shard_runs_once(bench, capsys):
-    with runner.lock(bench / "out", "1/2"):
+        assert cli.main(["run", "00"]) == 1 and refused in capsys.readouterr().err
+    with runner.lock(bench / "out", "1/2"), runner.lock(bench / "out", "2/2"):
         assert (bench / "out" / ".fvit-run-1-of-2.lock").exists()
-        with runner.lock(bench / "out", "2/2"):
-            assert cli.main(["run", "00", "--shard", "1/2"]) == 1
-    assert f"another run (process {os.getpid()}) writes to {bench / 'out'}" in capsys.readouterr().err
+        assert cli.main(["run", "00", "--shard", "1/2"]) == 1 and refused in capsys.readouterr().err
 
 
 def test_a_shard_that_has_done_its_part_is_no_failure(bench, capsys):
@@ -291,13 +279,6 @@ def test_a_shard_that_has_done_its_part_is_no_failure(bench, capsys):
     assert cli.main(["run", "00", "--shard", "1/2"]) == 0
     assert f"00_meets.ipynb: {said}" in capsys.readouterr().err
     assert files(bench / "out") == [], "neither an executed notebook nor a failed one"
-
-
-def test_executor_and_address_reach_the_kernels_and_the_environment_is_put_back(monkeypatch, tmp_path):
-    monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
-    with runner.kernel_environment("study", tmp_path, executor="ray", address="head:6379"):
-        assert (os.environ["FVIT_EXECUTOR"], os.environ["RAY_ADDRESS"]) == ("ray", "head:6379")
-    assert "FVIT_EXECUTOR" not in os.environ
 
 
 def test_without_ray_nothing_starts_and_the_extra_is_named(bench, monkeypatch, capsys):
