@@ -30,6 +30,7 @@ _HOME = {  # public name: module that holds it
     "required_sigma": "theory.radii",
     "certified_radius": "theory.radii",
     "certify": "certification",
+    "experiment": "experiments.setting",
     "profile": "records.profiles",
     "stamp": "records.provenance",
     "claim": "records.claims",

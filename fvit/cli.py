@@ -54,7 +54,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
                      help="notebooks at once (default 1), each with FVIT_THREADS threads and up to 3 GiB of memory")
     run.add_argument("--executor", choices=["local", "ray"], help="where blocks of images are computed (default local)")
     run.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; without it Ray starts on this machine")
-    run.add_argument("--dry-run", action="store_true", help="say what would be loaded, called and taken; run no block")
+    run.add_argument("--dry-run", action="store_true", help="say what would be loaded, and from one image for how long")
     run.set_defaults(command=_run)
 
     refresh = commands.add_parser("refresh", help="run notebooks with their defaults and store them executed, in place")
@@ -89,7 +89,7 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from fvit.base.checks import check_source
-    from fvit.notebooks import plan, runner  # late, since papermill takes seconds to import
+    from fvit.notebooks import plan
 
     given = {}
     for item in args.given:
@@ -112,6 +112,8 @@ def _run(args: argparse.Namespace) -> int:
 
         cluster.check_installed()
     todo = plan.plan(args.names, args.profile, given)
+    from fvit.notebooks import runner  # late: papermill takes seconds to import, and what is wrong is said at once
+
     try:
         if args.dry_run:
             runner.dry_run(todo, args.profile, args.out, args.shard)

@@ -23,7 +23,7 @@ import fvit
 from fvit import cli
 from fvit.base import files, paths
 from fvit.notebooks import form, plan, runner
-from fvit.notebooks.form import KERNEL, known_parameters
+from fvit.notebooks.form import KERNEL
 from fvit.notebooks.plan import select
 from fvit.records import profiles, rows
 
@@ -321,7 +321,8 @@ def test_values_on_the_command_line(name, text):
     with pytest.MonkeyPatch.context() as patch:
         known = {"n": ("int", "3"), "sigma": ("float", "0.25"), "names": ("list", "['a']"), "s": ("str", "''")}
         patch.setattr(plan, "select", lambda names: [paths.NOTEBOOKS / "00_x.ipynb"])
-        patch.setattr(form, "known_parameters", lambda path: known)
+        patch.setattr(plan, "known_parameters", lambda path: known)
+        patch.setattr(form, "check_whole", lambda path: None)
         planned = outcome(plan.plan, ["00"], "laptop", {name: text})
         said = outcome(plan.plan, ["00"], "laptop", {"s": text})
     assert said[0][1] == {"s": said[0][1]["s"]} and isinstance(said[0][1]["s"], str)
@@ -369,7 +370,7 @@ NOTEBOOK = nbformat.writes(nbformat.v4.new_notebook(
 def test_damaged_notebooks(tmp_path_factory, damaged):
     path = tmp_path_factory.mktemp("notebooks") / "00_{odd} é.ipynb"
     path.write_bytes(damaged(NOTEBOOK))
-    known = outcome(known_parameters, path)
+    known = outcome(plan.known_parameters, path)
     assert known is REFUSED or all(isinstance(text, str) for pair in known.values() for text in pair)
 
 

@@ -1,60 +1,35 @@
 """Data sets on disk, opened by name: deterministic subsets, read in worker processes, batch by batch."""
 
-import os
 import warnings
-from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fvit.base import rng
-from fvit.base.checks import as_integer, check_choice, check_source
+from fvit.base.checks import as_integer
 from fvit.data.folders import Folders, cifar10, imagenet
 from fvit.data.images import Images
+from fvit.data.known import find
 from fvit.data.pictures import Source
 from fvit.data.segmented import Cityscapes, Coco, ImageNetSegmentation
 
-SETS = {  # name: (what opens it, how to get it)
-    "imagenet": (imagenet, "ILSVRC 2012 from image-net.org, after registration; in class folders, val/n01440764/*"),
-    "imagenet-seg": (ImageNetSegmentation, "gtsegs_ijcv.mat from calvin-vision.net/bigstuff/proj-imagenet/data"),
-    "coco": (Coco, "val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpacked side by side"),
-    "cityscapes": (Cityscapes, "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, "
-                               "after registration, unpacked side by side"),
-    "cifar10": (cifar10, "cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz, unpacked, or class folders test/frog/"),
-}
+OPENERS = {"imagenet": imagenet, "imagenet-seg": ImageNetSegmentation, "coco": Coco, "cityscapes": Cityscapes,
+           "cifar10": cifar10}
 WITH_OBJECTS = ("coco", "cityscapes")
 
 
 def open_source(source, split=None, root=None, objects=None) -> Source:
-    """The data set `source`: a name of SETS, found in `root` or $FVIT_DATA/<name>, or a folder of class folders.
+    """The data set `source`: a name of KNOWN, found in `root` or $FVIT_DATA/<name>, or a folder of class folders.
 
     Raises ValueError for an unknown name, split or class in `objects`; FileNotFoundError or OSError for a set, or an
     index of one, that is absent or broken, with how to get it.
     """
     if objects is not None and source not in WITH_OBJECTS:
         raise ValueError(f"objects={objects!r} with {source}; only {' and '.join(WITH_OBJECTS)} have such classes")
-    if check_source(source) in SETS:
-        opener, _ = SETS[source]
-        return opener(_root(source, root), split, **({} if objects is None else {"objects": objects}))
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        if isinstance(source, str) and len(folder.parts) == 1:
-            check_choice(source, ("scenes", *SETS, "a folder of class folders"), "image source")
-        raise FileNotFoundError(f"no folder {folder}; wanted one of class folders, CLASS/*.jpg or SPLIT/CLASS/*.jpg")
-    if root is not None:
-        raise ValueError(f"root={str(root)!r} with the folder {folder}; root= is for sets that have a name")
+    folder = find(source, root)
+    if source in OPENERS:
+        return OPENERS[source](folder, split, **({} if objects is None else {"objects": objects}))
     return Folders(folder, split, folder.resolve().name)
-
-
-def _root(source: str, root) -> Path:
-    _, how = SETS[source]
-    if root is None and not os.environ.get("FVIT_DATA"):
-        raise FileNotFoundError(f"where is {source}? Give root=, or set FVIT_DATA to the folder that holds {source}/. "
-                                f"To get it: {how}")
-    folder = Path(os.environ["FVIT_DATA"]) / source if root is None else Path(root)
-    if not folder.expanduser().exists():
-        raise FileNotFoundError(f"no folder {folder} with {source}. To get it: {how}")
-    return folder.expanduser()
 
 
 def choose(ids: list[str], n: int | None, seed: int = 0, start: int = 0) -> list[int]:

@@ -50,18 +50,20 @@ class Bench:
 
     @property
     def settings(self) -> dict:
-        """All that rows depend on besides code and images, for `blocks.run_blocks`: sizes, and digests of networks."""
+        """All that rows depend on besides code and images: sizes, and digests of networks; JSON values."""
         sizes = {name: value for name, value in vars(self).items() if name not in ("vit", "den")}
         return {**sizes, "networks": [network_digest(self.vit), network_digest(self.den)]}
 
-    def smoother(self, seed: int) -> DDS:
-        return DDS(self.vit, self.den, sigma=self.sigma, n_samples=self.n_samples, seed=seed,
-                   batch_size=self.eval_batch, precision=self.precision)
+    def smoother(self, seed: int | None = None, **changes) -> DDS:
+        """The DDS; `changes` are arguments of `DDS` to be others, such as den=None, which is noise only."""
+        own = {"den": self.den, "sigma": self.sigma, "n_samples": self.n_samples, "batch_size": self.eval_batch,
+               "precision": self.precision, "seed": self.seed if seed is None else seed}
+        return DDS(self.vit, **{**own, **changes})
 
     def view(self, smoothing, x, ids, methods, target=None, seed=None) -> View:
         """Maps of `methods` and the prediction; `target` (B,) fixes the class explained, None takes the predicted."""
         if check_choice(smoothing, ("none", "dds"), "smoothing") == "dds":
-            found = self.smoother(self.seed if seed is None else seed)(x, ids=ids, method=list(methods), target=target)
+            found = self.smoother(seed)(x, ids=ids, method=list(methods), target=target)
             return View(next(iter(found.values())).probs.double(), {m: out.heatmap for m, out in found.items()})
         sized = SimpleNamespace(batch_size=self.eval_batch)
         return in_memory(lambda: self._bare(x, methods, target, sized.batch_size), sized)
@@ -80,7 +82,7 @@ class Bench:
     def attack(self, aim, through, x, ids, clean: View, eps) -> torch.Tensor:
         """PGD (linf) on the prediction, or on the top-k of a map with the class held (AIMS), made on the ViT itself
         ("vit") or through the whole DDS ("dds"). `clean` is the view, by that model, of `x`."""
-        model = self.vit if check_choice(through, ("vit", "dds"), "through") == "vit" else self.smoother(self.seed)
+        model = self.vit if check_choice(through, ("vit", "dds"), "through") == "vit" else self.smoother()
         method = AIMS[check_choice(aim, AIMS, "aim of an attack")]
         if method is None:
             loss = prediction_loss(model, clean.predicted, n_samples=self.attack_draws, ids=ids)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,13 +13,8 @@ import pandas as pd
 
 from fvit.base.files import write_atomic
 from fvit.base.paths import results_dir
-from fvit.base.timing import Progress
-from fvit.experiments import costs
-from fvit.experiments.bench import Bench
-from fvit.experiments.setting import SCENES, Setting
-from fvit.records import profiles
-from fvit.records.profiles import Profile
-from fvit.records.provenance import code_digest
+from fvit.base.timing import Progress, duration
+from fvit.records.provenance import code_digest, stamp
 from fvit.records.rows import SCHEMA, _parquet, load_rows
 
 
@@ -26,39 +22,41 @@ class UnfinishedError(RuntimeError):
     """This shard has done its blocks, and other shards have not done theirs yet."""
 
 
-def run_blocks(work, n_images: int, size: int, *, name: str, settings: dict, code: list[str]) -> pd.DataFrame:
+def run_blocks(work, n_images: int, size: int, *, name: str, profile: str, settings: dict, code) -> pd.DataFrame:
     """Tidy rows of `work(start, stop)` over blocks of images 0 ... n_images - 1, in their order.
 
-    work       callable (start, stop) -> DataFrame with columns of results.SCHEMA, about those images alone. A
-               `blocks.Task` goes to other machines as names; any other callable goes with all that it refers to
+    work       callable (start, stop) -> DataFrame with columns of SCHEMA, about those images alone. It is sent to other
+               machines with all that it refers to: a `setting.Run` refers to networks and images by name
     size       images in a block; streams are named by image, so it changes rows by float32 rounding at most
     name       of the experiment, such as "07_scores"
-    settings   all that the rows depend on besides code; JSON values. Those of a Bench or Task include its weights
+    settings   all that the rows depend on besides code; JSON values
     code       modules of fvit that compute the rows, such as ["experiments.controls"]: with what they import they are
                part of a block's name, so that rows of other code are never taken up
 
     At `laptop` everything is computed anew. Elsewhere a finished block is a Parquet file in
     results/<profile>/blocks/, written whole, and a rerun reads it. FVIT_SHARD="i/n" computes every n-th block only;
     raises UnfinishedError where blocks of other shards are missing then. The last one to end merges.
-    FVIT_EXECUTOR="ray" computes the blocks on the workers of a Ray cluster (`extras.cluster`); the rows are the same.
-    FVIT_DRY_RUN=DIR computes nothing: prints what is to do for the outputs in DIR, and returns a table without rows.
+    FVIT_EXECUTOR="ray" computes the blocks on the workers of a Ray cluster (`cluster`); the rows are the same.
+    FVIT_DRY_RUN=DIR computes one image and says how long those that DIR lacks would take; the table has no rows.
     """
     if n_images < 1 or size < 1:
         raise ValueError(f"n_images={n_images}, size={size}; wanted at least 1 of each")
-    run = profiles.current or profiles.profile()
     spans = [(start, min(start + size, n_images)) for start in range(0, n_images, size)]
-    compute, block = _executor(), Block(work, run.name, tuple(code), code_digest(code))
-    if run.name == "laptop" and not os.environ.get("FVIT_DRY_RUN"):
+    shard, n_shards = _shard(os.environ.get("FVIT_SHARD") or "1/1")
+    compute, dry = _executor(), os.environ.get("FVIT_DRY_RUN")
+    block = Block(work, profile, tuple(code), code_digest(code))
+    if profile == "laptop" and not dry:
         found = dict(compute(block, spans))
         return pd.concat([load_rows(io.BytesIO(found[span])) for span in spans], ignore_index=True)
     key = json.dumps([name, settings, block.digest], sort_keys=True)
     stem = f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    folder = results_dir(run.name, os.environ.get("FVIT_DRY_RUN")) / "blocks"
+    folder = results_dir(profile, dry) / "blocks"
     paths = {(start, stop): folder / f"{stem}-{start:05d}-{stop:05d}.parquet" for start, stop in spans}
-    shard, n_shards = _shard(os.environ.get("FVIT_SHARD") or "1/1")
     todo = [span for span in spans[shard - 1::n_shards] if not paths[span].exists()]
-    if os.environ.get("FVIT_DRY_RUN"):
-        return _say_what_is_to_do(work, name, spans, todo)
+    if dry:
+        print(f"{name}: {n_images} images in {len(spans)} blocks, {len(todo)} of them to do here")
+        _say_how_long(work, todo)
+        return pd.DataFrame(columns=list(SCHEMA)).astype(SCHEMA)
     progress = Progress(name, len(todo))
     for span, data in compute(block, todo):
         write_atomic(paths[span], data)
@@ -100,11 +98,14 @@ def _executor() -> Callable[[Block, list], Iterator]:
     return lambda block, spans: ((span, block(*span)) for span in spans)
 
 
-def _say_what_is_to_do(work, name: str, spans: list, todo: list) -> pd.DataFrame:
-    print(f"{name}: {spans[-1][1]} images in {len(spans)} blocks, {len(todo)} of them to do here")
+def _say_how_long(work, todo: list[tuple[int, int]]) -> None:
+    """Compute the first image that is to do, and print what all of them take at that rate."""
     if todo:
-        print(work.report(todo) if hasattr(work, "report") else "  no tasks.Task, so it cannot say what it calls")
-    return pd.DataFrame(columns=list(SCHEMA)).astype(SCHEMA)
+        first, n, began = todo[0][0], sum(stop - start for start, stop in todo), time.perf_counter()
+        work(first, first + 1)
+        each = time.perf_counter() - began
+        print(f"  one image took {each:.1f} s here ({stamp()['device']}), so {n} take about {duration(n * each)} in "
+              "one process; several at a time may be faster")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -122,48 +123,3 @@ def _conform(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
     rows = rows.assign(profile=profile).reindex(columns=list(SCHEMA))
     text = [column for column, kind in SCHEMA.items() if kind == "str"]
     return rows.assign(**{column: rows[column].astype(object).fillna("") for column in text}).astype(SCHEMA)
-
-
-@dataclass(frozen=True)
-class Task:
-    """Rows of images start ... stop - 1 by `task(start, stop)`.
-
-    rows    function of fvit, (bench, images, **what) -> DataFrame, such as `attack_rows.attack_rows`
-    what    its arguments; JSON values
-    sizes   a profile: sigma, draws, k, attack steps and draws, batch, precision
-    on      the ViT, denoiser and images, and the device: by name
-
-    Raises what the loaders raise, when it first needs them.
-    """
-
-    rows: Callable
-    what: dict
-    sizes: Profile
-    seed: int = 0
-    on: Setting = SCENES
-
-    def __call__(self, start: int, stop: int) -> pd.DataFrame:
-        return self.rows(self.bench, self.on.images(stop - start, start), **self.what)
-
-    @property
-    def bench(self) -> Bench:
-        """The networks at these sizes."""
-        names = "sigma n_samples k attack_steps attack_draws eval_batch precision".split()
-        return Bench(*self.on.networks, **{name: getattr(self.sizes, name) for name in names}, seed=self.seed)
-
-    @property
-    def settings(self) -> dict:
-        """All that the rows depend on besides code, for `blocks.run_blocks`."""
-        return {"rows": f"{self.rows.__module__}.{self.rows.__qualname__}", "what": self.what, **self.on.names,
-                "bench": self.bench.settings}
-
-    @property
-    def code(self) -> list[str]:
-        """The modules of fvit that compute the rows, for `blocks.run_blocks`."""
-        module = self.rows.__module__
-        return ["experiments.setting", *([module.removeprefix("fvit.")] if module.startswith("fvit.") else [])]
-
-    def report(self, todo: list[tuple[int, int]]) -> str:
-        """What the blocks `todo` load, call and take, for `fvit run --dry-run`."""
-        return (f"  loads: {', '.join(f'{name} {arguments}' for name, arguments in self.on.names.items())}; "
-                f"on {self.on.place}\n" + costs.report(self.bench, self.rows, self.what, todo))

@@ -1,128 +1,92 @@
-"""What experiments work on, by name: a ViT, a denoiser and images, loaded where they are needed."""
+"""One experiment: a ViT, a denoiser and images, at the sizes of a run; its rows, and those that are shown."""
 
-import ast
 import functools
-import json
 import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 
-from fvit.base.checks import check_choice, check_source
+from fvit.base.checks import check_seed
+from fvit.base.paths import ROOT, results_dir
 from fvit.data.images import Images
-from fvit.data.loading import load_images
-from fvit.models.diffusers_files import load_denoiser
-from fvit.models.vit import load_vit
-from fvit.records.profiles import PROFILES
+from fvit.experiments import inputs
+from fvit.experiments.bench import Bench
+from fvit.experiments.blocks import _conform, run_blocks
+from fvit.records import profiles, sources
+from fvit.records.profiles import PROFILES, Profile
+from fvit.records.rows import load_rows, save_rows
+from fvit.smoothing import DDS
 
-BRIDGE = ("size", "noise_at")  # arguments of a denoiser that are the bridge's
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A ViT, a denoiser and images: arguments of their loaders, a dict, or the source alone.
-
-    vit      of `load_vit`
-    den      of `load_denoiser`; with "size", the pixels that the prior works at, and if wanted "noise_at", as of
-             `bridge.connect`: images are resized on their way to the prior and back
-    data     of `load_images`; a data set on disk has the "size" of the ViT, unless one is given
-    device   "cpu", "cuda", or "auto": whichever there is where the networks are loaded
-
-    Raises what the loaders raise, when it first needs them.
-    """
-
-    vit: str | dict = "scenes"
-    den: str | dict = "scenes"
-    data: str | dict = "scenes"
-    device: str = "cpu"
-
-    @property
-    def names(self) -> dict[str, dict]:
-        """The arguments as dicts of JSON values; rows depend on them."""
-        return {name: _arguments(getattr(self, name)) for name in ("vit", "den", "data")}
-
-    @property
-    def networks(self) -> tuple[torch.nn.Module, torch.nn.Module]:
-        """(vit, den), for `DDS(vit, den, ...)`; settings of one process share networks of one source."""
-        vit, den = self.names["vit"], dict(self.names["den"])
-        bridge = {name: den.pop(name) for name in BRIDGE if name in den}
-        loaded = (_load(load_vit, json.dumps(vit), self.place), _load(load_denoiser, json.dumps(den), self.place))
-        return _connect(*loaded, json.dumps(bridge)) if bridge else loaded
-
-    def images(self, n: int, start: int = 0, **changes) -> Images:
-        """Images number start ... start + n - 1, their pixels on the device; `changes` such as split="val"."""
-        data = self.names["data"]
-        if data["source"] != "scenes":
-            data = {"size": self.networks[0].image_size, **data}
-        images = load_images(**{**data, **changes}, n=n, start=start)
-        return replace(images, x=images.x.to(self.place))
-
-    @property
-    def place(self) -> str:
-        """The device, "auto" decided."""
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-
-
-SCENES = Setting()
-
-
-def _arguments(source: str | dict) -> dict:
-    return source if isinstance(source, dict) else {"source": source}
-
-
-@functools.cache
-def _load(load: Callable, arguments: str, place: str) -> torch.nn.Module:
-    return load(**json.loads(arguments)).to(place)
-
-
-@functools.cache
-def _connect(vit, den, bridge: str) -> tuple[torch.nn.Module, torch.nn.Module]:
-    from fvit.models.bridge import connect  # late: only priors of another size need it
-
-    given = json.loads(bridge)
-    if "size" not in given:
-        raise ValueError(f"den has {given} and no size, the pixels that the prior works at; give it, or leave both out")
-    return connect(vit, den, **given)
-
-
-ADM = "256x256_diffusion_uncond.pt"  # OpenAI's guided-diffusion, the prior of Hu et al. 2024
-PUBLISHED = {"vit": "vit_base_patch16_224", "den": {"source": ADM, "size": 256}, "data": "imagenet"}
 GRIDS = (256, 196)  # tokens that the k of a profile is meant for: of the scenes' ViT, and of ViT-B/16 at 224 pixels
 
 
+def experiment(notebook: str, profile: str = "laptop", vit="", den="", data="", *, seed: int = 0,
+               published: str = "imagenet", **sizes) -> "Experiment":
+    """What a notebook works on; its sizes become the current profile, under which claims and figures are filed.
+
+    vit, den, data, published   as of `sources.chosen`: "" is the scenes, or at `paper` what Hu et al. 2024 used, on a
+                                GPU where there is one; published="scenes" stays with the scenes, on the CPU
+    sizes                       as of `fvit.profile`; 0 takes the profile's value, and for k, where the ViT has another
+                                grid than GRIDS, a tenth of its tokens
+
+    Raises ValueError or FileNotFoundError for a source that is unknown or not there, and for other sources than the
+    scenes at `laptop` and `study`.
+    """
+    names = sources.chosen(profile, vit, den, data, published)
+    sources.check(names)
+    device = "auto" if profile == "paper" and published != "scenes" else "cpu"
+    on = Experiment(names, profiles.profile(profile, notebook=notebook, **sizes), check_seed(seed), device)
+    if sizes.get("k") or names["vit"]["source"] == "scenes" or (tokens := math.prod(on.networks[0].grid)) in GRIDS:
+        return on
+    return replace(on, sizes=profiles.profile(profile, notebook=notebook, **sizes | {"k": max(1, round(tokens / 10))}))
+
+
 @dataclass(frozen=True)
-class Choice(Setting):
-    """A setting, and what a notebook says of it."""
+class Experiment:
+    """A ViT, a denoiser and images by name, and the sizes and seed of a run; each process loads what it needs, once."""
+
+    names: dict[str, dict]  # as of `sources.chosen`
+    sizes: Profile
+    seed: int = 0
+    device: str = "cpu"  # or "cuda", or "auto": whichever there is where the networks are loaded
 
     @property
-    def scenes(self) -> bool:
-        return self.names["data"]["source"] == "scenes"
+    def place(self) -> str:
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
 
     @property
-    def k(self) -> int:
-        """Size of the top set: 0, the profile's, on the grids that it is meant for; else a tenth of the tokens."""
-        tokens = GRIDS[0] if self.names["vit"]["source"] == "scenes" else math.prod(self.networks[0].grid)
-        return 0 if tokens in GRIDS else max(1, round(tokens / 10))
+    def networks(self) -> tuple[torch.nn.Module, torch.nn.Module]:
+        """(vit, den)."""
+        return inputs.networks(self.names, self.place)
 
     @property
-    def has_masks(self) -> bool:
-        return self.scenes or self.images(min(8, self._there())).mask is not None  # of eight, one can be read
+    def bench(self) -> Bench:
+        """Views and attacks, bare and behind DDS."""
+        names = "sigma n_samples k attack_steps attack_draws eval_batch precision".split()
+        return Bench(*self.networks, **{name: getattr(self.sizes, name) for name in names}, seed=self.seed)
 
-    def validation(self, n: int) -> Images:
+    def dds(self, seed: int | None = None, **changes) -> DDS:
+        """DDS at these sizes; `changes` are arguments of `DDS`, such as n_samples=4, or den=None for noise only."""
+        return self.bench.smoother(seed, **changes)
+
+    def images(self, n: int | None = None, start: int = 0, **changes) -> Images:
+        """Images number start ... start + n - 1 (default n_images), on the device; `changes` such as split="val"."""
+        return inputs.images(self.names, self.place, self.sizes.n_images if n is None else n, start, **changes)
+
+    def validation(self, n: int | None = None) -> Images:
         """Images on which choices are made: validation scenes; of a data set on disk those that `data` names."""
-        return self.images(n, split="val") if self.scenes else self.images(n)
+        return self.images(n, split="val") if self.is_scenes else self.images(n)
 
-    def unseen(self, n: int, after: int) -> Images:
-        """Training scenes; or the next images of a data set after the first `after`, n of them, fewer where it ends.
-
-        Raises ValueError where none is left.
-        """
-        if self.scenes:
+    def unseen(self, n: int, after: int | None = None) -> Images:
+        """Training scenes; or the next images of a data set after the first `after` (default n_images), n of them,
+        fewer where it ends; ValueError where none is left."""
+        if self.is_scenes:
             return self.images(n, split="train")
-        there = self._there()
+        there, after = self._there(), self.sizes.n_images if after is None else after
         if after >= there:
             raise ValueError(f"{self.names['data']['source']} has {there} images and all are evaluated, so none is "
                              "left to compare with; take a smaller n_images")
@@ -136,58 +100,120 @@ class Choice(Setting):
         return len(open_source(**{name: data.get(name) for name in ("source", "split", "root", "objects")}).ids)
 
     @property
+    def is_scenes(self) -> bool:
+        return self.names["data"]["source"] == "scenes"
+
+    @property
+    def has_masks(self) -> bool:
+        return self.is_scenes or self.images(min(8, self._there())).mask is not None  # of eight, one can be read
+
+    @property
     def unit(self) -> str:
-        return "scenes" if self.scenes else "images"
+        return "scenes" if self.is_scenes else "images"
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set, as rows and captions have it."""
+        return Path(self.names["data"]["source"]).expanduser().resolve().name
 
     def kind(self, split: str = "test") -> str:
         """The images in words: "test scenes", or "images of imagenet"."""
-        return f"{split} scenes" if self.scenes else f"images of {Path(self.names['data']['source']).name}"
+        return f"{split} scenes" if self.is_scenes else f"images of {self.dataset}"
 
     def count(self, n, groups, split: str = "test") -> str:
         """How many they are, in words: "16 test scenes on 5 photographs", or "16 images of imagenet"."""
-        return f"{n} {self.kind(split)}" + f" on {len(set(groups))} photographs" * self.scenes
+        return f"{n} {self.kind(split)}" + f" on {len(set(groups))} photographs" * self.is_scenes
 
     def clusters(self, groups) -> str:
         """What intervals resample, in words, from the group of each image."""
-        if self.scenes:
+        if self.is_scenes:
             return "clustered by photograph"
         return "over images" if len(set(groups)) == len(list(groups)) else "clustered by group of images"
 
+    def run(self, name: str, compute: Callable, block: int = 16, **what) -> "Run":
+        """The rows of `compute(bench, images, **what)` over all images, in blocks of `block`; nothing is computed yet.
 
-def chosen(profile: str, vit="", den="", data="", published: str = "imagenet") -> Choice:
-    """What the parameters of a notebook name; "" is the profile's own: the scenes, or at `paper` PUBLISHED.
+        name      of the table, such as "07_scores"
+        compute   a function that other processes can import, such as `attack_rows.attack_rows`; `what` are JSON values
+        """
+        return Run(self, name, compute, what, block)
 
-    vit, den, data   a source, or a dict of arguments of its loader as text: "{'source': 'resnet', 'pretrained': False}"
-    published        the data set at `paper`; it and the prior's checkpoint are looked for in $FVIT_DATA
-
-    At `paper` networks are on a GPU where there is one. Raises ValueError for sources other than the scenes at `laptop`
-    and `study`, whose figures and claims are about the scenes, and for a text that begins as a dict and is none.
-    """
-    check_choice(profile, PROFILES, "profile")
-    given = {name: _parsed(name, value) for name, value in {"vit": vit, "den": den, "data": data}.items()}
-    if profile == "paper":
-        prior = {**PUBLISHED["den"], "source": str(Path(os.environ.get("FVIT_DATA") or "") / ADM)}
-        own = PUBLISHED | {"den": prior, "data": published}
-        return Choice(**{name: given[name] or own[name] for name in own}, device="auto")
-    for name, value in given.items():
-        if value not in ("", "scenes"):
-            raise ValueError(f"{name}={value!r} at {profile}, whose figures and claims are about the scenes; use the "
-                             "profile paper, with smaller sizes where you want them: --profile paper -p n_images=16")
-    return Choice()
+    def save(self, name: str, rows: pd.DataFrame) -> None:
+        """Write rows that a notebook made itself, with columns of SCHEMA, to results/<profile>/NAME.parquet; dataset
+        and model are filled in where they are missing, and a column "photograph" is left out."""
+        own = {"dataset": self.dataset, "model": self.networks[0].name}
+        rows = rows.drop(columns="photograph", errors="ignore")
+        rows = rows.assign(**{column: value for column, value in own.items() if column not in rows})
+        save_rows(_conform(rows, self.sizes.name), results_dir(self.sizes.name) / f"{name}.parquet")
 
 
-def _parsed(name: str, value) -> str | dict:
-    found = value
-    if isinstance(value, str) and value.strip()[:1] == "{":
-        try:
-            found = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise ValueError(f"{name}={value}, wanted a source, or a dict: {{'source': 'resnet', ...}}") from None
-    if isinstance(found, dict):
-        check_source(found.get("source"), f"'source' of {name}={value}")
-    elif not isinstance(found, str | os.PathLike):
-        raise ValueError(f"{name} is a {type(found).__name__}, wanted a source, or a dict of arguments; if it is "
-                         "loaded already, run the cell of the parameters again")
-    elif found != "":
-        found = str(check_source(found, name))
-    return found
+@dataclass(frozen=True)
+class Run:
+    """Rows of an experiment, to be computed: `run(start, stop)` are those of some images; see `Experiment.run`."""
+
+    on: Experiment
+    name: str
+    compute: Callable
+    what: dict
+    block: int
+
+    def __call__(self, start: int, stop: int) -> pd.DataFrame:
+        return self.compute(self.on.bench, self.on.images(stop - start, start), **self.what)
+
+    @property
+    def device(self) -> str:
+        return self.on.device
+
+    @property
+    def settings(self) -> dict:
+        """All that the rows depend on besides code."""
+        return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": self.what, **self.on.names,
+                "bench": self.on.bench.settings}
+
+    def rows(self) -> pd.DataFrame:
+        """Compute what is not there yet (`blocks.run_blocks`), write results/<profile>/NAME.parquet, return all."""
+        return self._rows
+
+    @functools.cached_property
+    def _rows(self) -> pd.DataFrame:
+        module, sizes = self.compute.__module__, self.on.sizes
+        code = ["experiments.inputs", *([module.removeprefix("fvit.")] if module.startswith("fvit.") else [])]
+        found = run_blocks(self, sizes.n_images, self.block, name=self.name, profile=sizes.name,
+                           settings=self.settings, code=code)
+        if os.environ.get("FVIT_DRY_RUN"):
+            print(f"  loads: {sources.said(self.on.names)}; on {self.on.place}")
+        else:
+            save_rows(found, results_dir(sizes.name) / f"{self.name}.parquet")
+        return found
+
+    def shown(self) -> "Shown":
+        """The rows that figures show: at `laptop` those of `study` that come with the repository, else our own."""
+        on, committed = self.on, ROOT / "results" / "study" / f"{self.name}.parquet"
+        if on.sizes.name == "laptop" and committed.exists():
+            rows, sizes = load_rows(committed), PROFILES["study"]
+            images = on.images(rows.image_id.nunique())
+        else:
+            rows, sizes, images = self.rows(), on.sizes, on.images()
+        n_at = rows.groupby("eps").image_id.nunique()
+        fewer = [f"{n} of them at {255 * eps:.0f}/255" for eps, n in n_at.items() if n < n_at.max()]
+        counted, which = f"{n_at.max()}" + (f" ({', '.join(fewer)})" if fewer else ""), f"{sizes.name} rows"
+        effort = f"{sizes.attack_steps} steps, {sizes.attack_draws} draws a step through DDS"
+        return Shown(rows, sizes, images, dict(zip(images.ids, images.groups, strict=True)), counted, which, said=(
+            f"{which}: {on.count(counted, images.groups)}, {sizes.n_samples} draws, sigma {sizes.sigma}; PGD linf, "
+            f"{effort}"), strength=f"PGD, linf, {effort}; {sizes.n_samples} draws in DDS",
+            resampled=on.clusters(images.groups))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The rows that figures show, and what captions say of them."""
+
+    rows: pd.DataFrame
+    sizes: Profile  # of the run that made them
+    images: Images
+    photograph: dict[str, str]  # image id -> its photograph, or other group
+    counted: str  # how many images, and at which radii fewer: "96 (64 of them at 2/255)"
+    which: str  # "study rows"
+    said: str  # "study rows: 96 test scenes on 5 photographs, 16 draws, sigma 0.25; PGD linf, ..."
+    strength: str  # "PGD, linf, 20 steps, 4 draws a step through DDS; 16 draws in DDS"
+    resampled: str  # "clustered by photograph"

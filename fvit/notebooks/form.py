@@ -45,41 +45,24 @@ def strip(notebook: NotebookNode) -> NotebookNode:
 
 
 def check_whole(path: Path) -> None:
-    """ValueError naming the mend if a file is no notebook that papermill can execute."""
-    try:
-        nbformat.validate(nbformat.from_dict(json.loads(path.read_text(encoding="utf-8"))))
-    except OSError:
-        raise
-    except Exception as error:  # json's, nbformat's and jsonschema's own classes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is no whole notebook ({reason}); restore it by git, or save it again") from error
+    """ValueError naming the mend if a file is no notebook that papermill can execute; nothing in it is run."""
+    reads = {"whole notebook": lambda: nbformat.validate(nbformat.from_dict(json.loads(path.read_text("utf-8")))),
+             "notebook with parameters to read": lambda: papermill.inspect_notebook(escape(path))}
+    for wanted, read in reads.items():
+        try:
+            read()
+        except OSError:
+            raise
+        except Exception as error:  # json's, nbformat's, jsonschema's and papermill's own classes
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise ValueError(f"{path} is no {wanted} ({reason}); restore it by git, or save it again") from error
 
 
-def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
-    """name -> (type name, text of the default) of a notebook's parameters cell, as papermill itself reads them.
-
-    Raises ValueError for a file that is no notebook, or one without a kernel; nothing in it is run.
-    """
-    known = {}
-    check_whole(path)
-    try:
-        for name, parameter in papermill.inspect_notebook(escape(path)).items():
-            kind, default = parameter["inferred_type_name"], parameter["default"]
-            known[name] = (type(ast.literal_eval(default)).__name__ if kind == "None" else kind, default)
-    except OSError:
-        raise
-    except Exception as error:  # nbformat and papermill raise a dozen classes on a broken notebook
-        reason = f"{type(error).__name__}: {error}"[:200]
-        raise ValueError(f"{path} is no notebook with parameters to read ({reason}); restore it by git, or save it "
-                         "again") from error
-    return known
-
-
-def first_cells(path: Path, last: tuple[str, ...]) -> NotebookNode:
-    """The notebook up to the last code cell that holds one of the texts `last`; without cells if there is none."""
+def first_cells(path: Path, marks: tuple[str, ...]) -> NotebookNode:
+    """The notebook up to the last code cell that holds one of the texts `marks`; without cells if there is none."""
     notebook = strip(nbformat.read(path, 4))
     found = [n for n, cell in enumerate(notebook.cells)
-             if cell.cell_type == "code" and any(text in cell.source for text in last)]
+             if cell.cell_type == "code" and any(mark in cell.source for mark in marks)]
     notebook.cells = notebook.cells[:found[-1] + 1] if found else []
     return notebook
 

@@ -1,17 +1,20 @@
 """Which notebooks a command runs, with which parameters; all that is wrong is refused here, before a kernel."""
 
 import ast
+import json
 import math
 import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
 from fvit.base import paths
-from fvit.notebooks import form
-from fvit.records import profiles
+from fvit.data.known import KNOWN
+from fvit.records import profiles, sources
 
 GALLERY = "10_"  # shows the figures of the other notebooks
+SOURCES = ("vit", "den", "data")  # parameters that name what a notebook works on
 Plan = list[tuple[Path, dict]]
 
 
@@ -39,7 +42,8 @@ def plan(names: Iterable[str] = ("all",), profile: str = "laptop", given: dict[s
     given     name -> text of a Python literal; a name must be known to each notebook, or with "all" to at least one
     returns   [(notebook, {name: value})]; with "all", a notebook gets those of the parameters that it knows
 
-    Raises ValueError, before anything runs, for an unknown notebook, profile or parameter, or a value of another type.
+    Raises ValueError or FileNotFoundError, before anything runs or loads, for an unknown notebook, profile or
+    parameter, a value of another type or range, or a ViT, denoiser or data set that is unknown or not there.
     """
     names, given = list(names), dict(given or {})
     if "profile" in given:
@@ -47,13 +51,53 @@ def plan(names: Iterable[str] = ("all",), profile: str = "laptop", given: dict[s
     profiles.profile(profile)  # a ValueError listing the profiles that are known
     if profile != "laptop":  # the default that every notebook carries
         given["profile"] = profile
-    known = {path: form.known_parameters(path) for path in select(names)}
+    known = {path: known_parameters(path) for path in select(names)}
     enough = any if "all" in names else all
     for name in given:
         if not enough(name in parameters for parameters in known.values()):
             raise ValueError(_unknown(name, known))
-    return [(path, {name: _value(name, given[name], *known[path][name]) for name in given if name in known[path]})
-            for path in known]
+    found = [(path, {name: _value(name, given[name], *known[path][name]) for name in given if name in known[path]})
+             for path in known]
+    for path, values in found:
+        profiles.profile(profile, **{name: value for name, value in values.items() if name in profiles.SIZES})
+        if loads := loaded(path, values):
+            sources.check(loads)
+    from fvit.notebooks import form  # late: papermill and nbformat take seconds to import
+
+    for path in known:
+        form.check_whole(path)
+    return found
+
+
+def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
+    """name -> (type name, text of the default) of a notebook's parameters cell, of which nothing is run.
+
+    Raises ValueError for a file that is no notebook.
+    """
+    found = {}
+    try:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            for node in ast.parse(source).body if "parameters" in cell["metadata"].get("tags", []) else ():
+                target, kind = ((node.target, ast.unparse(node.annotation)) if isinstance(node, ast.AnnAssign) else
+                                (node.targets[0], type(ast.literal_eval(node.value)).__name__))
+                found[target.id] = (kind, ast.get_source_segment(source, node.value))
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged file holds
+        raise ValueError(f"{path} is no whole notebook ({type(error).__name__}: {str(error)[:200]}); restore it by git"
+                         ", or save it again") from error
+    return found
+
+
+def loaded(path: Path, values: dict) -> dict[str, dict]:
+    """What a notebook loads with these parameters, as of `sources.chosen`; empty for one without SOURCES."""
+    known = known_parameters(path)
+    if not set(SOURCES) <= set(known):
+        return {}
+    given = {name: values.get(name, ast.literal_eval(known[name][1])) for name in ("profile", *SOURCES)}
+    published = re.findall(r'published=\\"([\w-]+)', path.read_text(encoding="utf-8"))
+    return sources.chosen(**given, published=[*published, "imagenet"][0])
 
 
 def _unknown(name: str, known: dict[Path, dict]) -> str:
@@ -70,10 +114,19 @@ def _value(name: str, given: str, kind: str, default: str) -> object:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = given
     if kind == "str":
-        value = value if isinstance(value, str) else given  # -p method=rollout needs no quotes
-        return os.path.abspath(value) if os.sep in value and Path(value).exists() else value  # kernels start elsewhere
+        if name in SOURCES and isinstance(named := sources.parsed(name, value), dict):
+            return repr({key: _absolute(each, key == "source") for key, each in named.items()})
+        return _absolute(value if isinstance(value, str) else given, name in SOURCES)  # method=rollout needs no quotes
     if kind == "float" and type(value) is int:
         value = float(value)
     if type(value).__name__ != kind.partition("[")[0] or (kind == "float" and not math.isfinite(value)):
         raise ValueError(f"-p {name}={given}: wanted a value of type {kind}, written like {name}={default}")
     return value
+
+
+def _absolute(value, names_source: bool):
+    """A path that is there, made absolute, for kernels start elsewhere; other values as they are."""
+    if not isinstance(value, str) or (os.sep not in value and not names_source) or value in (*paths.SHIPPED, *KNOWN):
+        return value
+    path = os.path.expanduser(value)
+    return os.path.abspath(path) if path != value or (value and os.path.exists(path)) else value

@@ -27,9 +27,10 @@ from traitlets.config import Config
 from fvit.base import paths
 from fvit.base.files import check_writable, write_atomic
 from fvit.notebooks import form
-from fvit.notebooks.plan import GALLERY, Plan, select
+from fvit.notebooks.plan import GALLERY, Plan, known_parameters, loaded, select
+from fvit.records import sources
 
-COUNTED = ("run_blocks(", "say_calls(")  # cells up to which a dry run goes
+BLOCKS = ("on.run(", ".rows()")  # cells up to which a dry run goes
 CELL_TIMEOUT = {"laptop": 900}  # seconds; other profiles have cells that run for hours
 
 
@@ -117,22 +118,23 @@ def _work(sender: Connection, source: Path, parameters: dict, timeout: int | Non
 
 
 def dry_run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None) -> None:
-    """Print what `run` would do: parameters and sizes of each notebook, and of its blocks those that are still to do.
+    """Print what `run` would do: parameters and sizes of each notebook, what it loads, and how long its blocks take.
 
-    A notebook that calls `run_blocks`, or `say_calls`, is executed up to there, models loaded and all, with a folder
-    that is thrown away and without the hub: blocks say what they load, call and take, and none is computed. Others
-    compute in their cells, of which nothing is counted. Raises NotebookError where a cell fails, as in the run.
+    A notebook that computes in blocks is executed up to them, with a folder that is thrown away and without the hub:
+    of each experiment one image is computed, and multiplied by those that are still to do. Others compute in their
+    cells, and are not executed. Raises NotebookError where a cell fails, as in the run.
     """
     with kernel_environment(profile, out, shard), tempfile.TemporaryDirectory(prefix="fvit-dry-run-") as folder:
         os.environ.update(FVIT_DRY_RUN=os.environ["FVIT_OUT"], FVIT_OUT=folder, HF_HUB_OFFLINE="1")
         for source, parameters in todo:
-            defaults = {name: default for name, (_, default) in form.known_parameters(source).items()}
+            defaults = {name: default for name, (_, default) in known_parameters(source).items()}
             given = {name: repr(value) for name, value in parameters.items()}
             print(f"{source.name}, profile {profile}")
             print("  parameters: " + ", ".join(f"{name} {value}" for name, value in (defaults | given).items()))
-            start = form.first_cells(source, COUNTED)
+            start = form.first_cells(source, BLOCKS)
             if not start.cells:
-                print("  computes in its cells, not in blocks: nothing is counted or timed")
+                print(f"  loads: {sources.said(loaded(source, parameters)) or 'what ships with fvit'}\n"
+                      "  computes in its cells: there is no block to measure")
                 continue
             path = write_atomic(Path(folder) / source.name, form.text(start))
             try:
@@ -142,11 +144,11 @@ def dry_run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, 
 
 
 def _printed(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """What the cells that show the profile, run blocks, or say what they call, have printed."""
+    """What the cells that show the profile, or run blocks, have printed."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             text = output.get("text", "") if output.get("name") == "stdout" else ""
-            if any(mark in cell.source for mark in COUNTED):
+            if any(mark in cell.source for mark in BLOCKS):
                 yield text
             elif text.startswith("profile "):
                 yield f"  {text}"
@@ -196,9 +198,10 @@ def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: P
         except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:  # Runtime: the kernel itself
             if getattr(error, "ename", "") == "UnfinishedError":
                 raise ShardDone(f"{source.name}: {error.evalue}") from error
-            message = f"{source.name} failed{_reason(error)}"
-            if temporary.is_file():
-                _move(form.strip(nbformat.read(temporary, 4)), failed)
+            ran = form.strip(nbformat.read(temporary, 4)) if temporary.is_file() else nbformat.v4.new_notebook()
+            message = f"{source.name} failed{_reason(error, ran)}"
+            if ran.cells:
+                _move(ran, failed)
                 message += f"\n  what ran so far: {failed}"
             raise NotebookError(message) from error
         executed = form.strip(nbformat.read(temporary, 4))
@@ -211,10 +214,12 @@ def _move(notebook: nbformat.NotebookNode, target: Path) -> None:
     write_atomic(target, form.text(notebook))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, ran: nbformat.NotebookNode) -> str:
     if isinstance(error, PapermillExecutionError):
+        injected = [cell.execution_count for cell in ran.cells if cell.get("id") == "injected-parameters"]
+        number = error.exec_count - sum(count < error.exec_count for count in injected)  # of the reader's own cell
         line = next((s for s in error.source.splitlines() if s.strip() and not s.lstrip().startswith("#")), "")
-        return f" in cell [{error.exec_count}], which begins `{line.strip()}`:\n  {error.ename}: {error.evalue}"
+        return f" in cell [{number}], which begins `{line.strip()}`:\n  {error.ename}: {error.evalue}"
     if isinstance(error, DeadKernelError):
         return ": its kernel died, most often for want of memory; close other programs or take smaller sizes"
     mend = "\n  allow more by --cell-timeout SECONDS, or 0 for no limit" if isinstance(error, CellTimeoutError) else ""

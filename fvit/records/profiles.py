@@ -23,11 +23,11 @@ class Profile:
     precision: str  # of the denoiser's network
 
     def __str__(self) -> str:
-        sizes = ", ".join(f"{key} {getattr(self, key)}" for key in _SIZES)
+        sizes = ", ".join(f"{key} {getattr(self, key)}" for key in SIZES)
         return f"profile {self.name}{', notebook ' * bool(self.notebook)}{self.notebook}: {sizes}"
 
 
-_SIZES = [field.name for field in fields(Profile) if field.name not in ("name", "notebook")]
+SIZES = [field.name for field in fields(Profile) if field.name not in ("name", "notebook")]
 PROFILES = {
     "laptop": Profile("laptop", "", 16, 16, 25, 10, 4, 32, 0.25, "float32"),
     "study": Profile("study", "", 128, 16, 25, 20, 4, 32, 0.25, "float32"),
@@ -49,7 +49,7 @@ def profile(name: str = "laptop", *, notebook: str = "", **overrides) -> Profile
     if not (isinstance(notebook, str) and re.fullmatch(r"(\d\d)?", notebook)):
         raise ValueError(f"notebook={notebook!r}, wanted its number, such as '01', or '' outside of notebooks")
     for key in overrides:
-        check_choice(key, _SIZES, "override")
+        check_choice(key, SIZES, "override")
     given = {key: _checked(key, value) for key, value in overrides.items() if not _is_unset(value)}
     current = replace(PROFILES[name], notebook=notebook, **given)
     return current

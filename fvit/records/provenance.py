@@ -39,7 +39,7 @@ def stamp() -> Stamp:
 
 
 # What finds and writes files, names sizes, takes times or halves a batch: no value of a row comes from it.
-PLUMBING = {"base.files", "base.paths", "base.timing", "base.memory", "records.profiles", "experiments.costs"}
+PLUMBING = {"base.files", "base.paths", "base.timing", "base.memory", "records.profiles"}
 
 
 def code_digest(modules: Iterable[str], package: Path = PACKAGE) -> str:

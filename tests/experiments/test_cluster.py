@@ -6,17 +6,17 @@ import signal
 import subprocess
 import sys
 import types
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+import fvit
 from fvit.base.paths import ROOT
 from fvit.experiments import blocks, cluster
 from fvit.experiments.attack_rows import attack_rows
-from fvit.experiments.blocks import Task, UnfinishedError, run_blocks
+from fvit.experiments.blocks import UnfinishedError, run_blocks
 from fvit.records import profiles, provenance
 
 pytest.importorskip("ray", reason='Ray is not installed: pip install "fvit[cluster]"')
@@ -42,7 +42,6 @@ def study(tmp_path, monkeypatch):
     monkeypatch.delenv("FVIT_SHARD", raising=False)
     monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
     monkeypatch.setattr(profiles, "current", None)
-    profiles.profile("study")
 
 
 class Counted:
@@ -66,8 +65,9 @@ class Counted:
         return sorted(int(path.name.split("-")[0]) for path in self.folder.iterdir())
 
 
-def run(work, n=N, name="08_scores"):
-    return run_blocks(work, n, SIZE, name=name, settings={"radii": [8 / 255]}, code=["tasks"])
+def run(work, n=N):
+    return run_blocks(work, n, SIZE, name="08_scores", profile="study", settings={"radii": [8 / 255]},
+                      code=["experiments.inputs"])
 
 
 def elsewhere(monkeypatch, tmp_path, name, executor="ray"):
@@ -112,9 +112,9 @@ def test_one_process_two_workers_one_of_them_killed_and_three_shards_give_the_sa
 
 def test_the_real_pipeline_does_too(monkeypatch, tmp_path):
     """Attacks through DDS on shipped networks, float32: threads and batches of the workers are those of one process."""
-    sizes = replace(profiles.PROFILES["study"], n_samples=2, attack_steps=1, attack_draws=2, eval_batch=4)
-    work = Task(attack_rows, {"methods": ["raw_attention", "vta"], "attacks": [["explanation", "dds"]],
-                              "radii": [8 / 255], "measures": ["stability", "segmentation"]}, sizes)
+    on = fvit.experiment("07", "study", n_samples=2, attack_steps=1, attack_draws=2, eval_batch=4)
+    work = on.run("07_scores", attack_rows, methods=["raw_attention", "vta"], attacks=[["explanation", "dds"]],
+                  radii=[8 / 255], measures=["stability", "segmentation"])
     alone = run(work, n=4)
     elsewhere(monkeypatch, tmp_path, "ray")
     pd.testing.assert_frame_equal(run(work, n=4), alone, check_exact=True)
@@ -143,14 +143,14 @@ def answer(packed):
 def test_a_worker_with_another_fvit_or_without_a_module_says_so(tmp_path, monkeypatch):
     from ray import cloudpickle
 
-    work, digest = Counted(tmp_path), provenance.code_digest(["rng"])
-    assert answer(cloudpickle.dumps(blocks.Block(work, "study", ("rng",), digest))) == ("", True)
-    error, file = answer(cloudpickle.dumps(blocks.Block(work, "study", ("rng",), "of another")))
+    work, digest = Counted(tmp_path), provenance.code_digest(["base.rng"])
+    assert answer(cloudpickle.dumps(blocks.Block(work, "study", ("base.rng",), digest))) == ("", True)
+    error, file = answer(cloudpickle.dumps(blocks.Block(work, "study", ("base.rng",), "of another")))
     assert re.match(r"ValueError on \S+: another fvit is installed here; install", error) and not file
     elsewhere = types.ModuleType("only_here")
     exec("class Work:\n    def __call__(self, start, stop): pass", elsewhere.__dict__)
     monkeypatch.setitem(sys.modules, "only_here", elsewhere)
-    packed = cloudpickle.dumps(blocks.Block(elsewhere.Work(), "study", ("rng",), digest))
+    packed = cloudpickle.dumps(blocks.Block(elsewhere.Work(), "study", ("base.rng",), digest))
     monkeypatch.delitem(sys.modules, "only_here")
     error, file = answer(packed)
     assert re.match(r"ModuleNotFoundError on \S+: No module named 'only_here'", error) and not file
@@ -159,11 +159,11 @@ def test_a_worker_with_another_fvit_or_without_a_module_says_so(tmp_path, monkey
 
 KILLED = """
 import os, signal, sys
-import ray.cloudpickle, test_cluster
+import ray.cloudpickle
+from experiments import test_cluster
 from experiments.test_cluster import Counted, run
-from fvit import blocks, profiles
+from fvit.experiments import blocks
 ray.cloudpickle.register_pickle_by_value(test_cluster)
-profiles.profile("study")
 write, left = blocks.write_atomic, [2]
 def dying(path, data):
     write(path, data)

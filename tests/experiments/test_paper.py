@@ -5,7 +5,6 @@ import pickle
 import random
 import shutil
 import signal
-from collections import Counter
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,15 +12,10 @@ import pytest
 import torch
 from experiments import paper
 from fixtures import dataset_files
-from fixtures.counting import count_images
 
 import fvit
 from fvit.base import timing
-from fvit.experiments import blocks, costs
 from fvit.experiments.attack_rows import attack_rows
-from fvit.experiments.blocks import Task
-from fvit.experiments.costs import NETWORKS
-from fvit.experiments.setting import Choice, Setting, chosen
 from fvit.models.denoiser import compiled
 from fvit.records import profiles
 from fvit.records.rows import load_rows
@@ -79,7 +73,7 @@ def claims(out):
 
 def test_05_takes_them_from_its_section_4_on(out, vit, den, drawn):
     names = paper.execute("05", profile="paper", vit=repr(vit), den=repr(den), **FEW)
-    rows = pd.read_csv(out / "results" / "paper" / "05_overlap.csv")
+    rows = load_rows(out / "results" / "paper" / "05_overlap.parquet")
     assert set(rows.dataset) == {"imagenet"} and set(rows.model) == {"vit"} and names["cfg"].k == 2
     assert rows.groupby(["smoothing", "attack"]).image_id.nunique().eq(2).all()
     assert len(names["training"]) == 4 and not set(names["training"].ids) & set(names["ids"])
@@ -120,37 +114,21 @@ def test_08_on_images_without_masks(out, vit, den, drawn):
     assert drawn["F08a"].startswith("A picture of ") and "Share of images still right" in drawn["F08b"]
 
 
-@pytest.fixture
-def counted(vit, den, monkeypatch):
-    """NETWORKS -> images that pass, once `.clear()` was called last; nothing is timed, so timed calls make none."""
-    found, (net, bridge) = Counter(), Setting(vit, den).networks
-    hooks = count_images(found, ViT=net, denoiser=bridge.den.network)
-    monkeypatch.setattr(timing, "take_turns", lambda calls, *_, **__: pd.DataFrame([dict.fromkeys(calls, 1.0)]))
-    yield found
-    for hook in hooks:
-        hook.remove()
-
-
-def test_09_runs_and_its_calls_are_counted_exactly(out, vit, den, counted, monkeypatch, capsys):
+def test_09_runs(out, vit, den, monkeypatch, capsys):
     load = fvit.load_vit
     monkeypatch.setattr(fvit, "load_vit", lambda name, **o: load(name.replace("base", "tiny"), **o), raising=False)
-    said = {}
-    monkeypatch.setattr(costs, "say_calls", lambda on, sizes, **what: said.update(what, sizes=sizes))
-    names = paper.execute("09", lambda source: source.startswith("def attack(explainer") and counted.clear(),
-                          profile="paper", vit=repr(vit), den=repr(den), draws=[1, 3], sizes=[1, 2, 4, 400],
+    monkeypatch.setattr(timing, "take_turns", lambda calls, *_, **__: pd.DataFrame([dict.fromkeys(calls, 1.0)]))
+    names = paper.execute("09", profile="paper", vit=repr(vit), den=repr(den), draws=[1, 3], sizes=[1, 2, 4, 400],
                           sigmas=[0.1, 0.25], den_steps=2, loop_draws=32, vit_b_batch=1, steps_tried=[2],
                           **FEW | {"attack_draws": 17})
-    want = costs.ablation_images(**said)
-    want["ViT forward"] -= 2  # the bare maps, before
-    assert dict(counted) == want and all(want[name] > 0 for name in NETWORKS)
     assert claims(out) >= {"R2.7", "A9.1", "A9.7", "P7.3", "A9.8"}
-    assert set(pd.read_csv(out / "results/paper/09_ablations.csv").dataset) == {"imagenet"} and names["cfg"].k == 2
+    assert set(load_rows(out / "results/paper/09_ablations.parquet").dataset) == {"imagenet"} and names["cfg"].k == 2
     assert "torch.compile: ResizedDenoiser has no network of its own to compile" in capsys.readouterr().out
 
 
 # Killed and run again ------------------------------------------------------------------------------------------------
 
-def in_a_child(task, n, out, killed_at=None):
+def in_a_child(work, out, killed_at=None):
     """Blocks of one image in a fork of this process, which ends with SIGKILL at its call number `killed_at` of the ViT.
 
     Returns whether it was killed, and its calls of the ViT.
@@ -162,7 +140,6 @@ def in_a_child(task, n, out, killed_at=None):
         try:
             torch.set_num_threads(1)  # the other threads did not come along
             os.environ["FVIT_OUT"] = str(out)
-            profiles.profile("paper")
             left = [None] * (killed_at or 10**6)
 
             def call(*_):
@@ -171,8 +148,8 @@ def in_a_child(task, n, out, killed_at=None):
                 if not left:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            task.on.networks[0].register_forward_hook(call)
-            blocks.run_blocks(task, n, 1, name="07_scores", settings=task.settings, code=task.code)
+            work.on.networks[0].register_forward_hook(call)
+            work.rows()
             code = 0
         finally:
             os._exit(code)
@@ -186,24 +163,25 @@ def in_a_child(task, n, out, killed_at=None):
 
 def test_killed_at_three_random_moments_and_run_again_the_rows_are_the_same(tmp_path, vit, den):
     """Each process makes the random ViT and prior anew, and they are the same."""
-    sizes = profiles.profile("paper", n_samples=2, attack_steps=1, attack_draws=1, k=2, precision="float32")
-    what = {"methods": ["vta"], "attacks": [["explanation", "dds"]], "radii": [8 / 255], "measures": ["stability"]}
-    task, n = Task(attack_rows, what, sizes, on=Choice(vit, den, "imagenet")), 4
-    killed, whole = in_a_child(task, n, tmp_path / "calm")
+    n = 4
+    on = fvit.experiment("07", "paper", vit, den, k=2, precision="float32", **FEW | {"n_images": n})
+    work = on.run("07_scores", attack_rows, block=1, methods=["vta"], attacks=[["explanation", "dds"]],
+                  radii=[8 / 255], measures=["stability"])
+    killed, whole = in_a_child(work, tmp_path / "calm")
     assert not killed and whole % n == 0
     seed, done = random.randrange(10**6), 0
     draws = random.Random(seed)
     for _ in range(3):
         moment = draws.randint(1, whole - done * whole // n)
-        assert in_a_child(task, n, tmp_path / "killed", moment) == (True, moment), seed
-        done = len(list((tmp_path / "killed").rglob("*.parquet")))
+        assert in_a_child(work, tmp_path / "killed", moment) == (True, moment), seed
+        done = len(list((tmp_path / "killed").rglob("blocks/*.parquet")))
         if done == n:
             break
-    assert in_a_child(task, n, tmp_path / "killed") == (False, (n - done) * whole // n), seed
+    assert in_a_child(work, tmp_path / "killed") == (False, (n - done) * whole // n), seed
     calm, again = ({path.name: path.read_bytes() for path in sorted((tmp_path / name).rglob("*.parquet"))}
                    for name in ("calm", "killed"))
-    assert calm == again and len(calm) == n, seed
-    rows = pd.concat([load_rows(path) for path in (tmp_path / "killed").rglob("*.parquet")])
+    assert calm == again and len(calm) == n + 1, seed
+    rows = load_rows(tmp_path / "killed/results/paper/07_scores.parquet")
     keys = [name for name in rows if name not in ("value", "ci_low", "ci_high")]
     assert rows.image_id.nunique() == n and not rows.duplicated(keys).any()
 
@@ -222,52 +200,37 @@ def test_random_networks_are_the_same_in_every_process_and_leave_the_callers_str
 
 
 def test_a_prior_of_another_size_is_behind_the_bridge_and_images_have_the_size_of_the_vit(vit, den):
-    on = Setting(vit, den, "imagenet")
+    on = fvit.experiment("05", "paper", vit, den)
     _, bridge = on.networks
     assert (bridge.size, bridge.before) == ((16, 16), (32, 32)) and on.networks[1] is bridge
     assert on.images(2).x.shape == (2, 3, 32, 32) and on.images(1, start=1).ids == on.images(2).ids[1:]
-    assert Setting(vit, den, {"source": "imagenet", "size": 40}).images(1).x.shape[2:] == (40, 40)
+    larger = fvit.experiment("05", "paper", vit, den, {"source": "imagenet", "size": 40})
+    assert larger.images(1).x.shape[2:] == (40, 40)
     x = on.images(1).x
-    at_prior = Setting(vit, den | {"noise_at": "prior"}, "imagenet")
+    at_prior = fvit.experiment("05", "paper", vit, den | {"noise_at": "prior"})
     assert at_prior.networks[0].image_size == (16, 16) and at_prior.images(1).x.shape[2:] == (16, 16)
     assert bridge.alphas_cumprod is bridge.den.alphas_cumprod
     assert bridge.network(2 * x - 1, torch.tensor([5])).sample.shape == (1, 6, 32, 32)
     assert pickle.loads(pickle.dumps(on)) == on
-    with pytest.raises(ValueError, match=r"den has \{'noise_at': 'prior'\} and no size, the pixels that the prior"):
-        _ = Setting(vit, {"source": "scenes", "noise_at": "prior"}).networks
 
 
-@pytest.mark.parametrize("profile", ["laptop", "study"])
-def test_laptop_and_study_are_the_scenes(profile):
-    assert chosen(profile) == chosen(profile, "scenes", "", "scenes") == Choice()
-    on = chosen(profile)
-    assert on.scenes and on.k == 0 and on.has_masks and on.unit == "scenes" and on.place == "cpu"
-    assert on.count(5, ["a", "b", "a"]) == "5 test scenes on 2 photographs"
-    assert on.kind("validation") == "validation scenes"
-    assert on.clusters(["a", "a"]) == "clustered by photograph"
-    assert on.validation(1).ids == ["val-0-0"] and on.unseen(2, after=9).ids[0].startswith("train")
-    with pytest.raises(ValueError, match=rf"data='imagenet' at {profile}, .*--profile paper -p n_images=16"):
-        chosen(profile, data="imagenet")
-
-
-def test_paper_has_what_was_published_and_takes_anything_else(folder, vit, den):
-    on = chosen("paper", published="imagenet-seg")
-    assert on.names == {"vit": {"source": "vit_base_patch16_224"}, "data": {"source": "imagenet-seg"},
-                        "den": {"source": str(folder / "256x256_diffusion_uncond.pt"), "size": 256}}
-    on = chosen("paper", repr(vit), repr(den), "imagenet")
-    assert on.names["vit"] == vit and on.k == 2 and not on.has_masks and on.unit == "images"
+def test_paper_has_what_was_published_and_takes_anything_else(vit, den):
+    on = fvit.experiment("07", "paper", repr(vit), repr(den), published="imagenet-seg")
+    assert on.names["vit"] == vit and on.dataset == "imagenet-seg" and on.has_masks and on.sizes.k == 2
+    on = fvit.experiment("08", "paper", vit, den, n_images=4)
+    assert on.sizes.k == 2 and not on.has_masks and on.unit == "images"
     assert on.count(5, "abcde") == "5 images of imagenet" and on.clusters("ab") == "over images"
     assert on.clusters(["a", "a"]) == "clustered by group of images" and on.validation(2).ids == on.images(2).ids
-    assert on.unseen(9, after=4).ids == on.images(6).ids[4:]
+    assert on.unseen(9).ids == on.unseen(9, after=4).ids == on.images(6).ids[4:]
     with pytest.raises(ValueError, match=r"imagenet has 6 images and all are evaluated, .*take a smaller n_images"):
         on.unseen(9, after=6)
-    assert chosen("paper", vit, den, "imagenet-seg").has_masks and chosen("paper", "scenes", data="scenes").k == 0
-    assert chosen("paper", VIT, den).k == 0  # 196 tokens, as ViT-B/16 has
+    assert fvit.experiment("08", "paper", VIT, den).sizes.k == 49  # 196 tokens, as ViT-B/16 has
+    assert fvit.experiment("08", "paper", vit, den, k=7).sizes.k == 7
 
 
 def test_whether_there_are_masks_does_not_hang_on_one_broken_image(tmp_path, vit, den):
     dataset_files.class_folders(tmp_path / "some", ["a", "b"])
-    on = chosen("paper", vit, den, str(tmp_path / "some"))
+    on = fvit.experiment("07", "paper", vit, den, str(tmp_path / "some"))
     first = tmp_path / "some" / on.images(1).ids[0]
     first.write_bytes(first.read_bytes()[:40])
     with pytest.warns(UserWarning, match=f"skipped {first.parent.name}/{first.name} of some"):
@@ -285,14 +248,3 @@ def test_a_compiled_denoiser_shares_its_weights_and_without_a_compiler_says_so(m
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert compiled(den) is None
     assert capsys.readouterr().out == "torch.compile: no C++ compiler on this machine; install g++, or leave it\n"
-
-
-@pytest.mark.parametrize("given, message", [
-    ({"vit": "{'source': "}, r"vit=\{'source': , wanted a source, or a dict"),
-    ({"vit": "{'pretrained': False}"}, "'source' of vit=.* is 'None'"),
-    ({"data": 7}, "data is a int, wanted a source, or a dict of arguments; if it is loaded already, run the"),
-    ({"den": " "}, "den is ' '"),
-])
-def test_what_names_nothing_is_refused(given, message):
-    with pytest.raises(ValueError, match=message):
-        chosen("paper", **given)

@@ -1,173 +1,148 @@
-"""Tasks: the same rows as by hand, wherever they run; their network calls counted against hooks on real networks."""
+"""Experiments: the same rows as by hand, wherever they run; what is said of them; what names nothing is refused."""
 
 import copy
 import json
 import pickle
-from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-import timm
-import torch
-from fixtures.counting import count_images
-from oracles.maps import _fill
 
+import fvit
 from fvit.data.loading import load_images
-from fvit.experiments import costs
+from fvit.experiments import setting
 from fvit.experiments.attack_rows import attack_rows
 from fvit.experiments.bench import Bench
-from fvit.experiments.blocks import Task
-from fvit.experiments.controls import CONTROL_MAPS, all_controls
-from fvit.experiments.costs import NETWORKS, USES, attack_calls, control_calls, network_images, seconds_a_unit
-from fvit.experiments.setting import Setting
-from fvit.models.denoiser import Denoiser
+from fvit.experiments.controls import all_controls
 from fvit.models.diffusers_files import load_denoiser
-from fvit.models.schedule import linear_alphas_cumprod
-from fvit.models.vit import ViT, load_vit
+from fvit.models.vit import load_vit
 from fvit.records import profiles
+from fvit.records.rows import load_rows, save_rows
 
-SIZES = replace(profiles.PROFILES["laptop"], n_samples=3, attack_steps=2, attack_draws=2, eval_batch=4)
-WHAT = {"methods": ["raw_attention", "vta"], "attacks": [["prediction", "vit"], ["explanation", "dds"],
-        ["rollout", "vit"]], "radii": [0.0, 8 / 255], "measures": ["stability", "perturbation"]}
-VAL = Setting(data={"source": "scenes", "split": "val"})
-FEW = {"methods": ["rollout"], "attacks": [], "radii": [], "measures": ["segmentation"]}
+WHAT = {"methods": ["rollout"], "attacks": [], "radii": [8 / 255], "measures": ["segmentation"]}
+SIZES = {"n_images": 2, "n_samples": 3, "attack_steps": 2, "attack_draws": 2}
 
 
-@pytest.fixture(scope="module")
-def task():
-    return Task(attack_rows, WHAT, SIZES, seed=1)
+@pytest.fixture(autouse=True)
+def out(tmp_path, monkeypatch):
+    """An empty output folder, and a repository without study rows."""
+    monkeypatch.setenv("FVIT_OUT", str(tmp_path))
+    monkeypatch.setattr(setting, "ROOT", tmp_path)
+    monkeypatch.setattr(profiles, "current", None)
+    return tmp_path
 
 
-def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(task):
-    bench = Bench(load_vit("scenes"), load_denoiser("scenes"), SIZES.sigma, 3, 25, 2, 2, 4, "float32", 1)
-    small = replace(task, what=FEW)
-    want = attack_rows(bench, load_images("scenes", "test", 1, start=5), **FEW)
-    pd.testing.assert_frame_equal(small(5, 6), want)
-    sent = pickle.dumps(small)
+@pytest.fixture
+def on():
+    return fvit.experiment("07", "laptop", seed=1, **SIZES)
+
+
+@pytest.fixture
+def run(on):
+    return on.run("07_scores", attack_rows, **WHAT)
+
+
+def with_names(on, **names):
+    return replace(on, names=on.names | names)
+
+
+def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(run):
+    bench = Bench(load_vit("scenes"), load_denoiser("scenes"), 0.25, 3, 25, 2, 2, 32, "float32", 1)
+    want = attack_rows(bench, load_images("scenes", "test", 1, start=5), **WHAT)
+    pd.testing.assert_frame_equal(run(5, 6), want)
+    sent = pickle.dumps(run)
     assert len(sent) < 2000  # names, no networks
     pd.testing.assert_frame_equal(pickle.loads(sent)(5, 6), want)
 
 
-def test_networks_are_loaded_once_for_all_tasks_of_a_process(task):
-    assert replace(task, seed=2).bench.vit is task.bench.vit and copy.deepcopy(task).bench.den is task.bench.den
-    assert replace(task, on=Setting({"source": "scenes", "pretrained": False})).bench.vit is not task.bench.vit
+def test_networks_are_loaded_once_in_a_process(on):
+    assert replace(on, seed=2).bench.vit is on.bench.vit and copy.deepcopy(on).networks[1] is on.networks[1]
+    random = with_names(on, vit={"source": "scenes", "pretrained": False})
+    assert random.networks[0] is not on.networks[0] and random.networks[1] is on.networks[1]
 
 
-def test_settings_name_all_that_rows_depend_on(task):
-    settings = json.loads(json.dumps(task.settings))
+def test_settings_name_all_that_rows_depend_on(on, run):
+    settings = json.loads(json.dumps(run.settings))
     assert settings["rows"] == "fvit.experiments.attack_rows.attack_rows" and settings["data"] == {"source": "scenes"}
-    others = [replace(task, seed=2), replace(task, rows=all_controls), replace(task, what=WHAT | {"radii": [0.1]}),
-              replace(task, sizes=replace(SIZES, sigma=0.1)), replace(task, on=VAL),
-              replace(task, on=Setting({"source": "scenes", "pretrained": False}))]
-    assert all(other.settings != task.settings for other in others)
-    assert replace(task, on=Setting(device="auto")).settings == task.settings
-    assert task.code == ["tasks", "experiments"] and replace(task, rows=all_controls).code == ["tasks", "controls"]
+    others = [replace(run, on=other) for other in (
+        replace(on, seed=2), replace(on, sizes=replace(on.sizes, sigma=0.1)),
+        with_names(on, data={"source": "scenes", "split": "val"}),
+        with_names(on, vit={"source": "scenes", "pretrained": False}))]
+    others += [replace(run, compute=all_controls), replace(run, what=WHAT | {"radii": [0.1]})]
+    assert all(other.settings != settings for other in others)
+    assert replace(run, on=replace(on, device="auto")).settings == settings and run.device == "cpu"
 
 
-def test_splits_and_sources_are_passed_on(task):
-    rows = replace(task, on=VAL, what=FEW)(0, 1)
-    assert set(rows.image_id) == {"val-0-0"}
-    with pytest.raises(ValueError, match="unknown image source 'imagenot'"):
-        replace(task, on=Setting(data="imagenot"))(0, 1)
+def test_rows_are_kept_and_saved(run, out):
+    rows = run.rows()
+    assert list(rows.image_id.unique()) == ["test-0-0", "test-0-1"] and set(rows.profile) == {"laptop"}
+    pd.testing.assert_frame_equal(load_rows(out / "results/laptop/07_scores.parquet"), rows)
+    assert run.rows() is rows and run.shown().rows is rows
 
 
-class OneConvolution(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, x_t, t):
-        return SimpleNamespace(sample=self.conv(x_t))
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """Networks of the scenes' size that take a millisecond: calls are counted, not judged."""
-    net = timm.models.VisionTransformer(img_size=64, patch_size=16, embed_dim=24, depth=2, num_heads=3)
-    net.reset_classifier(10)
-    _fill(net, 0.25, 0)
-    torch.manual_seed(0)
-    den = Denoiser(OneConvolution().requires_grad_(False), linear_alphas_cumprod(1000, 1e-4, 0.02))
-    return Bench(ViT(net, (0.5,) * 3, (0.5,) * 3, name="tiny"), den, 0.25, 3, 4, 2, 2, 4, "float32", 1)
+def test_at_laptop_the_committed_study_rows_are_shown(on, run, out):
+    own = run.shown()
+    assert own.which == "laptop rows" and own.sizes is on.sizes and own.images.ids == ["test-0-0", "test-0-1"]
+    rows = run.rows().assign(profile="study", eps=8 / 255)
+    save_rows(pd.concat([rows, rows[rows.image_id == "test-0-1"].assign(eps=2 / 255)]),
+              out / "results/study/07_scores.parquet")
+    shown = run.shown()
+    assert set(shown.rows.profile) == {"study"} and shown.sizes is profiles.PROFILES["study"]
+    assert shown.photograph == dict(zip(shown.images.ids, shown.images.groups, strict=True))
+    assert shown.said == ("study rows: 2 (1 of them at 2/255) test scenes on 2 photographs, 16 draws, sigma 0.25; "
+                          "PGD linf, 20 steps, 4 draws a step through DDS")
+    assert shown.strength == "PGD, linf, 20 steps, 4 draws a step through DDS; 16 draws in DDS"
+    assert (shown.which, shown.counted, shown.resampled) == ("study rows", "2 (1 of them at 2/255)",
+                                                             "clustered by photograph")
 
 
-def counted(bench, run):
-    """NETWORKS -> images that pass while `run(bench)` runs, by hooks on copies of both networks."""
-    found, networks = Counter(), copy.deepcopy((bench.vit, bench.den.network))
-    den = copy.copy(bench.den)
-    den._modules = {**den._modules, "network": networks[1]}
-    count_images(found, ViT=networks[0], denoiser=networks[1])
-    return run(replace(bench, vit=networks[0], den=den)), {name: found[name] for name in NETWORKS}
+def test_a_dry_run_computes_one_image_and_says_what_is_loaded(run, out, monkeypatch, capsys):
+    monkeypatch.setenv("FVIT_DRY_RUN", str(out / "none"))
+    assert len(run.rows()) == 0 and not list(out.rglob("*.parquet"))
+    blocks, one, loads = capsys.readouterr().out.splitlines()
+    assert blocks == "07_scores: 2 images in 1 blocks, 1 of them to do here" and "so 2 take about" in one
+    assert loads == ("  loads: vit {'source': 'scenes'}, den {'source': 'scenes'}, data {'source': 'scenes'}; on cpu")
 
 
-@pytest.mark.parametrize("batch, n", [(1, 3), (4, 3), (64, 2)])  # with draws recomputed in the attack and without
-@pytest.mark.parametrize("methods", [["raw_attention", "vta"], ["rollout"]])
-def test_calls_are_counted_exactly(bench, batch, n, methods):
-    bench, what = replace(bench, eval_batch=batch), WHAT | {"methods": methods}
-    rows, found = counted(bench, lambda b: attack_rows(b, load_images(n=n), **what))
-    kept = rows[rows.metric == "class_kept"].groupby(["smoothing", "attack", "eps"]).value
-    changed = (1 - kept.mean()).mul(n).round().astype(int).to_dict()
-    units = attack_calls(bench, n, **what, changed=lambda *key: changed[key])
-    assert network_images(units) == found
-    most, least = attack_calls(bench, n, **what), attack_calls(bench, n, **what, changed=lambda *_: 0)
-    assert all(network_images(least)[name] <= found[name] <= network_images(most)[name] for name in NETWORKS)
-    assert ("attack dds, recomputed" in units) == (batch == 1)
+def test_rows_of_a_notebooks_cells_are_completed_and_saved(on, out):
+    rows = pd.DataFrame({"image_id": ["a", "b"], "photograph": ["p", "p"], "metric": "m", "value": [0.5, 1]})
+    on.save("05_overlap", rows)
+    saved = load_rows(out / "results/laptop/05_overlap.parquet")
+    assert list(saved.value) == [0.5, 1] and (set(saved.profile), set(saved.dataset)) == ({"laptop"}, {"scenes"})
+    assert set(saved.model) == {"scenes"}
+    on.save("05_overlap", rows.assign(dataset="scenes, val"))
+    assert set(load_rows(out / "results/laptop/05_overlap.parquet").dataset) == {"scenes, val"}
+    with pytest.raises(ValueError, match=r"unknown columns \['colour'\]"):
+        on.save("05_overlap", rows.assign(colour="red"))
 
 
-def test_calls_of_the_controls_are_counted_exactly(bench):
-    radii = [0.0, 8 / 255]
-    _, found = counted(bench, lambda b: all_controls(b, load_images(n=2), radii))
-    assert network_images(control_calls(bench, 2, radii=radii)) == found
-    without, maps = replace(load_images(n=2), mask=None), CONTROL_MAPS[:2]
-    rows, found = counted(bench, lambda b: all_controls(b, without, radii, maps))
-    assert network_images(control_calls(bench, 2, radii=radii, maps=maps)) == found
-    assert set(rows.method) == {*maps, ""}
+def test_dds_has_these_sizes_and_takes_others(on):
+    dds = on.dds()
+    assert (dds.sigma, dds.n_samples, dds.seed, dds.batch_size, dds.vit) == (0.25, 3, 1, 32, on.networks[0])
+    other = on.dds(7, n_samples=5, den=None)
+    assert (other.n_samples, other.seed, other.den) == (5, 7, None)
 
 
-def test_units_are_timed_as_what_they_are_called(bench):
-    """One unit of a kind on n images makes n times the calls that USES says, warm-up and other kinds apart."""
-    for kind, uses in USES.items():
-        draws = 2 if "recomputed" in kind else 1
-        _, found = counted(bench, lambda b, kind=kind: seconds_a_unit(b, ["vta"], [kind], n=2))
-        preparation = Counter({"ViT forward": 3})  # of two images, and of the first
-        want = {name: 2 * 2 * draws * n + preparation[name] for name, n in zip(NETWORKS, uses, strict=True)}
-        assert found == want, kind
+@pytest.mark.parametrize("profile", ["laptop", "study"])
+def test_laptop_and_study_are_the_scenes(profile):
+    on = fvit.experiment("07", profile, "scenes", "", "scenes")
+    assert on == fvit.experiment("07", profile) and on.sizes == profiles.current and on.sizes.k == 25
+    assert on.is_scenes and on.has_masks and on.unit == "scenes" and on.place == "cpu"
+    assert on.count(5, ["a", "b", "a"]) == "5 test scenes on 2 photographs"
+    assert on.kind("validation") == "validation scenes" and on.clusters(["a", "a"]) == "clustered by photograph"
+    assert on.validation(1).ids == ["val-0-0"] and on.unseen(2).ids[0].startswith("train")
+    assert on.images(1, start=2).ids == ["test-0-2"]
+    with pytest.raises(ValueError, match=rf"data='imagenet' at {profile}, .*--profile paper -p n_images=16"):
+        fvit.experiment("07", profile, data="imagenet")
 
 
-def test_the_report_says_what_is_loaded_called_and_taken(task, monkeypatch):
-    kinds = []
-
-    def known(bench, methods, wanted, n):
-        kinds.extend(wanted)
-        return dict.fromkeys(wanted, 0.5)
-
-    monkeypatch.setattr(costs, "seconds_a_unit", known)
-    text = replace(task, what=WHAT | {"attacks": [["prediction", "vit"]], "measures": []}).report([(0, 2), (2, 3)])
-    # by hand, three images: bare 1 + 1 + a second look, DDS 3 (2 + 1 + 1 + a second look), PGD 2 steps
-    assert text.splitlines()[0] == ("  loads: vit {'source': 'scenes'}, den {'source': 'scenes'}, "
-                                    "data {'source': 'scenes'}; on cpu")
-    assert "ViT forward 48 to 60, ViT backward 6, denoiser forward 36 to 45, denoiser backward 0" in text
-    assert "about 24 s to 30 s, from one call of each kind with 4 images" in text
-    assert set(kinds) == {"explain", "explain dds", "attack"}  # what is not called is not timed
+def test_a_notebook_that_stays_with_the_scenes_does_at_paper_too():
+    on = fvit.experiment("06", "paper", published="scenes", k=9)
+    assert on.is_scenes and on.device == "cpu" and on.sizes.k == 9
+    assert fvit.experiment("06", "paper", published="scenes").sizes.k == 49
+    assert fvit.experiment("07", "paper", "scenes", "scenes", "scenes").device == "auto"
 
 
-def test_what_a_notebook_says_of_its_calls_is_said_in_a_dry_run_alone(task, monkeypatch, capsys):
-    what = dict(n=2, sigmas=[0.25], draws=[1, 2], at_k=[], den_steps=1, n_chain=1, efforts=[(1, 1, 1)], n_strength=1)
-    monkeypatch.setattr(costs, "_seconds_an_image", lambda *_: dict.fromkeys(NETWORKS, 0.5))
-    costs.say_calls(task.on, SIZES, **what)
-    assert capsys.readouterr().out == ""
-    monkeypatch.setenv("FVIT_DRY_RUN", "1")
-    costs.say_calls(task.on, SIZES, **what)
-    loads, images, time = capsys.readouterr().out.splitlines()
-    assert loads == "  loads: vit {'source': 'scenes'}, den {'source': 'scenes'}, data {'source': 'scenes'}; on cpu"
-    n = costs.ablation_images(SIZES, **what)
-    assert images == "  images through each network: " + ", ".join(f"{name} {n[name]:,}" for name in NETWORKS)
-    assert f"about {costs.duration(sum(n.values()) / 2)}, from one call of each; what" in time
-
-
-def test_seconds_of_each_network_are_those_of_one_call(bench):
-    found = costs._seconds_an_image(bench.vit, bench.den, 0.25)
-    assert list(found) == list(NETWORKS) and all(0 <= seconds < 10 for seconds in found.values())
-    assert found["ViT forward"] > 0 < found["denoiser forward"]
+def test_a_network_that_is_loaded_already_is_refused(on):
+    with pytest.raises(ValueError, match=r"vit is a ViT, wanted a source, .*run the cell of the parameters again"):
+        fvit.experiment("07", "paper", on.networks[0])

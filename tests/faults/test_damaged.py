@@ -132,8 +132,8 @@ def test_blocks(dice, tally, tmp_path, monkeypatch):
     columns = {"image_id": [f"i{n}" for n in range(20)], "metric": "m", "eps": 8 / 255, "value": np.arange(20) / 7}
 
     def run():
-        return blocks.run_blocks(lambda start, stop: pd.DataFrame(columns)[start:stop], 20, 10, name="07", settings={},
-                                 code=["paths"])
+        return blocks.run_blocks(lambda start, stop: pd.DataFrame(columns)[start:stop], 20, 10, name="07",
+                                 profile="study", settings={}, code=["base.paths"])
 
     wanted = run()
     files = sorted(tmp_path.rglob("*.parquet"))

@@ -22,7 +22,7 @@ def test_committed_notebooks_have_no_problems(path):
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_committed_notebooks_default_to_laptop(path):
-    assert form.known_parameters(path).get("profile") == ("str", '"laptop"')
+    assert plan.known_parameters(path).get("profile") == ("str", '"laptop"')
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """The guards around papermill. Fixtures are notebooks named by what comes of running them."""
 
 import os
+import re
 import select
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,12 +46,9 @@ def test_notebooks_are_selected_by_number(bench, names, expected):
     assert [path.name[:2] for path in plan.select(names)] == expected
 
 
-def test_an_unknown_number_lists_those_there_are(bench):
+def test_an_unknown_number_lists_those_there_are(bench, monkeypatch):
     with pytest.raises(ValueError, match="no notebook '7'; known: all, 00, 01"):
         plan.select(["7"])
-
-
-def test_no_notebooks_at_all_says_where_they_are(bench, monkeypatch):
     monkeypatch.setattr(paths, "NOTEBOOKS", bench / "nowhere")
     with pytest.raises(ValueError, match="run from a clone"):
         plan.select(["all"])
@@ -74,9 +73,49 @@ def test_a_path_that_is_there_becomes_absolute_since_kernels_start_elsewhere(ben
         assert parameters["method"] == (value if text == "out" else str(bench / value))
     assert plan.plan(["00"], given={"method": "no/such"})[0][1] == {"method": "no/such"}
     monkeypatch.setenv("FVIT_DATA", "data")
-    with runner.kernel_environment():
+    monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
+    with runner.kernel_environment("study", executor="ray", address="head:6379"):
         assert os.environ["FVIT_DATA"] == str(bench / "data")
-    assert os.environ["FVIT_DATA"] == "data"
+        assert (os.environ["FVIT_EXECUTOR"], os.environ["RAY_ADDRESS"]) == ("ray", "head:6379")
+    assert os.environ["FVIT_DATA"] == "data" and "FVIT_EXECUTOR" not in os.environ, "the environment is put back"
+
+
+def test_paths_of_sources_become_absolute_in_a_dict_and_without_a_slash_too(bench, monkeypatch):
+    of_sources(paths.NOTEBOOKS / "02_loads.ipynb")
+    monkeypatch.setenv("HOME", str(bench))
+    monkeypatch.chdir(bench)
+    for name in ("my_prior", "cifar10"):
+        (bench / name).mkdir()
+
+    def planned(**given):
+        return plan.plan(["02"], "paper", {"vit": "scenes", "den": "scenes", "data": "scenes"} | given)[0][1]
+
+    for source in ("./my_prior", "my_prior", "~/my_prior"):
+        assert planned(den=repr({"source": source, "size": 32}))["den"] == repr(
+            {"source": str(bench / "my_prior"), "size": 32})
+        assert planned(den=source)["den"] == str(bench / "my_prior")
+    assert planned(vit="cifar10")["vit"] == "cifar10"  # ships with fvit
+    with pytest.raises(FileNotFoundError, match=r"no denoiser den='.*/other'; did|no denoiser den='.*/other'; wanted"):
+        planned(den="~/other")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["-p", "n_images=2"], r"'n_images' is unknown to 02_loads\.ipynb"),
+    (["--profile", "papr"], r"unknown profile 'papr', known: laptop, study, paper; did you mean 'paper'\?"),
+    (["-p", "vit=cifar10"], "vit='cifar10' at laptop, whose figures and claims are about the scenes"),
+    (["--profile", "paper", "-p", "vit=vit_bse_patch16_224"], r"did you mean 'vit_base_patch16_224'\?"),
+    (["--profile", "paper", "-p", "den=cifar10"], r"where is imagenet-seg\? Give root=, or set FVIT_DATA"),
+    (["--profile", "paper", "-p", "den=./nowhere"], r"no denoiser den='\./nowhere'"),
+])
+def test_what_is_wrong_is_refused_in_three_seconds_and_before_torch(bench, arguments, message):
+    of_sources(paths.NOTEBOOKS / "02_loads.ipynb")
+    code = ("import sys; from pathlib import Path; from fvit import cli; from fvit.base import paths\n"
+            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); code = cli.main(['run', '02', *{arguments!r}])\n"
+            "assert not {'torch', 'papermill'} & set(sys.modules); sys.exit(code)")
+    start, environment = time.monotonic(), {k: v for k, v in os.environ.items() if k != "FVIT_DATA"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode in (1, 2) and re.search(message, done.stderr), done.stderr
+    assert time.monotonic() - start < 3 and not (bench / "out").exists()
 
 
 @pytest.mark.parametrize("name, text", [
@@ -88,17 +127,11 @@ def test_a_value_of_another_type_is_refused(bench, name, text):
         plan.plan(["00"], given={name: text})
 
 
-def test_an_unknown_parameter_is_refused_with_those_known(bench):
+def test_a_parameter_must_be_known_to_every_notebook_or_with_all_to_one(bench):
     with pytest.raises(ValueError, match=r"'sede' is unknown to 00_succeeds\.ipynb; did you mean 'seed'\?.*: exact"):
         plan.plan(["00"], given={"sede": "1"})
-
-
-def test_a_parameter_must_be_known_to_every_selected_notebook(bench):
     with pytest.raises(ValueError, match=r"'width' is unknown to 00_succeeds\.ipynb"):
         plan.plan(["00", "01"], given={"width": "5"})
-
-
-def test_with_all_a_parameter_goes_to_the_notebooks_that_know_it(bench):
     assert [parameters for _, parameters in plan.plan(["all"], given={"width": "5"})] == [{}, {"width": 5}]
     with pytest.raises(ValueError, match=r"'depth' is unknown to 00_succeeds\.ipynb, 01_fails\.ipynb"):
         plan.plan(["all"], given={"depth": "5"})
@@ -167,9 +200,11 @@ def test_a_failing_notebook_says_where_and_keeps_what_ran(bench, capsys):
     kept = bench / "out/results/laptop/notebooks"
     kept.mkdir(parents=True)
     (kept / "01_fails.ipynb").write_text("of an earlier run")
-    assert cli.main(["run", "1", "-p", "width=7"]) == 1
+    assert cli.main(["run", "1"]) == 1
+    assert "failed in cell [3], which" in capsys.readouterr().err
+    assert cli.main(["run", "1", "-p", "width=7"]) == 1  # papermill adds a cell, which the reader does not have
     said = capsys.readouterr().err
-    assert "01_fails.ipynb failed in cell [4], which begins `raise ValueError" in said
+    assert "01_fails.ipynb failed in cell [3], which begins `raise ValueError" in said
     assert "ValueError: the third cell stops" in said
     assert str(kept / "01_fails.failed.ipynb") in said
     assert "Traceback" not in said
@@ -229,18 +264,13 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(bench, mo
         assert "set FVIT_OUT or pass --out to a folder you can write to" in said
 
 
-def test_two_runs_on_one_folder_are_refused(bench, capsys):
+def test_two_runs_on_one_folder_are_refused_but_shards_share_it(bench, capsys):
+    refused = f"another run (process {os.getpid()}) writes to {bench / 'out'}"
     with runner.lock(bench / "out"):
-        assert cli.main(["run", "00"]) == 1
-    assert f"another run (process {os.getpid()}) writes to {bench / 'out'}" in capsys.readouterr().err
-
-
-def test_shards_share_a_folder_but_a_shard_runs_once(bench, capsys):
-    with runner.lock(bench / "out", "1/2"):
+        assert cli.main(["run", "00"]) == 1 and refused in capsys.readouterr().err
+    with runner.lock(bench / "out", "1/2"), runner.lock(bench / "out", "2/2"):
         assert (bench / "out" / ".fvit-run-1-of-2.lock").exists()
-        with runner.lock(bench / "out", "2/2"):
-            assert cli.main(["run", "00", "--shard", "1/2"]) == 1
-    assert f"another run (process {os.getpid()}) writes to {bench / 'out'}" in capsys.readouterr().err
+        assert cli.main(["run", "00", "--shard", "1/2"]) == 1 and refused in capsys.readouterr().err
 
 
 def test_a_shard_that_has_done_its_part_is_no_failure(bench, capsys):
@@ -251,58 +281,55 @@ def test_a_shard_that_has_done_its_part_is_no_failure(bench, capsys):
     assert files(bench / "out") == [], "neither an executed notebook nor a failed one"
 
 
-def test_executor_and_address_reach_the_kernels_and_the_environment_is_put_back(monkeypatch, tmp_path):
-    monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
-    with runner.kernel_environment("study", tmp_path, executor="ray", address="head:6379"):
-        assert (os.environ["FVIT_EXECUTOR"], os.environ["RAY_ADDRESS"]) == ("ray", "head:6379")
-    assert "FVIT_EXECUTOR" not in os.environ
-
-
 def test_without_ray_nothing_starts_and_the_extra_is_named(bench, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["run", "00", "--executor", "ray"]) == 2
     assert 'install it by `pip install "fvit[cluster]"`, or leave out --executor ray' in capsys.readouterr().err
 
 
-BLOCKS = """from fvit import blocks, profile as choose
-choose(profile, notebook='00', n_images=5)
-print('profile as chosen')
-class Work:
-    def report(self, todo): return f'would do {todo}'
-    def __call__(self, start, stop): raise AssertionError('a dry run computes no block')
-rows = blocks.run_blocks(Work(), 5, 2, name='00_rows', settings={}, code=['rng'])
-assert os.environ['HF_HUB_OFFLINE'] == '1'
-blocks.save_rows(rows, root / '00_rows.parquet')"""
+BLOCKS = """import fvit
+from fvit.experiments.attack_rows import attack_rows
+on = fvit.experiment('00', profile, n_images=5, n_samples=1)
+print(on.sizes)
+run = on.run('00_rows', attack_rows, block=2, methods=['rollout'], attacks=[], radii=[], measures=['segmentation'])
+assert len(run.rows()) == 0 and os.environ['HF_HUB_OFFLINE'] == '1'"""
 
 
-def test_a_dry_run_says_what_blocks_would_do_and_leaves_nothing(bench, capsys):
+def test_a_dry_run_measures_one_image_of_the_blocks_and_leaves_nothing(bench, capsys):
     meeting("00", BLOCKS)
     notebook = nbformat.read(paths.NOTEBOOKS / "00_meets.ipynb", 4)
     notebook.cells.append(nbformat.v4.new_code_cell("raise AssertionError('beyond the blocks')"))
     nbformat.write(notebook, paths.NOTEBOOKS / "00_meets.ipynb")
-    assert cli.main(["run", "00", "01", "--profile", "study", "--dry-run"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    of_sources(paths.NOTEBOOKS / "02_loads.ipynb")
+    assert cli.main(["run", "00", "01", "02", "--profile", "study", "--dry-run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    scenes = "  loads: vit {'source': 'scenes'}, den {'source': 'scenes'}, data {'source': 'scenes'}"
+    assert said[4].startswith("  one image took ") and "so 5 take about" in said.pop(4)
+    assert said == [
         "00_meets.ipynb, profile study",
         "  parameters: profile 'study', seed 0, sigma 0.25, method \"rollout\", exact False, orders [1, 2]",
-        "profile as chosen", "00_rows: 5 images in 3 blocks, 3 of them to do here", "would do [(0, 2), (2, 4), (4, 5)]",
-        "01_fails.ipynb, profile study",
-        "  parameters: profile 'study', width 3",
-        "  computes in its cells, not in blocks: nothing is counted or timed"]
+        "profile study, notebook 00: n_images 5, n_samples 1, k 25, attack_steps 20, attack_draws 4, eval_batch 32, "
+        "sigma 0.25, precision float32",
+        "00_rows: 5 images in 3 blocks, 3 of them to do here", f"{scenes}; on cpu",
+        "01_fails.ipynb, profile study", "  parameters: profile 'study', width 3",
+        "  loads: what ships with fvit", "  computes in its cells: there is no block to measure",
+        "02_loads.ipynb, profile study", "  parameters: profile 'study', vit \"\", den \"\", data \"\"",
+        scenes, "  computes in its cells: there is no block to measure"]
     assert not (bench / "out").exists()
 
 
-def test_a_dry_run_goes_to_the_cell_that_says_what_it_will_call(bench, capsys):
-    meeting("00", "from fvit import profile as choose\nchoose(profile, notebook='00')\n"
-                  "say_calls = print\nsay_calls('  a million')")
-    notebook = nbformat.read(paths.NOTEBOOKS / "00_meets.ipynb", 4)
-    notebook.cells.append(nbformat.v4.new_code_cell("raise AssertionError('beyond')"))
-    nbformat.write(notebook, paths.NOTEBOOKS / "00_meets.ipynb")
-    assert cli.main(["run", "00", "--dry-run"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "  a million"
+def of_sources(path):
+    """A notebook that takes a ViT, a denoiser and images by name."""
+    notebook = nbformat.read(FIXTURES / "succeeds.ipynb", 4)
+    del notebook.cells[3:]
+    names = "".join(f'{name}: str = ""  # a source\n' for name in ("vit", "den", "data"))
+    notebook.cells[1].source = f'profile: str = "laptop"  # size of the run\n{names}'
+    notebook.cells[2].source = 'on = fvit.experiment("02", profile, vit, den, data, published="imagenet-seg")'
+    nbformat.write(notebook, path)
 
 
 def test_a_dry_run_shows_the_cell_that_would_fail(bench, capsys):
-    meeting("00", "raise FileNotFoundError('no folder vit_large')\nblocks.run_blocks()")
+    meeting("00", "raise FileNotFoundError('no folder vit_large')\non.run('00_rows', work).rows()")
     assert cli.main(["run", "00", "--dry-run"]) == 1
     assert "FileNotFoundError: no folder vit_large" in capsys.readouterr().err
 
@@ -314,7 +341,7 @@ def test_progress_of_a_notebook_is_seen_while_it_runs(bench, capfd):
 
 
 def test_the_lock_of_a_killed_run_stops_nobody(bench):
-    code = ("import os, signal; from pathlib import Path; from fvit import runner\n"
+    code = ("import os, signal; from pathlib import Path; from fvit.notebooks import runner\n"
             f"with runner.lock(Path({str(bench)!r})): os.kill(os.getpid(), signal.SIGKILL)")
     killed = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT)
     assert killed.returncode == -signal.SIGKILL

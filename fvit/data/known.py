@@ -1,0 +1,49 @@
+"""The data sets on disk that have a name, how to get each, and where one is. Loads no torch."""
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+from fvit.base.checks import check_choice, check_source
+
+KNOWN = {  # name: how to get it
+    "imagenet": "ILSVRC 2012 from image-net.org, after registration; in class folders, val/n01440764/*",
+    "imagenet-seg": "gtsegs_ijcv.mat from calvin-vision.net/bigstuff/proj-imagenet/data",
+    "coco": "val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpacked side by side",
+    "cityscapes": "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, after "
+                  "registration, unpacked side by side",
+    "cifar10": "cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz, unpacked, or class folders test/frog/",
+}
+
+
+def find(source, root=None) -> Path:
+    """Where the data set `source` is: a name of KNOWN in `root` or $FVIT_DATA/<name>, or a folder of class folders.
+
+    Raises ValueError for an unknown name; FileNotFoundError for a set that is absent, with how to get it.
+    """
+    if check_source(source) in KNOWN:
+        how = KNOWN[source]
+        if root is None and not os.environ.get("FVIT_DATA"):
+            raise FileNotFoundError(f"where is {source}? Give root=, or set FVIT_DATA to the folder that holds "
+                                    f"{source}/. To get it: {how}")
+        folder = (Path(os.environ["FVIT_DATA"]) / source if root is None else Path(root)).expanduser()
+        if not folder.exists():
+            raise FileNotFoundError(f"no folder {folder} with {source}. To get it: {how}")
+        return folder
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        if isinstance(source, str) and len(folder.parts) == 1:
+            check_choice(source, ("scenes", *KNOWN, "a folder of class folders"), "image source")
+        raise FileNotFoundError(f"no folder {folder}; wanted one of class folders, CLASS/*.jpg or SPLIT/CLASS/*.jpg"
+                                f"{meant(folder)}")
+    if root is not None:
+        raise ValueError(f"root={str(root)!r} with the folder {folder}; root= is for sets that have a name")
+    return folder
+
+
+def meant(path, known=()) -> str:
+    """"; did you mean ...?" where something near `path` has a like name, or is among the names `known`; else ""."""
+    path = Path(path)
+    there = [str(path.parent / name) for name in os.listdir(path.parent)] if path.parent.is_dir() else []
+    close = get_close_matches(str(path), [*known, *there], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
