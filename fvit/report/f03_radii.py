@@ -100,9 +100,10 @@ def plot_radius_by_draws(df) -> plt.Figure:
     df   overlap, certificate, n_samples, radius
     """
     largest = df.groupby("certificate")["radius"].transform("max")
-    fig, panels = panels_by(df.assign(largest=-largest).sort_values("largest", kind="stable"), "certificate", 2.3, 2.7)
+    df = df.assign(largest=-largest).sort_values(["largest", "n_samples"])
+    fig, panels = panels_by(df, "certificate", 2.3, 2.7)
     for ax, _, part in panels:
-        lines(ax, part.sort_values("n_samples", kind="stable"), "n_samples", "overlap", "radius", names="{} draws".format)
+        lines(ax, part, "n_samples", "overlap", "radius", names="{} draws".format)
         ax.set_xlabel("overlap to keep")
         ax.invert_xaxis()
     panels[0][0].set_ylabel("median certified l2 radius")

@@ -1,7 +1,4 @@
-"""Figures on record: saved with the rows drawn, their words and a line of the manifest; shown from what was saved.
-
-What they look like is in plots.py and its neighbours. No model is ever seen here.
-"""
+"""Figures on record: saved with the rows drawn, their words and a line of the manifest; shown from what was saved."""
 
 import hashlib
 import html
@@ -20,15 +17,54 @@ from PIL import Image
 
 from fvit.base.checks import as_list, check_choice, check_seed, check_text
 from fvit.base.files import read_json, write_atomic
-from fvit.base.paths import figures_dir, output_root
+from fvit.base.paths import NOTEBOOKS, figures_dir, output_root
 from fvit.records import profiles
 from fvit.records.ledger import upsert
 from fvit.records.provenance import source_digest, versions
+from fvit.records.templates import check_used, fields, fill, read_words
 
 DPI, INLINE_WIDTH = 200, 900  # of a saved PNG; pixels of the widest shown in a notebook
 SUFFIXES = (".csv", ".png", ".pdf", ".json")
 MANIFEST_COLUMNS = ["figure", "title", "source", "notebook", "profile", "csv_sha256", "source_sha256", "seed",
                     "device_kind", "claim_ids"]
+
+
+WORDS = ("title", "caption", "alt", "source")
+
+
+def figure(figure_id, fig, df, *, seed=0, device_kind="cpu", variant="", sizes=None, **numbers) -> None:
+    """Save and show a figure of the notebooks by `save_figure`, its words from notebooks/words/, filled in.
+
+    fig, df     as of `save_figure`
+    variant     where the words have a key "alt_images" beside "alt", variant="images" takes it
+    sizes       a Profile, of another run than the current one if its rows are shown: {k}, {sigma}, {n_samples}, ...
+    numbers     what else the words ask for, at any of them as of `str.format`: {kept[bare]:.2f} asks for a dict or
+                Series `kept`. Of each=, a DataFrame or list of dicts, every row fills in the template "each"; what
+                comes of it, joined by "each_join" ("; " by default), stands for {each}. So it goes for each_clean=
+
+    Raises ValueError, naming figure and file, for words or numbers that lack, do not fit or are asked for by nothing.
+    """
+    path = NOTEBOOKS / "words" / f"{_check_id(figure_id)[1:3]}.toml"
+    where = f"figure {figure_id} of {path.name}"
+    words = read_words(path).get(figure_id)
+    if words is None:
+        raise ValueError(f"{path} has no words for figure {figure_id}; write them there, or call save_figure with them")
+    words |= {word: words.pop(f"{word}_{variant}") for word in WORDS if f"{word}_{variant}" in words}
+    run = sizes or _current()
+    values = asdict(run) | {"profile": run.name} | numbers
+    used = fields(*(words.get(word, "") for word in WORDS))
+    for name in [name for name in numbers if name.split("_")[0] == "each"]:
+        rows = numbers[name]
+        if isinstance(rows, pd.DataFrame):
+            rows = (rows if rows.index.names == [None] else rows.reset_index()).to_dict("records")
+        template = words.get(name, "")
+        used |= fields(template) - {*rows[0]} if rows else set()
+        values[name] = words.get(f"{name}_join", "; ").join(fill(template, values | row, where) for row in rows)
+    check_used(numbers, used, where)
+    words = {word: fill(words.get(word, ""), values, f"{word} of {where}") for word in WORDS} | {
+        "name": words.get("name", ""), "claim_ids": words.get("claim_ids", [])}
+    save_figure(fig, figure_id, df, **words, seed=seed, device_kind=device_kind)
+    show_figure(figure_id)
 
 
 def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
@@ -45,9 +81,9 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     Raises ValueError for missing words, an empty table, a malformed id or name, or if no profile is set.
     """
     run, words = _current(), {"title": title, "caption": caption, "alt": alt, "source": source}
-    good = isinstance(name, str) and len(name) < 100 and re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", name)
-    if not _is_id(figure_id) or not good:
-        raise ValueError(f"figure {figure_id!r} named {name!r}, wanted an id such as 'F03' and a name in snake_case")
+    _check_id(figure_id)
+    if not (isinstance(name, str) and len(name) < 100 and re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", name)):
+        raise ValueError(f"figure {figure_id} is named {name!r}, wanted a name in snake_case")
     if missing := [word for word, text in words.items() if not (isinstance(text, str) and text.strip())]:
         raise ValueError(f"figure {figure_id} has no {' and no '.join(missing)}; say in words what a reader should see")
     if not isinstance(fig, Figure):
@@ -79,8 +115,10 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     return folder / f"{figure_id}_{name}.png"
 
 
-def _is_id(figure_id):
-    return isinstance(figure_id, str) and re.fullmatch("F[0-9]{2}[a-z]?", figure_id)
+def _check_id(figure_id):
+    if not (isinstance(figure_id, str) and re.fullmatch("F[0-9]{2}[a-z]?", figure_id)):
+        raise ValueError(f"figure {figure_id!r}, wanted an id such as 'F03'")
+    return figure_id
 
 
 def _current():
@@ -122,8 +160,7 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     and nbconvert drops the alt text of a PNG (so it stands below as well). Only ids and titles are plain text.
     Raises FileNotFoundError if the figure was not saved.
     """
-    if not _is_id(figure_id):
-        raise ValueError(f"figure {figure_id!r}, wanted an id such as 'F03'")
+    _check_id(figure_id)
     folder = figures_dir(_current().name if profile is None else check_choice(profile, profiles.PROFILES, "profile"))
     found = sorted(folder.glob(f"{figure_id}_*.json"))
     if not found:
@@ -150,13 +187,22 @@ def _shown_width(path):
         return min(round(picture.width * 120 / DPI), INLINE_WIDTH)
 
 
-def _inline_png(path, width=INLINE_WIDTH):
-    """The saved PNG, or its copy `width` pixels wide where that is smaller, so that notebooks stay small.
+def _inline_png(path):
+    """The saved PNG, or its copy INLINE_WIDTH pixels wide where that is smaller, so that notebooks stay small.
 
     No palette, which would band colour scales; coarse pixels compress better as they are than resampled.
     """
     Image.open(path).verify()  # its checksums, which Pillow passes over while it decodes
-    picture, out = Image.open(path).convert("RGB"), io.BytesIO()
-    height = round(picture.height * width / picture.width)
-    picture.resize((width, height), Image.Resampling.LANCZOS).save(out, format="png", optimize=True)
-    return min(Path(path).read_bytes(), out.getvalue(), key=len) if picture.width > width else Path(path).read_bytes()
+    whole, shrunk = path.read_bytes(), resized(path, INLINE_WIDTH)
+    with Image.open(path) as picture:
+        return min(whole, shrunk, key=len) if picture.width > INLINE_WIDTH else whole
+
+
+def resized(path, width, colours=None) -> bytes:
+    """The picture at `path` as a PNG of another width; in a palette of so many colours, if given."""
+    out = io.BytesIO()
+    with Image.open(path) as image:
+        height = round(image.height * width / image.width)
+        picture = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    (picture.quantize(colours) if colours else picture).save(out, format="png", optimize=True)
+    return out.getvalue()
