@@ -88,7 +88,7 @@ def claim(claim_id, value, relation, bound, *, text=None, source=None, ci=None, 
     fill_in    what the text and the note of claims.toml leave open: eps=8 where they say {eps}
 
     Raises ClaimError, after recording, if the outcome is not the expected one and the profile is `laptop`; elsewhere
-    the run goes on. Raises ValueError for words that lack or do not fit, NaN, an unknown relation, or without a profile.
+    the run goes on. Raises ValueError for words that lack or do not fit, NaN, an unknown relation, or no profile set.
     """
     if profiles.current is None:
         raise ValueError(f"claim {claim_id} has no profile to be filed under; call cfg = fvit.profile('laptop') first")

@@ -20,12 +20,12 @@ def fields(*templates: str) -> set[str]:
 
 
 def fill(template: str, values: dict, where: str) -> str:
-    """The template with `values` in their places; ValueError, which begins with `where`, if one lacks or does not fit."""
+    """The template with `values` in their places; ValueError, beginning with `where`, if one lacks or does not fit."""
     if lacking := sorted(fields(template) - set(values)):
         raise ValueError(f"{where} needs {', '.join(f'{name}=' for name in lacking)} for {template!r}")
     try:
         return template.format_map(values)
-    except (LookupError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # what the values themselves raise, too
         raise ValueError(f"{where}: the values given do not fit {template!r} ({error!r})") from error
 
 

@@ -17,54 +17,15 @@ from PIL import Image
 
 from fvit.base.checks import as_list, check_choice, check_seed, check_text
 from fvit.base.files import read_json, write_atomic
-from fvit.base.paths import NOTEBOOKS, figures_dir, output_root
+from fvit.base.paths import figures_dir, output_root
 from fvit.records import profiles
 from fvit.records.ledger import upsert
 from fvit.records.provenance import source_digest, versions
-from fvit.records.templates import check_used, fields, fill, read_words
 
 DPI, INLINE_WIDTH = 200, 900  # of a saved PNG; pixels of the widest shown in a notebook
 SUFFIXES = (".csv", ".png", ".pdf", ".json")
 MANIFEST_COLUMNS = ["figure", "title", "source", "notebook", "profile", "csv_sha256", "source_sha256", "seed",
                     "device_kind", "claim_ids"]
-
-
-WORDS = ("title", "caption", "alt", "source")
-
-
-def figure(figure_id, fig, df, *, seed=0, device_kind="cpu", variant="", sizes=None, **numbers) -> None:
-    """Save and show a figure of the notebooks by `save_figure`, its words from notebooks/words/, filled in.
-
-    fig, df     as of `save_figure`
-    variant     where the words have a key "alt_images" beside "alt", variant="images" takes it
-    sizes       a Profile, of another run than the current one if its rows are shown: {k}, {sigma}, {n_samples}, ...
-    numbers     what else the words ask for, at any of them as of `str.format`: {kept[bare]:.2f} asks for a dict or
-                Series `kept`. Of each=, a DataFrame or list of dicts, every row fills in the template "each"; what
-                comes of it, joined by "each_join" ("; " by default), stands for {each}. So it goes for each_clean=
-
-    Raises ValueError, naming figure and file, for words or numbers that lack, do not fit or are asked for by nothing.
-    """
-    path = NOTEBOOKS / "words" / f"{_check_id(figure_id)[1:3]}.toml"
-    where = f"figure {figure_id} of {path.name}"
-    words = read_words(path).get(figure_id)
-    if words is None:
-        raise ValueError(f"{path} has no words for figure {figure_id}; write them there, or call save_figure with them")
-    words |= {word: words.pop(f"{word}_{variant}") for word in WORDS if f"{word}_{variant}" in words}
-    run = sizes or _current()
-    values = asdict(run) | {"profile": run.name} | numbers
-    used = fields(*(words.get(word, "") for word in WORDS))
-    for name in [name for name in numbers if name.split("_")[0] == "each"]:
-        rows = numbers[name]
-        if isinstance(rows, pd.DataFrame):
-            rows = (rows if rows.index.names == [None] else rows.reset_index()).to_dict("records")
-        template = words.get(name, "")
-        used |= fields(template) - {*rows[0]} if rows else set()
-        values[name] = words.get(f"{name}_join", "; ").join(fill(template, values | row, where) for row in rows)
-    check_used(numbers, used, where)
-    words = {word: fill(words.get(word, ""), values, f"{word} of {where}") for word in WORDS} | {
-        "name": words.get("name", ""), "claim_ids": words.get("claim_ids", [])}
-    save_figure(fig, figure_id, df, **words, seed=seed, device_kind=device_kind)
-    show_figure(figure_id)
 
 
 def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
@@ -80,8 +41,8 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     figure under an earlier name are gone. With unchanged input no byte changes.
     Raises ValueError for missing words, an empty table, a malformed id or name, or if no profile is set.
     """
-    run, words = _current(), {"title": title, "caption": caption, "alt": alt, "source": source}
-    _check_id(figure_id)
+    run, words = current_run(), {"title": title, "caption": caption, "alt": alt, "source": source}
+    check_id(figure_id)
     if not (isinstance(name, str) and len(name) < 100 and re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", name)):
         raise ValueError(f"figure {figure_id} is named {name!r}, wanted a name in snake_case")
     if missing := [word for word, text in words.items() if not (isinstance(text, str) and text.strip())]:
@@ -115,13 +76,13 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     return folder / f"{figure_id}_{name}.png"
 
 
-def _check_id(figure_id):
+def check_id(figure_id) -> str:
     if not (isinstance(figure_id, str) and re.fullmatch("F[0-9]{2}[a-z]?", figure_id)):
         raise ValueError(f"figure {figure_id!r}, wanted an id such as 'F03'")
     return figure_id
 
 
-def _current():
+def current_run() -> profiles.Profile:
     if profiles.current is None:
         raise ValueError("no profile is set, so figures have no folder; call cfg = fvit.profile('laptop') first")
     return profiles.current
@@ -160,8 +121,8 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     and nbconvert drops the alt text of a PNG (so it stands below as well). Only ids and titles are plain text.
     Raises FileNotFoundError if the figure was not saved.
     """
-    _check_id(figure_id)
-    folder = figures_dir(_current().name if profile is None else check_choice(profile, profiles.PROFILES, "profile"))
+    check_id(figure_id)
+    folder = figures_dir(current_run().name if profile is None else check_choice(profile, profiles.PROFILES, "profile"))
     found = sorted(folder.glob(f"{figure_id}_*.json"))
     if not found:
         raise FileNotFoundError(f"no figure {figure_id} in {folder}; save it, or `fvit run` the notebook that does")
