@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 from fvit.records.words import DEFENCES
 from fvit.report.style import DASHES, MARKERS, WIDEST, legend_below, lines, panels_by
 
-BETTER = {"positive": "lower is better", "negative": "higher is better"}  # the two tests, by their metric
+BETTER = {"positive": "lower is better", "negative": "higher is better"}  # the two tests, by their kind
 
 
 def _grid(methods, width, height, sharey):
@@ -21,17 +21,17 @@ def _grid(methods, width, height, sharey):
 def plot_clean_curves(df, controls) -> plt.Figure:
     """Share still right against the share of pixels removed: a column per method, a row per test.
 
-    df         method, defence, metric ("positive" or "negative"), level (share removed, 0 ... 1), mean, low, high
+    df         method, defence, kind (the test: "positive" or "negative"), removed (0 ... 1), mean, low, high
     controls   values of `method` that are drawn in grey in every panel, without intervals
     """
     methods = [m for m in dict.fromkeys(df["method"]) if m not in controls]
     fig, panels = _grid(methods, 2.1, 4.6, sharey=True)
     for ax, test, method in panels:
-        rows = df[df["metric"] == test]
+        rows = df[df["kind"] == test]
         grey = rows[rows["method"].isin(controls)].sort_values("method", key=lambda c: c.map(list(controls).index))
-        lines(ax, grey, "method", "level", intervals="", colours=["0.45"], markers=None, dashes=("-", "--", ":"),
+        lines(ax, grey, "method", "removed", intervals="", colours=["0.45"], markers=None, dashes=("-", "--", ":"),
               linewidth=1.1, names=lambda name: name.replace("_", " "))
-        lines(ax, rows[rows["method"] == method], "defence", "level", intervals="band", markersize=3, linewidth=1.3,
+        lines(ax, rows[rows["method"] == method], "defence", "removed", intervals="band", markersize=3, linewidth=1.3,
               names=DEFENCES.get)
         ax.set(ylim=(-0.03, 1.03), xticks=[0, 0.5, 1])
         if test == "negative":
@@ -46,7 +46,7 @@ def plot_auc_by_radius(df, convention) -> plt.Figure:
     """Area under the curves against the attack radius: a column per method, a row per test.
 
     df           method, line (what the map is of, and which attack), explained ("fixed" is drawn solid, the other
-                 dashed and hollow), metric ("positive" or "negative"), eps, mean, low, high; clean maps at eps 0
+                 dashed and hollow), kind ("positive" or "negative"), eps, mean, low, high; clean maps at eps 0
     convention   of the area, for the label
     """
     methods, names = list(dict.fromkeys(df["method"])), list(dict.fromkeys(df["line"]))
@@ -61,7 +61,7 @@ def plot_auc_by_radius(df, convention) -> plt.Figure:
                 "zorder": 3 if solid else 2, "markerfacecolor": colours[i] if solid else "white"}
 
     for ax, test, method in panels:
-        part = df[(df["metric"] == test) & (df["method"] == method)]
+        part = df[(df["kind"] == test) & (df["method"] == method)]
         lines(ax, part, ["line", "explained"], "x", look=look, elinewidth=0.8,
               names=lambda series: series[0] + ", class re-predicted" * (series[1] != "fixed"))
         if test == "negative":

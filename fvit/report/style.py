@@ -81,12 +81,14 @@ def lines(ax, df, by, x, y="mean", *, colours=None, markers=MARKERS, dashes="-",
 
 
 def dots(ax, df, rows, order, by, *, gap=0.16, markers=MARKERS, names=str, look=None, **style):
-    """Means with lying intervals: a row of the axes for each of `order`, values of column `rows`; a marker for each
-    value of `by`, `gap` apart; else as `lines`."""
+    """Means with lying intervals: a row of the axes for each of `order`, which are values of column `rows`, and a
+    marker for each value of `by`, `gap` apart; else as `lines`.
+    """
     place_of = {value: i for i, value in enumerate(order)}
     for value, part, place, varied in _series(df[df[rows].isin(order)], by, None, markers, [""]):
         own = {"markersize": 5, "capsize": 2, "linewidth": 1} | style | varied | (look(value) if look else {})
-        ax.errorbar(part["mean"], part[rows].map(place_of) + gap * place, xerr=errors(part), label=names(value), **own)
+        y = part[rows].map(place_of).astype(float) + gap * place
+        ax.errorbar(part["mean"], y, xerr=errors(part), label=names(value), **own)
     ax.set_yticks(range(len(order)), order)
 
 
