@@ -42,9 +42,11 @@ def notebook(device: str = "cpu") -> tuple[dict[str, torch.Tensor], list[str]]:
     rows = pd.DataFrame({"image_id": ids, "metric": "topk_overlap", "value": kept.tolist()})
     append_rows(rows, paths.results_dir("laptop") / "05_small.csv")
     said = [repr(claim) for claim in (
-        fvit.claim("P5.1", "some of the top 25 is kept", kept.min().item(), ">", 0.2, source="ours"),
-        fvit.claim("P5.2", "the attack stays in its ball", (x_adv - x).abs().max().item(), "<", 0.0314, source="ours"),
-        fvit.claim("O2.1", "few draws certify nothing", radii.radius.max(), ">", 1, source="ours", expected="DIFFERS"))]
+        fvit.claim("X5.1", kept.min().item(), ">", 0.2, text="some of the top 25 is kept", source="ours"),
+        fvit.claim("X5.2", (x_adv - x).abs().max().item(), "<", 0.0314, text="the attack stays in its ball",
+                   source="ours"),
+        fvit.claim("X5.3", radii.radius.max(), ">", 1, text="few draws certify nothing", source="ours",
+                   expected="DIFFERS"))]
     noisy = add_noise(x, 0.25, 0, "dds", ids, 0)
     numbers = {"noisy": noisy, "denoised": den(noisy, 0.25), "bare": fvit.explain(vit, x, "vta"), "dds": out.heatmap,
                "probs": out.probs, "attacked": x_adv, "overlap": kept}

@@ -260,8 +260,8 @@ def tables(folder):
     """Every table that is read again, whole: path and what reads it."""
     rows.append_rows([ROW, ROW | {"image_id": "007"}], folder / "rows.csv")
     rows.save_rows(rows.read_rows(folder / "rows.csv"), folder / "rows.parquet")
-    fvit.claim("P1.1", "it is small", 0.1, "<", 0.5, source="ours")
-    fvit.claim("P1.2", 'with "marks", and\nlines', 0.1, "<", 0.5, source="ours")
+    fvit.claim("P1.1", 0.1, "<", 0.5, text="it is small", source="ours")
+    fvit.claim("P1.2", 0.1, "<", 0.5, text='with "marks", and\nlines', source="ours")
     ledger = paths.results_dir("laptop") / "claims.csv"
     words = dict(title="a", caption="b", alt="c", source="ours")
 
@@ -271,7 +271,7 @@ def tables(folder):
     sidecar = save().with_suffix(".json")
     return [(folder / "rows.csv", rows.read_rows), (folder / "rows.csv", lambda p: rows.append_rows([ROW], p)),
             (folder / "rows.parquet", rows.load_rows),
-            (ledger, lambda p: fvit.claim("P1.3", "new", 0.1, "<", 0.5, source="ours")),
+            (ledger, lambda p: fvit.claim("P1.3", 0.1, "<", 0.5, text="new", source="ours")),
             (paths.output_root() / "figures" / "MANIFEST.csv", save), (sidecar, lambda p: fvit.show_figure("F03"))]
 
 
@@ -300,8 +300,8 @@ def test_what_a_claim_says_is_read_again(tmp_path_factory, claim_id, text, value
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FVIT_OUT", str(tmp_path_factory.mktemp("claims")))
         for number in (value, 0.5):  # twice: the first is read and written again
-            answer = outcome(fvit.claim, claim_id, text, number, "<=", sys.float_info.max, source="ours")
-            outcome(fvit.claim, "P2.10", "another", 0.1, "<", 0.5, source="ours")
+            answer = outcome(fvit.claim, claim_id, number, "<=", sys.float_info.max, text=text, source="ours")
+            outcome(fvit.claim, "P2.10", 0.1, "<", 0.5, text="another", source="ours")
         table = pd.read_csv(paths.results_dir("laptop") / "claims.csv", keep_default_na=False, dtype=str,
                             lineterminator="\n",
                             encoding="utf-8")

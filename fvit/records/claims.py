@@ -1,4 +1,4 @@
-"""What a run found, on disk: the ledger of claims, tidy rows of measurements, and the versions they came from."""
+"""Claims: their words, from claims.toml, and their outcome, on record in a ledger."""
 
 import html
 import math
@@ -6,14 +6,18 @@ import operator
 from dataclasses import dataclass
 
 from fvit.base.checks import as_list, as_number, check_choice, check_text
-from fvit.base.paths import results_dir
+from fvit.base.paths import PACKAGE, results_dir
 from fvit.records import profiles
 from fvit.records.ledger import upsert
+from fvit.records.templates import check_used, fields, fill, read_words
 from fvit.theory.intervals import Interval
 
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_low", "ci_high", "n", "n_groups",
                  "relation", "bound", "source", "expected", "note"]
+HEADS = read_words(PACKAGE / "claims.toml")  # "P1" -> text, source, notebooks; key, of a row of the table of claims
+ROWS = {head: said for head, said in HEADS.items() if "key" in said}
+CHECKS = {claim_id: said for head in HEADS.values() for claim_id, said in head["checks"].items()}  # "P1.2" -> its words
 
 
 class ClaimError(AssertionError):
@@ -69,26 +73,28 @@ class Untested:
         return f"NOT TESTED {self.what}{': ' * bool(self.what)}{self.why}"
 
 
-def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="PASS", note="") -> Claim | Untested:
+def claim(claim_id, value, relation, bound, *, text=None, source=None, ci=None, expected=None, note=None,
+          **fill_in) -> Claim | Untested:
     """Test `value relation bound`, put the outcome on record in claims.csv of the current profile, and show it.
 
+    claim_id   one of claims.toml, which holds its text, source, expected verdict and note; or your own, with a text
+               and a source ("ours" is one)
     value      a number, or an `intervals.Interval`, which brings its ci, n and n_groups along; `Untested` puts nothing
                on record and is shown with its reason: never at `laptop`, where every claim is tested
     ci         (low, high) of the value. A claim with an interval passes only if the whole interval satisfies the
                relation: a bound inside it would be a verdict by luck. DIFFERS then means "not shown".
     bound      from theory, or with a margin of several standard errors; the text says which
-    expected   "DIFFERS" for a claim known not to hold; that it suddenly holds is then the surprise
+    expected   "PASS", or "DIFFERS" for a claim known not to hold; that it suddenly holds is then the surprise
+    fill_in    what the text and the note of claims.toml leave open: eps=8 where they say {eps}
 
     Raises ClaimError, after recording, if the outcome is not the expected one and the profile is `laptop`; elsewhere
-    the run goes on. Raises ValueError for NaN, an unknown relation, or if no profile is set.
+    the run goes on. Raises ValueError for words that lack or do not fit, NaN, an unknown relation, or no profile set.
     """
     if profiles.current is None:
         raise ValueError(f"claim {claim_id} has no profile to be filed under; call cfg = fvit.profile('laptop') first")
     check_choice(relation, RELATIONS, "relation")
-    check_choice(expected, ("PASS", "DIFFERS"), "expected verdict")
-    for word, words in {"id": claim_id, "text": text, "source": source}.items():
-        check_text(words, f"claim {claim_id!r} needs an id, a text and a source ('ours' is one): its {word}")
-    note = "" if isinstance(note, str) and not note else check_text(note, f"note of claim {claim_id}")
+    given = {"text": text, "source": source, "expected": expected, "note": note}
+    text, source, expected, note = _words(claim_id, {k: v for k, v in given.items() if v is not None}, fill_in)
     if isinstance(value, Untested):
         if profiles.current.name == "laptop":
             raise ClaimError(f"{claim_id} {text}: not tested, {value.why}; wanted a value, as all have at laptop")
@@ -106,6 +112,21 @@ def claim(claim_id, text, value, relation, bound, *, source, ci=None, expected="
     if outcome.status != expected and profiles.current.name == "laptop":
         raise ClaimError(f"{outcome!r}: measured {outcome.measured}, wanted {expected}; mend what broke, or the claim")
     return outcome
+
+
+def _words(claim_id, given, fill_in):
+    """Text, source, expected verdict and note: those given, else those of claims.toml, filled in."""
+    who = f"claim {check_text(claim_id, 'id of a claim')}"
+    kept = {key: said for key, said in CHECKS.get(claim_id, {}).items() if key not in given}
+    if lacking := [key for key in ("text", "source") if key not in kept | given]:
+        raise ValueError(f"{who} is not in claims.toml: write it there, or give it a {' and a '.join(lacking)} here")
+    check_used(fill_in, fields(*kept.values()), who)
+    words = {"expected": "PASS", "note": ""} | {key: fill(said, fill_in, who) for key, said in kept.items()} | given
+    check_choice(words["expected"], ("PASS", "DIFFERS"), "expected verdict")
+    for key in ("text", "source", "note"):
+        if not (key == "note" and isinstance(words[key], str) and not words[key]):
+            check_text(words[key], f"{key} of {who}")
+    return [words[key] for key in ("text", "source", "expected", "note")]
 
 
 def _check_numbers(outcome):

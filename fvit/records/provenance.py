@@ -90,7 +90,7 @@ def _imports(source: str, package: Path) -> set[str]:
 
 
 def source_digest(notebook: str = "", package: Path = PACKAGE, notebooks: Path = NOTEBOOKS) -> str:
-    """sha256 over all that a figure is made by: fvit's code, the code cells of notebook `01_*`, the shipped weights.
+    """sha256 over all that a figure is made by: fvit's code, the code cells and words of a notebook, shipped weights.
 
     Prose and outputs do not count, nor do line ends, nor checkpoints of a training: git ignores them, so another
     clone has none. A digest of sources, since a commit cannot name itself.
@@ -103,5 +103,7 @@ def source_digest(notebook: str = "", package: Path = PACKAGE, notebooks: Path =
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         parts[path.name] = json.dumps(code).encode()
+    for path in notebooks.glob(f"words/{notebook}.toml") if notebook else ():
+        parts[f"words/{path.name}"] = path.read_text(encoding="utf-8").encode()
     lines = [f"{name} {hashlib.sha256(parts[name]).hexdigest()}" for name in sorted(parts)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

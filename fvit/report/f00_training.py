@@ -3,12 +3,10 @@
 import matplotlib.pyplot as plt
 
 
-# One function per figure: (df, ...) -> Figure ----------------------------------------------------------------------
 def plot_training(df, title="Training") -> plt.Figure:
     """Every column of a training log against the step, one small panel each, the last value written at its point."""
     columns = [column for column in df if column != "step"]
-    width = 2.6 * len(columns)
-    fig, axes = plt.subplots(1, len(columns), figsize=(width, 2.2), squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(1, len(columns), figsize=(2.6 * len(columns), 2.2), squeeze=False, layout="constrained")
     for ax, column in zip(axes.flat, columns, strict=True):
         ax.plot(df["step"], df[column], marker=".")
         ax.annotate(f"{df[column].iloc[-1]:.3g}", (df["step"].iloc[-1], df[column].iloc[-1]),

@@ -1,12 +1,9 @@
-"""Figures of notebook 03, when the top-k must survive: one function each, (df) -> Figure."""
+"""Figures of notebook 03, when the top-k must survive."""
 
 import matplotlib.pyplot as plt
-import numpy as np
 import seaborn as sns
 
-from fvit.report.style import MARKERS, _label_ends
-
-DASHES = ("-", "--", "-.", ":")
+from fvit.report.style import DASHES, label_ends, lines, one_panel, panels_by
 
 
 def plot_simplex(df) -> plt.Figure:
@@ -14,7 +11,7 @@ def plot_simplex(df) -> plt.Figure:
 
     df   token_1, token_2, token_3 (sum 1), divergence, broken, what ("grid", or the name of a single point)
     """
-    fig, ax = plt.subplots(figsize=(4.6, 3.6), layout="constrained")
+    ax = one_panel(4.6, 3.6)
     x, y = df["token_2"] + df["token_1"] / 2, df["token_1"] * 3**0.5 / 2
     grid = df["what"] == "grid"
     levels = [0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 10]
@@ -24,10 +21,9 @@ def plot_simplex(df) -> plt.Figure:
     border = [(0.75, tall / 2), (0.5, tall / 3), (0.25, tall / 2)]  # where token 1 equals the larger of the others
     ax.fill(*zip(*border, (0, 0), (1, 0), strict=True), facecolor="none", hatch="//", edgecolor="white", linewidth=0)
     ax.plot(*zip(*border, strict=True), color="white", linewidth=1)
-    for (_, point), marker in zip(df[~grid].iterrows(), "o*", strict=False):
-        at = point["token_2"] + point["token_1"] / 2, point["token_1"] * tall
-        ax.plot(*at, marker, color="white", markeredgecolor="black", markersize=9)
-        ax.annotate(point["what"], at, xytext=(7, 5), textcoords="offset points", fontsize="small",
+    for (i, point), marker in zip(df[~grid].iterrows(), "o*", strict=False):
+        ax.plot(x[i], y[i], marker, color="white", markeredgecolor="black", markersize=9)
+        ax.annotate(point["what"], (x[i], y[i]), xytext=(7, 5), textcoords="offset points", fontsize="small",
                     bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85})
     corners = (("token 1", (0.5, tall), (0, 4), "center"), ("token 2", (1, 0), (0, -12), "right"),
                ("token 3", (0, 0), (0, -12), "left"))
@@ -36,8 +32,8 @@ def plot_simplex(df) -> plt.Figure:
                     annotation_clip=False)
     ax.set_aspect("equal")
     ax.set_axis_off()
-    fig.colorbar(filled, ax=ax, shrink=0.8, label="divergence of order 2 from w (nats)", ticks=levels[:-1])
-    return fig
+    ax.figure.colorbar(filled, ax=ax, shrink=0.8, label="divergence of order 2 from w (nats)", ticks=levels[:-1])
+    return ax.figure
 
 
 def plot_counterexamples(df) -> plt.Figure:
@@ -45,21 +41,19 @@ def plot_counterexamples(df) -> plt.Figure:
 
     df   example, kind "curve": rho, tokens (a label), share, top (bool); kind "radius": rho, variable (whose radius)
     """
-    names = list(dict.fromkeys(df["example"]))
-    fig, axes = plt.subplots(1, len(names), figsize=(4.1 * len(names), 3.1), layout="constrained")
-    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
-        part, ends = df[df["example"] == name], []
-        for (tokens, line), colour in zip(part[part["kind"] == "curve"].groupby("tokens", sort=False),
-                                          sns.color_palette(), strict=False):
-            ax.plot(line["rho"], line["share"], "-" if line["top"].iloc[0] else "--", color=colour, linewidth=1.5)
-            ends.append((tokens, line["share"].iloc[-1], colour))
+    fig, panels = panels_by(df, "example", 4.1, 3.1, sharey=False)
+    for ax, name, part in panels:
+        curves = part[part["kind"] == "curve"]
+        top = curves.groupby("tokens")["top"].first()
+        ends = lines(ax, curves, "tokens", "rho", "share", markers=None, linewidth=1.5,
+                     look=lambda tokens, top=top: {"linestyle": "-" if top[tokens] else "--", "label": None})
         radii = part[part["kind"] == "radius"].sort_values("rho")
-        for row, style in zip(radii.itertuples(), (":", "-.", "-"), strict=False):
-            ax.axvline(row.rho, color="0.35", linestyle=style, linewidth=1, label=f"{row.variable}: {row.rho:.4f}")
+        radii = [ax.axvline(row.rho, color="0.35", linestyle=dash, linewidth=1, label=f"{row.variable}: {row.rho:.4f}")
+                 for row, dash in zip(radii.itertuples(), (":", "-.", "-"), strict=False)]
         ax.set(xlabel="shift of the image, in units of sigma", title=f"example {name}", ylim=(0, None))
-        _label_ends(ax, ends)
-        ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=1, frameon=False)
-    np.atleast_1d(axes)[0].set_ylabel("averaged attention of each token")
+        label_ends(ax, ends)
+        ax.legend(handles=radii, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False)
+    panels[0][0].set_ylabel("averaged attention of each token")
     return fig
 
 
@@ -68,17 +62,15 @@ def plot_overlap_by_radius(df) -> plt.Figure:
 
     df   profile, certificate, overlap, rho: the radius up to which that overlap is certain
     """
-    profiles = list(dict.fromkeys(df["profile"]))
-    fig, axes = plt.subplots(1, len(profiles), figsize=(3.4 * len(profiles), 2.7), sharey=True, squeeze=False,
-                             layout="constrained")
-    for ax, profile in zip(axes[0], profiles, strict=True):
-        lines = df[df["profile"] == profile].groupby("certificate", sort=False)
-        for (certificate, part), style, colour in zip(lines, DASHES, sns.color_palette(), strict=False):
-            rho, overlap = [0, *part["rho"]], [*part["overlap"], 0]
-            ax.step(rho, overlap, style, where="post", color=colour, label=certificate, linewidth=1.4)
-        ax.set(xlabel="radius rho, in units of sigma", title=profile, ylim=(0, 1.03))
-    axes[0, 0].set_ylabel("guaranteed overlap")
-    axes[0, -1].legend(frameon=False)
+    fig, panels = panels_by(df, "profile", 3.4, 2.7)
+    for ax, _, part in panels:
+        curves = part.groupby("certificate", sort=False)
+        for (certificate, curve), dash, colour in zip(curves, DASHES, sns.color_palette(), strict=False):
+            ax.step([0, *curve["rho"]], [*curve["overlap"], 0], dash, where="post", color=colour, label=certificate,
+                    linewidth=1.4)
+        ax.set(xlabel="radius rho, in units of sigma", ylim=(0, 1.03))
+    panels[0][0].set_ylabel("guaranteed overlap")
+    panels[-1][0].legend(frameon=False)
     return fig
 
 
@@ -87,17 +79,19 @@ def plot_certified_share(df) -> plt.Figure:
 
     df   certificate, kind "radius" or "plugin" (dotted), radius, share
     """
-    fig, ax = plt.subplots(figsize=(5.2, 3.0), layout="constrained")
+    ax = one_panel(5.2, 3.0)
     certificates = list(dict.fromkeys(df["certificate"]))
     colours = dict(zip(certificates, sns.color_palette("colorblind", len(certificates)), strict=True))
-    for i, ((kind, name), part) in enumerate(df.groupby(["kind", "certificate"], sort=False)):
-        known = kind == "plugin"
-        ax.plot(part["radius"], part["share"], ":" if known else DASHES[i % 3], color=colours[name], linewidth=1.6,
-                marker=None if known else MARKERS[i % len(MARKERS)], markevery=15, markersize=4,
-                label=f"{name}, exact mean (no guarantee)" if known else name)
+
+    def look(series):
+        plugin = {"linestyle": ":", "marker": None} if series[0] == "plugin" else {}
+        return plugin | {"color": colours[series[1]]}
+
+    lines(ax, df, ["kind", "certificate"], "radius", "share", dashes=DASHES[:3] * 2, look=look, linewidth=1.6,
+          markevery=15, names=lambda series: series[1] + ", exact mean (no guarantee)" * (series[0] == "plugin"))
     ax.set(xlabel="l2 radius, for images in [0, 1]", ylabel="share of scenes certified", ylim=(-0.02, 1.03))
     ax.legend(frameon=False, fontsize="small")
-    return fig
+    return ax.figure
 
 
 def plot_radius_by_draws(df) -> plt.Figure:
@@ -105,15 +99,13 @@ def plot_radius_by_draws(df) -> plt.Figure:
 
     df   overlap, certificate, n_samples, radius
     """
-    names = list(dict.fromkeys(df.sort_values("radius", ascending=False)["certificate"]))
-    fig, axes = plt.subplots(1, len(names), figsize=(2.3 * len(names), 2.7), sharey=True, squeeze=False,
-                             layout="constrained")
-    for ax, name in zip(axes[0], names, strict=True):
-        lines = df[df["certificate"] == name].groupby("n_samples")
-        for (n, part), marker, colour in zip(lines, MARKERS, sns.color_palette(), strict=False):
-            ax.plot(part["overlap"], part["radius"], marker=marker, markersize=4, color=colour, label=f"{n} draws")
-        ax.set(xlabel="overlap to keep", title=name)
+    largest = df.groupby("certificate")["radius"].transform("max")
+    df = df.assign(largest=-largest).sort_values(["largest", "n_samples"])
+    fig, panels = panels_by(df, "certificate", 2.3, 2.7)
+    for ax, _, part in panels:
+        lines(ax, part, "n_samples", "overlap", "radius", names="{} draws".format)
+        ax.set_xlabel("overlap to keep")
         ax.invert_xaxis()
-    axes[0, 0].set_ylabel("median certified l2 radius")
-    axes[0, -1].legend(frameon=False, fontsize="small", loc="upper right")
+    panels[0][0].set_ylabel("median certified l2 radius")
+    panels[-1][0].legend(frameon=False, fontsize="small", loc="upper right")
     return fig

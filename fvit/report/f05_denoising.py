@@ -1,37 +1,27 @@
 """Figures of notebook 05, denoising and what it buys."""
 
-import numpy as np
-import seaborn as sns
-
-from fvit.report.style import MARKERS, _axes, _errors, _label_ends, _points
+from fvit.records.words import DEFENCES
+from fvit.report.style import dots, label_ends, lines, one_panel, ticks_at
 
 
-def plot_psnr(df, ax=None):
+def plot_psnr(df):
     """PSNR against the noise width, a line per image version; df: image, sigma, mean, low, high."""
-    ax = _axes(ax, (4.2, 2.8))
-    ends = []
-    images = df.groupby("image", sort=False)
-    for (image, part), marker, colour in zip(images, MARKERS, sns.color_palette(), strict=False):
-        _points(ax, part, part["sigma"], marker=marker, color=colour, markersize=4)
-        ends.append((image, part["mean"].iloc[-1], colour))
+    ax = one_panel(4.2, 2.8)
+    ends = lines(ax, df, "image", "sigma")
     ax.set(xscale="log", xlabel="noise std sigma, [0, 1] units", ylabel="PSNR to the clean image (dB)")
-    levels = sorted(df["sigma"].unique())
-    ax.set_xticks(levels, [f"{s:.2g}" for s in levels])
-    ax.minorticks_off()
-    _label_ends(ax, ends)
+    ticks_at(ax, df["sigma"], ".2g")
+    label_ends(ax, ends)
     return ax.figure
 
 
-def plot_smoothings(df, order, k, ax=None):
-    """Top-k overlap by smoothing (rows) and attack (markers); df: smoothing, attack, mean, low, high."""
-    ax = _axes(ax, (5.4, 0.55 * len(order) + 1.2))
-    attacks = list(dict.fromkeys(df["attack"]))
-    for i, (attack, marker, colour) in enumerate(zip(attacks, MARKERS, sns.color_palette(), strict=False)):
-        part = df[df["attack"] == attack].set_index("smoothing").reindex(order)
-        y = np.arange(len(order)) + 0.16 * (i - (len(attacks) - 1) / 2)
-        style = {"color": colour, "markersize": 5, "capsize": 2, "linewidth": 1}
-        ax.errorbar(part["mean"], y, xerr=_errors(part), fmt=marker, label=attack, **style)
-    ax.set_yticks(range(len(order)), order)
+def plot_defences(df, order, k):
+    """Top-k overlap by defence (a row for each of `order`) and condition (markers).
+
+    df   defence, condition, mean, low, high
+    """
+    ax = one_panel(5.4, 0.55 * len(order) + 1.2)
+    dots(ax, df, "defence", order, "condition")
+    ax.set_yticks(range(len(order)), [DEFENCES[defence] for defence in order])
     ax.invert_yaxis()
     ax.set(xlim=(-0.02, 1.03), xlabel=f"top-{k} overlap")
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.45, -0.22), ncols=2)

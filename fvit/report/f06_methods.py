@@ -1,32 +1,26 @@
-"""Figures of the notebooks on explanation methods: one function per figure, (df, ...) -> Figure, from tables only."""
+"""Figures of notebook 06, which explanation."""
 
-import matplotlib.pyplot as plt
-import numpy as np
-import seaborn as sns
+from matplotlib.lines import Line2D
 
-from fvit.report.style import MARKERS, WIDEST, _axes, _errors, _points
+from fvit.report.style import dots, legend_below, lines, one_panel, panels_by
 
 
-# Notebook 06: which explanation? -----------------------------------------------------------------------------------
-def plot_pointing(df, ax=None):
+def plot_pointing(df):
     """How far each method points at the right digit, a row each in order of appearance, with the line of chance.
 
     df   method, group (a colour and marker each), mean, low, high
     """
     methods = list(dict.fromkeys(df["method"]))
-    ax = _axes(ax, (5.6, 0.32 * len(methods) + 1.1))
+    ax = one_panel(5.6, 0.32 * len(methods) + 1.1)
     ax.axvline(0.5, color="0.3", linewidth=1, linestyle="--")
     ax.annotate("chance", (0.5, 1), xycoords=ax.get_xaxis_transform(), xytext=(0, 2), textcoords="offset points",
                 ha="center", fontsize="small", color="0.3")
-    groups = df.groupby("group", sort=False)
-    for (group, part), marker, colour in zip(groups, MARKERS, sns.color_palette(), strict=False):
-        y = [methods.index(method) for method in part["method"]]
-        ax.errorbar(part["mean"], y, xerr=_errors(part), fmt=marker, color=colour, markersize=5, capsize=2,
-                    linewidth=1.2, label=group)
-        for value, at in zip(part["mean"], y, strict=True):
-            ax.annotate(f"{value:.2f}", (1, at), xycoords=ax.get_yaxis_transform(), xytext=(4, 0),
-                        textcoords="offset points", va="center", fontsize="small", color=colour)
-    ax.set_yticks(range(len(methods)), methods)
+    dots(ax, df, "method", methods, "group", gap=0, linewidth=1.2)
+    for bars in ax.containers:
+        points = bars.lines[0]
+        for value, y in zip(*points.get_data(), strict=True):
+            ax.annotate(f"{value:.2f}", (1, y), xycoords=ax.get_yaxis_transform(), xytext=(4, 0),
+                        textcoords="offset points", va="center", fontsize="small", color=points.get_color())
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="share of the digits' mass on the digit of the map's own class")
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
@@ -37,29 +31,22 @@ def plot_pointing(df, ax=None):
 def plot_cascade(df, ncols=4):
     """Likeness to the trained map as layers lose what they learnt, a panel per method.
 
-    df   method, metric (a colour and marker each), stage (in order of appearance; "another scene" is a dotted level),
-         mean, low, high
+    df   method, metric (a colour and marker each), variant (the stages in order of appearance; "another scene" is a
+         dotted level), mean, low, high
     """
-    methods, reference = list(dict.fromkeys(df["method"])), "another scene"
-    stages = [stage for stage in dict.fromkeys(df["stage"]) if stage != reference]
-    nrows = -(-len(methods) // ncols)
-    size = (min(2.35 * ncols, WIDEST), 2.1 * nrows + 0.5)
-    fig, axes = plt.subplots(nrows, ncols, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
-    for ax, method in zip(axes.flat, methods, strict=False):
-        metrics = df[df["method"] == method].groupby("metric", sort=False)
-        for (metric, part), marker, colour in zip(metrics, MARKERS, sns.color_palette(), strict=False):
-            part = part.set_index("stage")
-            ax.axhline(part.loc[reference, "mean"], color=colour, linestyle=":", linewidth=1.2)
-            _points(ax, part.loc[stages], np.arange(len(stages)), marker=marker, color=colour, markersize=4,
-                    label=metric)
+    reference = "another scene"
+    stages = [stage for stage in dict.fromkeys(df["variant"]) if stage != reference]
+    fig, panels = panels_by(df, "method", 2.35, 2.1, ncols=ncols, extra=(0, 0.5), sharex=True)
+    for ax, _, part in panels:
+        levels = part[part["variant"] == reference].set_index("metric")["mean"]
+        steps = part[part["variant"] != reference]
+        steps = steps.assign(place=steps["variant"].map(stages.index)).sort_values("place", kind="stable")
+        for metric, _, colour in lines(ax, steps, "metric", "place"):
+            ax.axhline(levels[metric], color=colour, linestyle=":", linewidth=1.2)
         ax.axhline(0, color="0.3", linewidth=0.8)
-        ax.set_title(method)
         ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", fontsize="small")
-    for ax in list(axes.flat)[len(methods) :]:
-        ax.set_axis_off()
-    for ax in axes[:, 0]:
-        ax.set(ylabel="likeness to trained map", ylim=(-0.7, 1.08))
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    handles += [plt.Line2D([], [], color="0.3", linestyle=":")]
-    fig.legend(handles, [*labels, f"dotted: {reference}, trained"], loc="outside lower center", ncols=3, frameon=False)
+        if ax.get_subplotspec().is_first_col():
+            ax.set(ylabel="likeness to trained map", ylim=(-0.7, 1.08))
+    dotted = Line2D([], [], color="0.3", linestyle=":", label=f"dotted: {reference}, trained")
+    legend_below(fig, panels[0][0], ncols=3, fontsize=None, also=[dotted])
     return fig

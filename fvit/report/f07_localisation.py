@@ -1,105 +1,90 @@
-"""Figures of notebook 07, scores with and without DDS under attack: one function each, (df) -> Figure."""
+"""Figures of notebook 07, scores with and without DDS under attack."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from fvit.report.style import MARKERS, WIDEST, _errors, _points
+from fvit.records.words import DEFENCES
+from fvit.report.style import MARKERS, dots, legend_below, lines, one_panel, panels_by
 
-SIDES = {"none": ("--", "white"), "dds": ("-", None)}  # smoothing -> dash, face of the markers (None: filled)
-NAMES = {"none": "no smoothing", "dds": "DDS"}
+SIDES = {"none": ("--", "white"), "dds": ("-", None)}  # defence -> dash, face of the markers (None: filled)
 
 
 def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
-    """A score against the attack radius, a panel per method, a line per smoothing and condition.
+    """A score against the attack radius, a panel per method, a line per defence and condition.
 
-    df      method, smoothing ("none", "dds" or "constant map": a dotted level), condition, eps, mean, low, high
+    df      method, defence ("none", "dds" or "constant_map": a dotted level), condition, eps, mean, low, high
     score   its name, with its unit
     """
     methods = list(dict.fromkeys(df["method"]))
-    ncols = min(ncols, len(methods))
-    nrows = -(-len(methods) // ncols)
-    fig, axes = plt.subplots(nrows, ncols, figsize=(min(2.2 * ncols + 0.4, WIDEST), 2.1 * nrows + 0.8), sharex=True,
-                             sharey=True, squeeze=False, layout="constrained")
-    for ax, method in zip(axes.flat, methods, strict=False):
-        mine = df[df["method"] == method]
-        for level in mine.loc[mine["smoothing"] == "constant map", "mean"].unique()[:1]:
-            ax.axhline(level, color="0.4", linestyle=":", linewidth=1.2, label="constant map")
-        lines = mine[mine["smoothing"] != "constant map"].groupby(["smoothing", "condition"], sort=False)
-        for number, ((smoothing, condition), part) in enumerate(lines):
-            part, x = part.sort_values("eps"), part["eps"].sort_values() * 255
-            _points(ax, part, x + 0.16 * (number - (len(lines) - 1) / 2), label=f"{NAMES[smoothing]}: {condition}",
-                    **_style(smoothing, condition, df))
+    fig, panels = panels_by(df, "method", 2.2, 2.1, ncols=ncols, extra=(0.4, 0.8), sharex=True)
+    for number, (ax, method, part) in enumerate(panels):
+        for level in part.loc[part["defence"] == "constant_map", "mean"].unique()[:1]:
+            ax.axhline(level, color="0.4", linestyle=":", linewidth=1.2, label=DEFENCES["constant_map"])
+        part = part[part["defence"] != "constant_map"].sort_values("eps", kind="stable")
+        lines(ax, part.assign(eps=255 * part["eps"]), ["defence", "condition"], "eps", names=_name,
+              look=_look(df), shift=lambda eps, place: eps + 0.16 * place)
         ax.set_title(method, fontsize="small")
         ax.set_xticks(sorted(df["eps"].unique() * 255))
-    for ax in axes.flat[len(methods):]:
-        ax.set_axis_off()
-    for ax in axes.flat[max(0, len(methods) - ncols):len(methods)]:
-        ax.set_xlabel("attack radius, linf, in 1/255", fontsize="small")
-        ax.tick_params(labelbottom=True)
+        if number >= len(methods) - ncols:
+            ax.set_xlabel("attack radius, linf, in 1/255", fontsize="small")
+            ax.tick_params(labelbottom=True)
     fig.supylabel(score, fontsize="small")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False,
-               fontsize="small")
+    legend_below(fig, panels[0][0])
     return fig
 
 
-def _style(smoothing, condition, df):
-    """Colour of the side, marker of the condition; the markers of one side are open, so that a grey print is read."""
-    conditions = list(dict.fromkeys(df.loc[df["smoothing"] != "constant map", "condition"]))
-    colour = sns.color_palette()[list(SIDES).index(smoothing)]
-    dash, face = SIDES[smoothing]
-    return {"color": colour, "linestyle": dash, "marker": MARKERS[conditions.index(condition)], "markersize": 4,
-            "markerfacecolor": face or colour}
+def _name(series):
+    defence, condition = series
+    return f"{DEFENCES[defence]}: {condition}"
+
+
+def _look(df):
+    """Series -> colour of the side, marker of the condition; one side's markers are open, so that a grey print is read.
+
+    A condition that starts with "control" is grey.
+    """
+    conditions = list(dict.fromkeys(df.loc[df["defence"] != "constant_map", "condition"]))
+
+    def look(series):
+        defence, condition = series
+        dash, face = SIDES[defence]
+        colour = "0.45" if condition.startswith("control") else sns.color_palette()[list(SIDES).index(defence)]
+        return {"color": colour, "linestyle": dash, "markerfacecolor": face or colour,
+                "marker": (MARKERS + "P*h")[conditions.index(condition)]}
+
+    return look
 
 
 def plot_overlap_by_method(df, k: int) -> plt.Figure:
     """Top-k overlap with one's own clean map, a row per method, a marker per series.
 
-    df   method, smoothing, condition, mean, low, high. A condition that starts with "control" is drawn in grey
+    df   method, defence, condition, mean, low, high. A condition that starts with "control" is drawn in grey
     """
-    methods, series = list(dict.fromkeys(df["method"])), list(df.groupby(["smoothing", "condition"], sort=False))
-    conditions = list(dict.fromkeys(df["condition"]))
-    fig, ax = plt.subplots(figsize=(6.2, 0.62 * len(methods) + 1.7), layout="constrained")
-    for number, ((smoothing, condition), part) in enumerate(series):
-        part = part.set_index("method").reindex(methods)
-        colour = "0.45" if condition.startswith("control") else sns.color_palette()[list(SIDES).index(smoothing)]
-        marker = (MARKERS + "P*h")[conditions.index(condition)]
-        y = np.arange(len(methods)) + 0.11 * (number - (len(series) - 1) / 2)
-        ax.errorbar(part["mean"], y, xerr=_errors(part), fmt=marker, color=colour, markersize=4.5, capsize=1.5,
-                    linewidth=1, markerfacecolor=SIDES[smoothing][1] or colour,
-                    label=f"{NAMES[smoothing]}: {condition}")
+    methods, look = list(dict.fromkeys(df["method"])), _look(df)
+    ax = one_panel(6.2, 0.62 * len(methods) + 1.7)
+    dots(ax, df, "method", methods, ["defence", "condition"], gap=0.11, names=_name, markersize=4.5, capsize=1.5,
+         look=lambda series: look(series) | {"linestyle": ""})
     for y in np.arange(len(methods) - 1) + 0.5:
         ax.axhline(y, color="0.85", linewidth=0.8)
     ax.grid(axis="y", visible=False)
-    ax.set_yticks(range(len(methods)), methods)
-    ax.set_ylim(len(methods) - 0.5, -0.5)
     ax.axvline(1, color="0.4", linestyle="--", linewidth=1, label="constant map (stable, and says nothing)")
-    ax.set(xlim=(-0.02, 1.03), xlabel=f"top-{k} overlap")
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize="x-small")
-    return fig
+    ax.set(xlim=(-0.02, 1.03), ylim=(len(methods) - 0.5, -0.5), xlabel=f"top-{k} overlap")
+    legend_below(ax.figure, ax, fontsize="x-small")
+    return ax.figure
 
 
 def plot_class_explained(df, k: int) -> plt.Figure:
-    """Top-k overlap with the class fixed and with the class predicted anew; a panel per smoothing.
+    """Top-k overlap with the class fixed and with the class predicted anew; a panel per defence.
 
-    df   method, smoothing, explained (two values, fixed first), mean, low, high
+    df   method, defence, explained ("fixed", then "re-predicted"), mean, low, high
     """
-    sides, methods = list(dict.fromkeys(df["smoothing"])), list(dict.fromkeys(df["method"]))
-    kinds = list(dict.fromkeys(df["explained"]))
-    fig, axes = plt.subplots(1, len(sides), figsize=(3.3 * len(sides), 0.42 * len(methods) + 1.5), sharey=True,
-                             squeeze=False, layout="constrained")
-    for ax, side in zip(axes[0], sides, strict=True):
-        found = [df[(df["smoothing"] == side) & (df["explained"] == kind)].set_index("method").reindex(methods)
-                 for kind in kinds]
-        y = np.arange(len(methods))
-        for part, kind, marker, colour, shift in zip(found, kinds, MARKERS, sns.color_palette(), (-0.1, 0.1),
-                                                     strict=False):
-            ax.errorbar(part["mean"], y + shift, xerr=_errors(part), fmt=marker, color=colour, markersize=5,
-                        capsize=2, linewidth=1, label=kind)
-        ax.set_title(NAMES[side], fontsize="small")
-        ax.set(xlim=(-0.02, 1.03), xlabel=f"top-{k} overlap")
-    axes[0, 0].set_yticks(range(len(methods)), methods)
-    axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False,
-               fontsize="small")
+    methods = list(dict.fromkeys(df["method"]))
+    names = {"fixed": "class fixed", "re-predicted": "class predicted anew"}
+    fig, panels = panels_by(df, "defence", 3.3, 0.42 * len(methods) + 1.5)
+    for ax, defence, part in panels:
+        dots(ax, part, "method", methods, "explained", gap=0.2, names=names.get)
+        ax.set_title(DEFENCES[defence], fontsize="small")
+        ax.set(xlim=(-0.02, 1.03), ylim=(len(methods) - 0.5, -0.5), xlabel=f"top-{k} overlap")
+    legend_below(fig, panels[0][0])
     return fig

@@ -1,96 +1,91 @@
-"""Figures of notebook 08, does it rank pixels better: one function each, (df) -> Figure."""
+"""Figures of notebook 08, does it rank pixels better."""
 
 import matplotlib.pyplot as plt
-import seaborn as sns
 
-from fvit.report.style import MARKERS, WIDEST, _errors
+from fvit.records.words import DEFENCES
+from fvit.report.style import DASHES, MARKERS, WIDEST, legend_below, lines, panels_by
 
-KINDS = ("positive", "negative")
-BETTER = {"positive": "lower is better", "negative": "higher is better"}
+BETTER = {"positive": "lower is better", "negative": "higher is better"}  # the two tests, by their kind
+
+
+def _grid(methods, width, height, sharey):
+    """Figure, and (axes, test, method) of each panel: a column per method, a row per test."""
+    fig, axes = plt.subplots(2, len(methods), figsize=(min(width * len(methods) + 0.4, WIDEST), height), sharex=True,
+                             sharey=sharey, squeeze=False, layout="constrained")
+    for ax, method in zip(axes[0], methods, strict=True):
+        ax.set_title(method)
+    return fig, [(ax, test, method) for row, test in zip(axes, BETTER, strict=True)
+                 for ax, method in zip(row, methods, strict=True)]
 
 
 def plot_clean_curves(df, controls) -> plt.Figure:
-    """Share still right against the share of pixels removed: a column per method, a row per kind.
+    """Share still right against the share of pixels removed: a column per method, a row per test.
 
-    df         method, smoothing, kind, removed (0 ... 1), mean, low, high
-    controls   names of methods that are drawn in grey in every panel, without intervals
+    df         method, defence, kind (the test: "positive" or "negative"), removed (0 ... 1), mean, low, high
+    controls   values of `method` that are drawn in grey in every panel, without intervals
     """
     methods = [m for m in dict.fromkeys(df["method"]) if m not in controls]
-    fig, axes = plt.subplots(2, len(methods), figsize=(min(2.1 * len(methods) + 0.4, WIDEST), 4.6), sharex=True,
-                             sharey=True, squeeze=False, layout="constrained")
-    for row, kind in zip(axes, KINDS, strict=True):
-        for ax, method in zip(row, methods, strict=True):
-            for control, style in zip(controls, ("-", "--", ":"), strict=False):
-                part = df[(df["method"] == control) & (df["kind"] == kind)]
-                ax.plot(part["removed"], part["mean"], style, color="0.45", linewidth=1.1, label=control)
-            lines = df[(df["method"] == method) & (df["kind"] == kind)].groupby("smoothing", sort=False)
-            for (smoothing, part), marker, colour in zip(lines, MARKERS, sns.color_palette(), strict=False):
-                ax.plot(part["removed"], part["mean"], marker=marker, markersize=3, linewidth=1.3, color=colour,
-                        label=smoothing)
-                ax.fill_between(part["removed"], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0)
-            ax.set(ylim=(-0.03, 1.03), title=method if kind == KINDS[0] else None, xticks=[0, 0.5, 1])
-            ax.set_xlabel("share of pixels removed" if kind == KINDS[1] else None, fontsize="small")
-        row[0].set_ylabel(f"{kind}: share still right\n({BETTER[kind]})")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
+    fig, panels = _grid(methods, 2.1, 4.6, sharey=True)
+    for ax, test, method in panels:
+        rows = df[df["kind"] == test]
+        grey = rows[rows["method"].isin(controls)].sort_values("method", key=lambda c: c.map(list(controls).index))
+        lines(ax, grey, "method", "removed", intervals="", colours=["0.45"], markers=None, dashes=("-", "--", ":"),
+              linewidth=1.1, names=lambda name: name.replace("_", " "))
+        lines(ax, rows[rows["method"] == method], "defence", "removed", intervals="band", markersize=3, linewidth=1.3,
+              names=DEFENCES.get)
+        ax.set(ylim=(-0.03, 1.03), xticks=[0, 0.5, 1])
+        if test == "negative":
+            ax.set_xlabel("share of pixels removed", fontsize="small")
+        if method == methods[0]:
+            ax.set_ylabel(f"{test}: share still right\n({BETTER[test]})")
+    legend_below(fig, panels[0][0], ncols=len(panels[0][0].lines))
     return fig
 
 
 def plot_auc_by_radius(df, convention) -> plt.Figure:
-    """Area under the curves against the attack radius: a column per method, a row per kind.
+    """Area under the curves against the attack radius: a column per method, a row per test.
 
     df           method, line (what the map is of, and which attack), explained ("fixed" is drawn solid, the other
-                 dashed and hollow), kind, eps, mean, low, high; clean maps at eps 0
+                 dashed and hollow), kind ("positive" or "negative"), eps, mean, low, high; clean maps at eps 0
     convention   of the area, for the label
     """
-    methods, lines = list(dict.fromkeys(df["method"])), list(dict.fromkeys(df["line"]))
-    fig, axes = plt.subplots(2, len(methods), figsize=(min(2.3 * len(methods) + 0.4, WIDEST), 4.9), sharex=True,
-                             sharey="row", squeeze=False, layout="constrained")
-    shown = {}
-    for row, kind in zip(axes, KINDS, strict=True):
-        for ax, method in zip(row, methods, strict=True):
-            for i, (line, marker, colour) in enumerate(zip(lines, MARKERS, sns.color_palette(), strict=False)):
-                for explained in dict.fromkeys(df["explained"]):
-                    where = (df["method"] == method) & (df["line"] == line) & (df["kind"] == kind)
-                    part = df[where & (df["explained"] == explained)].sort_values("eps")
-                    if part.empty:
-                        continue
-                    solid = explained == "fixed"
-                    x = 255 * part["eps"] + 0.12 * (i - 1) * (part["eps"] > 0)  # bars beside each other
-                    points = ax.errorbar(x, part["mean"], yerr=_errors(part), color=colour, marker=marker, capsize=2,
-                                         markersize=4, linewidth=1.2, elinewidth=0.8, linestyle="-" if solid else "--",
-                                         zorder=3 if solid else 2,
-                                         markerfacecolor=colour if solid else "white")
-                    shown.setdefault(line if solid else f"{line}, class re-predicted", points)
-            if kind == KINDS[0]:
-                ax.set_title(method)
-            else:
-                ax.set_xlabel("attack radius, linf, in 1/255", fontsize="small")
-                ax.set_xticks(sorted({round(255 * eps) for eps in df["eps"]}))
-        row[0].set_ylabel(f"{kind} AUC, {convention}\n({BETTER[kind]})", fontsize="small")
-    names = sorted(shown, key=lambda name: (name.endswith("re-predicted"), list(shown).index(name)))
-    fig.legend([shown[name] for name in names], names, loc="outside lower center", ncols=min(3, len(names)),
-               frameon=False, fontsize="small")
+    methods, names = list(dict.fromkeys(df["method"])), list(dict.fromkeys(df["line"]))
+    place = df["line"].map(names.index) - 1
+    df = df.assign(x=255 * df["eps"] + 0.12 * place * (df["eps"] > 0)).sort_values("eps", kind="stable")
+    fig, panels = _grid(methods, 2.3, 4.9, sharey="row")
+    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+
+    def look(series):
+        i, solid = names.index(series[0]), series[1] == "fixed"
+        return {"color": colours[i], "marker": MARKERS[i], "linestyle": "-" if solid else "--",
+                "zorder": 3 if solid else 2, "markerfacecolor": colours[i] if solid else "white"}
+
+    for ax, test, method in panels:
+        part = df[(df["kind"] == test) & (df["method"] == method)]
+        lines(ax, part, ["line", "explained"], "x", look=look, elinewidth=0.8,
+              names=lambda series: series[0] + ", class re-predicted" * (series[1] != "fixed"))
+        if test == "negative":
+            ax.set_xlabel("attack radius, linf, in 1/255", fontsize="small")
+            ax.set_xticks(sorted({round(255 * eps) for eps in df["eps"]}))
+        if method == methods[0]:
+            ax.set_ylabel(f"{test} AUC, {convention}\n({BETTER[test]})", fontsize="small")
+    drawn = {bars.get_label(): bars for ax, _, _ in panels for bars in ax.containers}
+    drawn = sorted(drawn.values(), key=lambda bars: bars.get_label().endswith("re-predicted"))
+    fig.legend(handles=drawn, loc="outside lower center", ncols=min(3, len(drawn)), frameon=False, fontsize="small")
     return fig
 
 
 def plot_accuracy(df) -> plt.Figure:
     """Robust accuracy against the attack radius, a panel per kind of attack.
 
-    df   panel ("transferred", "adaptive"), smoothing, eps, robust, low, high; clean accuracy at eps 0
+    df   threat ("transferred", "adaptive"), defence, eps, robust, low, high; clean accuracy at eps 0
     """
-    panels, models = list(dict.fromkeys(df["panel"])), list(dict.fromkeys(df["smoothing"]))
-    fig, axes = plt.subplots(1, len(panels), figsize=(3.5 * len(panels), 3.0), sharey=True, squeeze=False,
-                             layout="constrained")
-    for ax, panel in zip(axes[0], panels, strict=True):
-        for i, (model, marker, colour) in enumerate(zip(models, MARKERS, sns.color_palette(), strict=False)):
-            part = df[(df["panel"] == panel) & (df["smoothing"] == model)].sort_values("eps")
-            x = 255 * part["eps"] + 0.12 * (i - 1)
-            ax.errorbar(x, part["robust"], yerr=_errors(part.rename(columns={"robust": "mean"})), marker=marker,
-                        color=colour, markersize=5, capsize=2, linewidth=1.3, linestyle=("-", "--", ":")[i % 3],
-                        label=model)
-        ax.set(xlabel="attack radius, 1/255 (linf)", title=panel, ylim=(-0.03, 1.03),
+    fig, panels = panels_by(df.assign(mean=df["robust"], x=255 * df["eps"]), "threat", 3.5, 3.0)
+    for ax, _, part in panels:
+        lines(ax, part.sort_values("eps", kind="stable"), "defence", "x", dashes=DASHES[0:2] + DASHES[3:4],
+              markersize=5, linewidth=1.3, names=DEFENCES.get, shift=lambda x, place: x + 0.12 * place)
+        ax.set(xlabel="attack radius, 1/255 (linf)", ylim=(-0.03, 1.03),
                xticks=sorted({round(255 * eps) for eps in df["eps"]}))
-    axes[0, 0].set_ylabel("robust accuracy\n(right before and after)")
-    axes[0, 0].legend(frameon=False, fontsize="small", loc="lower left")
+    panels[0][0].set_ylabel("robust accuracy\n(right before and after)")
+    panels[0][0].legend(frameon=False, fontsize="small", loc="lower left")
     return fig

@@ -1,16 +1,15 @@
-"""Figures by number, as notebook 10 shows them."""
+"""The gallery of notebook 10: tables for print, and every figure on record."""
 
 import base64
 import hashlib
 import html
-import io
 import json
 
 import pandas as pd
-from PIL import Image
 
 from fvit.base.paths import ROOT, output_root
 from fvit.report.on_record import _joined
+from fvit.report.saving import resized
 
 
 def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
@@ -24,7 +23,6 @@ def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
     return wide.fillna("").sort_index(axis=1)  # one head for all columns that share it
 
 
-# Figures -----------------------------------------------------------------------------------------------------------
 def load_manifest() -> pd.DataFrame:
     """Every figure on record, in order of its number, with the folder of its files; joined as by `load_claims`."""
     table = _joined("figures/MANIFEST.csv", ["figure", "profile"])
@@ -60,7 +58,7 @@ class Figures:
         if png is None or sidecar is None:
             return f"<p>{row.figure}: its files are missing; run notebook {row.notebook}</p>"
         said = {key: html.escape(str(value)) for key, value in json.loads(sidecar.read_text(encoding="utf-8")).items()}
-        picture = base64.b64encode(_thumbnail(png, self.width)).decode()
+        picture = base64.b64encode(resized(png, self.width, colours=128)).decode()
         link = f"../figures/{row.profile}/{png.name}"
         decides = html.escape(row.claim_ids) or "none"
         return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="{link}"><img width="{self.width}" '
@@ -70,11 +68,3 @@ class Figures:
 
 def _file(row, suffix):
     return next(iter(sorted(row.folder.glob(f"{row.figure}_*.{suffix}"))), None)
-
-
-def _thumbnail(path, width):
-    out = io.BytesIO()
-    with Image.open(path) as image:
-        image = image.convert("RGB").resize((width, round(image.height * width / image.width)), Image.LANCZOS)
-        image.quantize(128).save(out, "PNG", optimize=True)
-    return out.getvalue()

@@ -1,7 +1,4 @@
-"""Figures on record: saved with the rows drawn, their words and a line of the manifest; shown from what was saved.
-
-What they look like is in style.py, panels.py and the modules named by their number. No model is ever seen here.
-"""
+"""Figures on record: saved with the rows drawn, their words and a line of the manifest; shown from what was saved."""
 
 import hashlib
 import html
@@ -44,10 +41,10 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     figure under an earlier name are gone. With unchanged input no byte changes.
     Raises ValueError for missing words, an empty table, a malformed id or name, or if no profile is set.
     """
-    run, words = _current(), {"title": title, "caption": caption, "alt": alt, "source": source}
-    good = isinstance(name, str) and len(name) < 100 and re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", name)
-    if not _is_id(figure_id) or not good:
-        raise ValueError(f"figure {figure_id!r} named {name!r}, wanted an id such as 'F03' and a name in snake_case")
+    run, words = current_run(), {"title": title, "caption": caption, "alt": alt, "source": source}
+    check_id(figure_id)
+    if not (isinstance(name, str) and len(name) < 100 and re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", name)):
+        raise ValueError(f"figure {figure_id} is named {name!r}, wanted a name in snake_case")
     if missing := [word for word, text in words.items() if not (isinstance(text, str) and text.strip())]:
         raise ValueError(f"figure {figure_id} has no {' and no '.join(missing)}; say in words what a reader should see")
     if not isinstance(fig, Figure):
@@ -79,11 +76,13 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     return folder / f"{figure_id}_{name}.png"
 
 
-def _is_id(figure_id):
-    return isinstance(figure_id, str) and re.fullmatch("F[0-9]{2}[a-z]?", figure_id)
+def check_id(figure_id) -> str:
+    if not (isinstance(figure_id, str) and re.fullmatch("F[0-9]{2}[a-z]?", figure_id)):
+        raise ValueError(f"figure {figure_id!r}, wanted an id such as 'F03'")
+    return figure_id
 
 
-def _current():
+def current_run() -> profiles.Profile:
     if profiles.current is None:
         raise ValueError("no profile is set, so figures have no folder; call cfg = fvit.profile('laptop') first")
     return profiles.current
@@ -122,9 +121,8 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     and nbconvert drops the alt text of a PNG (so it stands below as well). Only ids and titles are plain text.
     Raises FileNotFoundError if the figure was not saved.
     """
-    if not _is_id(figure_id):
-        raise ValueError(f"figure {figure_id!r}, wanted an id such as 'F03'")
-    folder = figures_dir(_current().name if profile is None else check_choice(profile, profiles.PROFILES, "profile"))
+    check_id(figure_id)
+    folder = figures_dir(current_run().name if profile is None else check_choice(profile, profiles.PROFILES, "profile"))
     found = sorted(folder.glob(f"{figure_id}_*.json"))
     if not found:
         raise FileNotFoundError(f"no figure {figure_id} in {folder}; save it, or `fvit run` the notebook that does")
@@ -150,13 +148,22 @@ def _shown_width(path):
         return min(round(picture.width * 120 / DPI), INLINE_WIDTH)
 
 
-def _inline_png(path, width=INLINE_WIDTH):
-    """The saved PNG, or its copy `width` pixels wide where that is smaller, so that notebooks stay small.
+def _inline_png(path):
+    """The saved PNG, or its copy INLINE_WIDTH pixels wide where that is smaller, so that notebooks stay small.
 
     No palette, which would band colour scales; coarse pixels compress better as they are than resampled.
     """
     Image.open(path).verify()  # its checksums, which Pillow passes over while it decodes
-    picture, out = Image.open(path).convert("RGB"), io.BytesIO()
-    height = round(picture.height * width / picture.width)
-    picture.resize((width, height), Image.Resampling.LANCZOS).save(out, format="png", optimize=True)
-    return min(Path(path).read_bytes(), out.getvalue(), key=len) if picture.width > width else Path(path).read_bytes()
+    whole, shrunk = path.read_bytes(), resized(path, INLINE_WIDTH)
+    with Image.open(path) as picture:
+        return min(whole, shrunk, key=len) if picture.width > INLINE_WIDTH else whole
+
+
+def resized(path, width, colours=None) -> bytes:
+    """The picture at `path` as a PNG of another width; in a palette of so many colours, if given."""
+    out = io.BytesIO()
+    with Image.open(path) as image:
+        height = round(image.height * width / image.width)
+        picture = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    (picture.quantize(colours) if colours else picture).save(out, format="png", optimize=True)
+    return out.getvalue()

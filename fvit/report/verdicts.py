@@ -1,4 +1,4 @@
-"""What all notebooks found, from files only: verdicts on the paper's claims, tables for print, figures by number."""
+"""Verdicts on the paper's claims, from the ledgers of all notebooks, and the tables that say them."""
 
 import html
 from dataclasses import dataclass
@@ -9,23 +9,10 @@ import pandas as pd
 
 from fvit.base.files import write_atomic
 from fvit.base.paths import NOTEBOOKS, ROOT, output_root
+from fvit.records.claims import ROWS
 from fvit.report.on_record import PROFILES, _joined, find_rows
 from fvit.theory.intervals import mean_interval
 
-ROWS = {  # the claims, by the prefix of the ids of the `fvit.claim` lines that decide them
-    "P1": "The attention of a ViT is fragile: slight perturbations move its focal points",
-    "P2": "A ViT with DDS is a faithful ViT once sigma is large enough, l2 and l_inf",
-    "P3": "Gaussian noise is nearly optimal, l2 and l_inf",
-    "P4": "Predictions with DDS are more robust against attack, transferred and adaptive",
-    "P5": "... and so are explanations, transferred and adaptive",
-    "P6": "... while the explainability of attention stays (clean scores)",
-    "P7": "Both parts matter: without noise or without the denoiser it is worse",
-    "R1": "DDS makes any explanation method more robust",
-    "R2": "DDS costs many times a forward pass; what ours costs",
-    "O1": "(ours) the fully pooled closed form over-claims",
-    "O2": "(ours) sharp and vote certificates reach several times the Renyi radius",
-    "O3": "(ours) the reference code tells its denoiser a t some thirty times too late",
-}
 STABILITY = [  # what a score of stability means nothing without
     ("a constant map (mean of the training set): overlap under any attack", "05_overlap", {
         "smoothing": "constant map", "attack": "adaptive attack"}),
@@ -51,10 +38,6 @@ CONTROLS = {  # row of the table of claims -> controls beside it: what, stem of 
         for method in ("raw_attention", "vta", "lrp"))],
 }
 MARKS = "<!-- findings -->", "<!-- /findings -->"  # lines of the README between which `readme_table` stands
-KEY = {  # the claim whose number stands for a row in the README: under attack, the adaptive one
-    "P1": "P1.2", "P2": "P2.2", "P3": "P3.4", "P4": "P4.2", "P5": "P5.2", "P6": "P6.1", "P7": "P7.1", "R1": "R1.2",
-    "R2": "R2.3", "O1": "O1.1", "O2": "O2.4", "O3": "O3.1",
-}
 
 
 def load_claims() -> pd.DataFrame:
@@ -94,7 +77,7 @@ class Verdict:
         return [f"{claim.claim}, {claim.profile}: {claim.text}" for claim in found.itertuples()]
 
     def __repr__(self) -> str:
-        head = f"{self.row}  {self.status:<10} {ROWS[self.row]} ({self.counts})"
+        head = f"{self.row}  {self.status:<10} {ROWS[self.row]['text']} ({self.counts})"
         return "\n".join([head, *(f"      differs {line}" for line in self.differing)])
 
 
@@ -113,7 +96,7 @@ class Verdicts(list):
             beside = [] if self.controls is None else self.controls[self.controls["row"] == verdict.row].itertuples()
             lines += "".join(f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: {_interval(c)}</li>"
                              for c in beside)
-            parts.append(f"<h3>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row])}</h3>"
+            parts.append(f"<h3>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row]['text'])}</h3>"
                          f"<p>{verdict.counts}</p><ul>{lines}</ul>")
         return "".join(parts)
 
@@ -159,18 +142,28 @@ def _claim_line(claim):
 def readme_table(claims: pd.DataFrame | None = None) -> str:
     """"What we found" as a Markdown table: a line for each of ROWS, with one number, its interval and its notebook.
 
-    claims   as of `load_claims`, which is the default. The number is that of KEY, of the largest profile that has one
+    claims   as of `load_claims`, which is the default. The number is that of the row's key, of the largest profile
+             that has one
     """
     lines = ["| claim | verdict | one number of several, with its interval | in |", "|---|---|---|---|"]
     for verdict in verdicts(load_claims() if claims is None else claims):
         said, link = "no run of it is committed", ""
         if not verdict.claims.empty:
-            key = verdict.claims[verdict.claims["claim"] == KEY[verdict.row]]
+            key = verdict.claims[verdict.claims["claim"] == ROWS[verdict.row]["key"]]
             shown = (verdict.claims if key.empty else key).iloc[-1 if len(key) else 0]
             said = f"{_cell(shown['text'])}: {_measured(shown)} ({shown['claim']}, {shown['profile']})"
             link = _link(shown["notebook"])
-        lines.append(f"| {verdict.row}: {_cell(ROWS[verdict.row])} | **{verdict.status}**, {verdict.counts} "
+        lines.append(f"| {verdict.row}: {_cell(ROWS[verdict.row]['text'])} | **{verdict.status}**, {verdict.counts} "
                      f"| {said} | {link} |")
+    return "\n".join(lines)
+
+
+def claims_table() -> str:
+    """The claims as a Markdown table, for notebook 00: id, claim, whose it is, and the notebooks that test it."""
+    lines = ["| id | claim | of | tested in |", "|---|---|---|---|"]
+    for row, said in ROWS.items():
+        where = ", ".join(_link(number).replace("(notebooks/", "(") for number in said["notebooks"])
+        lines.append(f"| {row} | {_cell(said['text'])} | {said['source']} | {where} |")
     return "\n".join(lines)
 
 

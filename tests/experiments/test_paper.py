@@ -101,7 +101,7 @@ def test_07_on_images_without_masks_shows_stability_and_says_so(out, vit, den, d
     assert said.count("images of imagenet: segmentation needs masks, and these images have none") == 1
     assert claims(out) >= {"R1.1", "R1.2", "P5.10"} and not claims(out) & {"P5.6", "P5.9", "P6.1", "P6.2", "M7.3"}
     assert list(drawn) == ["F07b", "F07c", "F07d"]
-    assert repr(fvit.claim("P5.6", "a gain", names["no_masks"], ">", 0, source="ours")) == (
+    assert repr(fvit.claim("P5.6", names["no_masks"], ">", 0, text="a gain", source="ours")) == (
         "NOT TESTED P5.6  a gain: segmentation needs masks, and these images have none")
 
 

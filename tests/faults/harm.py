@@ -39,7 +39,7 @@ def write_everything(rounds: int = 3, who: str = "a") -> None:
     for number in range(rounds):
         row = {"image_id": f"{who}-{number}", "metric": "overlap", "eps": 8 / 255, "value": number / 3}
         rows.append_rows([row], paths.results_dir("laptop") / "01_overlap.csv")
-        claims.claim(f"P1.{number + 1}{who}", "a third of it", number / 3, "<", 9, source="ours", ci=(0, number))
+        claims.claim(f"P1.{number + 1}{who}", number / 3, "<", 9, text="a third of it", source="ours", ci=(0, number))
     df = pd.DataFrame({"x": range(9), "y": [x / 7 for x in range(9)]})
     fig, ax = plt.subplots(figsize=(2, 1))
     ax.plot(df["x"], df["y"])

@@ -1,17 +1,21 @@
 """The ledger of claims, tidy rows that keep their dtypes, and provenance."""
 
+import ast
 import csv
+import json
+import re
 import subprocess
 import sys
+from string import Formatter
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from fvit.base import paths
-from fvit.records import claims, profiles, provenance
+from fvit.records import claims, profiles, provenance, templates
 from fvit.records.claims import ClaimError, claim
-from fvit.records.ledger import upsert
+from fvit.records.ledger import read_table, upsert
 from fvit.records.rows import KEY, SCHEMA, append_rows, read_rows
 from fvit.theory.intervals import Interval
 
@@ -30,7 +34,7 @@ def ledger(profile="laptop"):
 
 def pass_claim(**changes):
     arguments = {"value": 0.41234567, "relation": "<", "bound": 0.8, "source": "Hu et al. 2024"} | changes
-    return claim("P1.2", "PGD at 8/255 moves raw attention", **arguments)
+    return claim("P1.2", text="PGD at 8/255 moves raw attention", **arguments)
 
 
 def test_the_text_is_as_in_the_style_guide_and_holds_no_measured_number():
@@ -104,11 +108,11 @@ def test_a_claim_known_not_to_hold_fails_when_it_suddenly_holds():
 
 def test_a_rerun_changes_no_byte_and_order_does_not_matter():
     for claim_id in ("P1.10", "P1.2", "O1"):
-        claim(claim_id, "text, with a comma\nand a line", 1.0, ">", 0, source="ours")
+        claim(claim_id, 1.0, ">", 0, text="text, with a comma\nand a line", source="ours")
     path = paths.results_dir("laptop") / "claims.csv"
     before = path.read_bytes()
     for claim_id in ("O1", "P1.2", "P1.10"):
-        claim(claim_id, "text, with a comma\nand a line", 1.0, ">", 0, source="ours")
+        claim(claim_id, 1.0, ">", 0, text="text, with a comma\nand a line", source="ours")
     assert path.read_bytes() == before
     assert list(ledger()) == ["O1", "P1.2", "P1.10"]
 
@@ -128,7 +132,8 @@ def test_the_bound_is_printed_short_but_never_as_another_number(bound, text):
     ({"ci": (0.5, 0.3)}, r"interval \[0.5, 0.3\], wanted low <= high"),
     ({"relation": "=="}, "unknown relation '==', known: <, <=, >, >="),
     ({"expected": "FAIL"}, "unknown expected verdict 'FAIL', known: PASS, DIFFERS"),
-    ({"source": ""}, "needs an id, a text and a source"),
+    ({"source": ""}, "source of claim P1.2 is '', wanted words"),
+    ({"eps": 8}, "claim P1.2 has no place for eps=; it asks for nothing"),
 ])
 def test_claim_refuses(changes, message):
     with pytest.raises(ValueError, match=message):
@@ -140,6 +145,77 @@ def test_a_claim_without_a_profile_says_what_to_call(monkeypatch):
     monkeypatch.setattr(profiles, "current", None)
     with pytest.raises(ValueError, match=r"call cfg = fvit\.profile\('laptop'\) first"):
         pass_claim()
+
+
+# Words of claims ----------------------------------------------------------------------------------------------------
+
+
+def test_the_words_of_a_claim_come_from_claims_toml_filled_in():
+    outcome = claim("P1.2", 0.3, "<", 0.75, eps=8)
+    assert repr(outcome) == ("PASS P1.2  an explanation attack at 8/255 that holds the class moves the top-k (< 0.75)")
+    assert (outcome.source, outcome.expected, outcome.note) == ("Hu et al. 2024", "PASS", "")
+    outcome = claim("P3.9", 0.76, ">", 0.95, exponent=5.0, dim=100)
+    assert outcome.expected == "DIFFERS" and outcome.note == "exponent 5, dimension 100"
+    assert claim("P1.2", 0.3, "<", 0.75, eps=8, note="wide").note == "wide"
+
+
+@pytest.mark.parametrize("claim_id, changes, message", [
+    ("X9.9", {}, "claim X9.9 is not in claims.toml: write it there, or give it a text and a source here"),
+    ("X9.9", {"text": "mine"}, "give it a source here"),
+    ("P1.2", {}, "claim P1.2 needs eps= for 'an explanation attack at {eps}/255"),
+    ("P1.2", {"eps": 8, "which": "study"}, "claim P1.2 has no place for which=; it asks for eps"),
+    ("P3.9", {"dim": 9, "exponent": "five"}, "claim P3.9: the values given do not fit 'exponent {exponent:g}"),
+])
+def test_words_that_lack_or_do_not_fit_are_refused(claim_id, changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        claim(claim_id, 0.5, "<", 1, **changes)
+
+
+def test_claims_toml_is_whole():
+    ids = [claim_id for head, said in claims.HEADS.items() for claim_id in said["checks"]]
+    assert len(ids) == len(set(ids)) == len(claims.CHECKS)
+    for head, said in claims.HEADS.items():
+        assert set(said) - {"key"} == {"text", "source", "notebooks", "checks"} and said["checks"]
+        assert all(sorted(paths.NOTEBOOKS.glob(f"{number}_*.ipynb")) for number in said["notebooks"])
+        assert all(claim_id.split(".")[0] == head for claim_id in said["checks"])
+        assert said.get("key", next(iter(said["checks"]))) in said["checks"]
+    for said in claims.CHECKS.values():
+        assert {"text", "source"} <= set(said) <= {"text", "source", "expected", "note"}
+        assert said.get("expected", "DIFFERS") == "DIFFERS"  # PASS is what is expected without a word
+
+
+def calls(function: str):
+    """(notebook, positional arguments, {keyword: node}) of each call of fvit.<function> in the notebooks."""
+    for path in sorted(paths.NOTEBOOKS.glob("[01]*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            tree = ast.parse("".join(cell["source"])) if cell["cell_type"] == "code" else ast.parse("")
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == f"fvit.{function}":
+                    yield path.name[:2], node.args, {keyword.arg: keyword.value for keyword in node.keywords}
+
+
+def test_notebooks_use_every_claim_once_and_state_none_themselves():
+    found = {args[0].value: (number, args, keywords) for number, args, keywords in calls("claim")}
+    assert sorted(found) == sorted(claims.CHECKS)
+    for claim_id, (number, args, keywords) in found.items():
+        said = claims.CHECKS[claim_id]
+        assert len(args) == 4 and number in claims.HEADS[claim_id.split(".")[0]]["notebooks"], claim_id
+        assert set(keywords) - {"ci"} == templates.fields(said["text"], said.get("note", "")), claim_id
+
+
+@pytest.mark.parametrize("profile", ["laptop", "study"])
+def test_the_committed_ledgers_say_what_claims_toml_says(profile):
+    for row in read_table(paths.ROOT / "results" / profile / "claims.csv"):
+        said = claims.CHECKS[row["claim"]]
+        for word in ("text", "source", "note"):
+            assert pattern(said.get(word, "")).fullmatch(row[word]), (row["claim"], word)
+        assert row["expected"] == said.get("expected", "PASS")
+
+
+def pattern(template):
+    """A template as a regular expression: any words in the place of a number."""
+    return re.compile("".join(re.escape(text) + ".+" * (field is not None)
+                              for text, field, _, _ in Formatter().parse(template)))
 
 
 def test_upsert_reads_a_table_of_older_columns(tmp_path):

@@ -1,17 +1,10 @@
 """Figures of methods draw every row of their table, in its order, and no more."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from fvit.report import f06_methods
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def points(ax, axis):
@@ -31,7 +24,7 @@ def test_pointing_has_a_row_a_method_in_order_and_the_line_of_chance():
 
 def test_cascade_has_a_panel_a_method_with_the_stages_in_order_and_the_level_of_another_scene():
     stages = ["another scene", "trained", "+ head", "+ block 1"]
-    df = pd.DataFrame([{"method": m, "metric": metric, "stage": stage, "mean": (i + 10 * j + 5 * k) / 100}
+    df = pd.DataFrame([{"method": m, "metric": metric, "variant": stage, "mean": (i + 10 * j + 5 * k) / 100}
                        for i, m in enumerate("ab") for j, metric in enumerate(["rank", "top"])
                        for k, stage in enumerate(stages)]).assign(low=lambda d: d["mean"], high=lambda d: d["mean"])
     axes = f06_methods.plot_cascade(df, ncols=3).axes

@@ -1,18 +1,11 @@
 """Each figure of costs draws what its table says."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from report.test_panels import drawn, means
 
 from fvit.report import f09_costs
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_ablation_draws_each_measure_at_the_settings_that_were_run():
@@ -30,7 +23,7 @@ def test_by_k_the_chance_line_is_k_over_tokens():
 
 
 def test_attack_strength_has_a_panel_a_knob():
-    df = means(knob=["steps", "steps", "draws"], setting=[5, 10, 4], measure=["overlap"] * 3)
+    df = means(variant=["steps", "steps", "draws"], level=[5, 10, 4], measure=["overlap"] * 3)
     fig = f09_costs.plot_attack_strength(df, 25)
     assert [ax.get_xlabel() for ax in fig.axes] == ["steps of the attack", "draws of the attack"]
     assert list(drawn(fig.axes[1])[:1]) == [pytest.approx(0.8)] and "top-25" in fig.axes[0].get_ylabel()

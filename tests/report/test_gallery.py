@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fvit.base import paths
-from fvit.records.claims import CLAIM_COLUMNS
+from fvit.records.claims import CLAIM_COLUMNS, ROWS
 from fvit.records.rows import append_rows
 from fvit.report import gallery, on_record, verdicts
 
@@ -25,7 +26,7 @@ def folders(tmp_path, monkeypatch):
     """An output folder and a repository, both empty."""
     out, root = tmp_path / "out", tmp_path / "root"
     monkeypatch.setenv("FVIT_OUT", str(out))
-    monkeypatch.setattr(verdicts, "ROOT", root)
+    monkeypatch.setattr(on_record, "ROOT", root)
     return out, root
 
 
@@ -132,10 +133,10 @@ def test_the_readme_table_has_a_line_for_each_row_and_one_number(folders):
                      "ci_high": "0.3", "notebook": "01"},
                     {"claim": "R2.1", "status": "DIFFERS", "text": "a time", "value": ""})
     lines = {line.split(":")[0].removeprefix("| "): line for line in verdicts.readme_table(claims).splitlines()[2:]}
-    assert list(lines) == list(verdicts.ROWS)
+    assert list(lines) == list(ROWS)
     assert "**PASS**, 2 PASS | a &lt; b \\| c: 0.25 [0.2, 0.3] (P1.2, laptop) | [01](notebooks/01_" in lines["P1"]
     assert "**NOT TESTED**" in lines["P4"] and "no run" in lines["P4"]
-    assert "a time: a time, see the dated rows (R2.1, laptop)" in lines["R2"]  # not KEY's, which was not run
+    assert "a time: a time, see the dated rows (R2.1, laptop)" in lines["R2"]  # not the key's, which was not run
 
 
 def test_the_number_in_the_readme_table_is_that_of_the_largest_profile(folders):
@@ -160,6 +161,20 @@ def test_the_readme_says_what_the_committed_results_say(folders):
     _, rest = committed("README.md").split(f"{verdicts.MARKS[0]}\n")
     assert rest.split(f"\n{verdicts.MARKS[1]}")[0] == verdicts.readme_table(), (
         "put the table anew, by gallery.update_readme(), into the commit that changes results/")
+
+
+def test_the_table_of_notebook_00_is_the_one_of_claims_toml():
+    [path] = paths.NOTEBOOKS.glob("00_*.ipynb")
+    prose = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    assert any(verdicts.claims_table() in text for text in prose), "put in what verdicts.claims_table() gives"
+
+
+def test_the_table_of_claims_has_a_row_for_each_with_links_that_are_there():
+    head, _, *rows = verdicts.claims_table().splitlines()
+    assert head.count("|") == 5 and [row.split(" | ")[0].removeprefix("| ") for row in rows] == list(ROWS)
+    for row in rows:
+        links = re.findall(r"\]\((.*?)\)", row)
+        assert links and all((paths.NOTEBOOKS / link).is_file() for link in links)
 
 
 def test_updating_the_readme_changes_nothing_but_the_table(tmp_path):

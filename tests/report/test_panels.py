@@ -1,18 +1,11 @@
 """Each figure function draws what its table says: the points on the axes are the numbers of the rows."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from fvit.report import f01_fragility, f02_averaging, f05_denoising
 from fvit.theory.intervals import interval_table, mean_interval
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def means(**columns) -> pd.DataFrame:
@@ -28,14 +21,15 @@ def drawn(ax) -> np.ndarray:
 
 
 def test_overlap_by_eps_has_a_panel_a_method_and_all_means():
-    df = means(method=["raw_attention"] * 4 + ["rollout"] * 2, attack=["a", "a", "b", "b", "a", "a"],
+    df = means(method=["raw_attention"] * 4 + ["rollout"] * 2,
+               aim=["prediction"] * 2 + ["random_signs"] * 2 + ["prediction"] * 2,
                eps=[0.1, 0.2, 0.1, 0.2, 0.1, 0.2])
     fig = f01_fragility.plot_overlap_by_eps(df, k=25)
     assert [ax.get_title() for ax in fig.axes] == ["raw_attention", "rollout"]
     assert "top-25" in fig.axes[0].get_ylabel() and "1/255" in fig.axes[0].get_xlabel()
     for ax, method in zip(fig.axes, ("raw_attention", "rollout"), strict=True):
         assert set(df[df.method == method]["mean"]) <= set(drawn(ax))
-    assert {text.get_text() for text in fig.axes[0].texts} == {"a", "b"}
+    assert {text.get_text() for text in fig.axes[0].texts} == {"prediction", "random signs"}
 
 
 def test_psnr_draws_each_version_at_its_sigmas():
@@ -45,10 +39,10 @@ def test_psnr_draws_each_version_at_its_sigmas():
     assert {text.get_text() for text in ax.texts} == {"noisy", "one shot"}
 
 
-def test_smoothings_has_a_row_each_in_the_order_asked_for():
-    df = means(smoothing=["none", "DDS", "none", "DDS"], attack=["t", "t", "a", "a"])
-    ax = f05_denoising.plot_smoothings(df, order=["DDS", "none"], k=5).axes[0]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["DDS", "none"] and ax.yaxis_inverted()
+def test_defences_have_a_row_each_in_the_order_asked_for():
+    df = means(defence=["none", "dds", "none", "dds"], condition=["t", "t", "a", "a"])
+    ax = f05_denoising.plot_defences(df, order=["dds", "none"], k=5).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["DDS", "bare"] and ax.yaxis_inverted()
     x = np.concatenate([np.asarray(line.get_xdata(), dtype=float) for line in ax.lines])
     assert set(df["mean"]) <= set(x)
 
