@@ -3,7 +3,7 @@
 import seaborn as sns
 from matplotlib.ticker import LogLocator
 
-from fvit.report.style import DASHES, MARKERS, lines, one_panel, ticks_at
+from fvit.report.style import DASHES, lines, one_panel, ticks_at
 
 
 def plot_smoothing_1d(df):
@@ -23,9 +23,8 @@ def plot_standard_error(df):
     """
     ax = one_panel(3.6, 2.6)
     ax.set_yscale("log")
-    for (image, part), marker in zip(df.groupby("image_id", sort=False), MARKERS, strict=False):
-        points = ax.plot(part["n_samples"], part["scatter"], marker, markersize=4, label=image)
-        ax.plot(part["n_samples"], part["standard_error"], "-", color=points[0].get_color(), linewidth=1)
+    lines(ax, df, "image_id", "n_samples", "scatter", dashes=[""])
+    lines(ax, df, "image_id", "n_samples", "standard_error", markers=None, linewidth=1, names=lambda image: None)
     ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
     ax.set(xscale="log", xlabel="draws n", ylabel="scatter of the mean (attention share)")
     ticks_at(ax, df["n_samples"])

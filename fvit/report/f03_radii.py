@@ -1,6 +1,7 @@
 """Figures of notebook 03, when the top-k must survive."""
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 
 from fvit.report.style import DASHES, label_ends, lines, one_panel, panels_by
@@ -64,10 +65,10 @@ def plot_overlap_by_radius(df) -> plt.Figure:
     """
     fig, panels = panels_by(df, "profile", 3.4, 2.7)
     for ax, _, part in panels:
-        curves = part.groupby("certificate", sort=False)
-        for (certificate, curve), dash, colour in zip(curves, DASHES, sns.color_palette(), strict=False):
-            ax.step([0, *curve["rho"]], [*curve["overlap"], 0], dash, where="post", color=colour, label=certificate,
-                    linewidth=1.4)
+        first = part.groupby("certificate", sort=False).head(1).assign(rho=0)
+        last = part.groupby("certificate", sort=False).tail(1).assign(overlap=0)
+        lines(ax, pd.concat([first, part, last]), "certificate", "rho", "overlap", markers=None, dashes=DASHES,
+              drawstyle="steps-pre", linewidth=1.4)
         ax.set(xlabel="radius rho, in units of sigma", ylim=(0, 1.03))
     panels[0][0].set_ylabel("guaranteed overlap")
     panels[-1][0].legend(frameon=False)

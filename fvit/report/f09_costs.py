@@ -16,24 +16,20 @@ def _legend(ax):
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
-def plot_ablation(df, x, xlabel, ylabel) -> plt.Figure:
-    """Shares in [0, 1] against one setting, a line per measure; df: the column named by x, measure, mean, low, high."""
+def plot_ablation(df, x, xlabel, ylabel, n_tokens=None) -> plt.Figure:
+    """Shares in [0, 1] against one setting, a line per measure; df: the column named by x, measure, mean, low, high.
+
+    n_tokens   where x is k: the overlap k / n_tokens of two random sets is drawn, too
+    """
     ax = one_panel(4.6, 3.2)
     lines(ax, df, "measure", x, shift=lambda values, place: values * 1.02**place)  # so that no bar hides another
+    if n_tokens:
+        sizes = np.geomspace(df[x].min(), df[x].max(), 50)
+        ax.plot(sizes, sizes / n_tokens, "--", color="0.4", linewidth=1.2, label="two random sets, k / tokens")
     _log_ticks(ax, df[x])
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(-0.02, 1.03))
     _legend(ax)
     return ax.figure
-
-
-def plot_overlap_by_k(df, n_tokens) -> plt.Figure:
-    """Top-k overlap against k, with the overlap k / n_tokens of two random sets; df: k, measure, mean, low, high."""
-    fig = plot_ablation(df, "k", "k, size of the top set", "top-k overlap")
-    ax = fig.axes[0]
-    sizes = np.geomspace(df["k"].min(), df["k"].max(), 50)
-    ax.plot(sizes, sizes / n_tokens, "--", color="0.4", linewidth=1.2, label="two random sets, k / tokens")
-    _legend(ax)
-    return fig
 
 
 def plot_attack_strength(df, k) -> plt.Figure:

@@ -37,8 +37,8 @@ def test_overlap_is_a_staircase_that_ends_at_nothing():
                        "rho": [0.1, 0.3, 0.05, 0.2]})
     (ax,) = f03_radii.plot_overlap_by_radius(df).axes
     sharp, renyi = ax.lines
-    assert (list(sharp.get_xdata()), list(sharp.get_ydata())) == ([0, 0.1, 0.3], [1, 0.5, 0])
-    assert sharp.get_drawstyle() == "steps-post" and list(renyi.get_xdata()) == [0, 0.05, 0.2]
+    assert (list(sharp.get_xdata()), list(sharp.get_ydata())) == ([0, 0.1, 0.3, 0.3], [1, 1, 0.5, 0])
+    assert sharp.get_drawstyle() == "steps-pre" and list(renyi.get_xdata()) == [0, 0.05, 0.2, 0.2]
 
 
 def test_certified_share_dots_what_is_no_guarantee_in_its_certificate_s_colour():

@@ -36,7 +36,7 @@ def test_overlap_by_method_has_a_row_a_method_from_the_top():
     ax = f07_localisation.plot_overlap_by_method(df, 25).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["vta", "rollout"] and ax.yaxis_inverted()
     assert sorted(points(ax, "x")) == sorted(df["mean"]) and "top-25" in ax.get_xlabel()
-    assert points(ax, "y").round().tolist() == [0, 1] * 3  # the two methods of each series
+    assert [round(y) for y in points(ax, "y")] == [0, 1] * 3  # the two methods of each series
 
 
 def test_class_explained_has_a_panel_a_defence():

@@ -17,7 +17,7 @@ def test_ablation_draws_each_measure_at_the_settings_that_were_run():
 
 def test_by_k_the_chance_line_is_k_over_tokens():
     df = means(k=[5, 100], measure=["a", "a"])
-    ax = f09_costs.plot_overlap_by_k(df, 256).axes[0]
+    ax = f09_costs.plot_ablation(df, "k", "k", "overlap", n_tokens=256).axes[0]
     chance = next(line for line in ax.lines if line.get_linestyle() == "--")
     np.testing.assert_allclose(chance.get_ydata()[[0, -1]], [5 / 256, 100 / 256])
 
