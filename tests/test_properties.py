@@ -85,7 +85,7 @@ CALLS = {  # name: (function, good arguments); each in turn becomes odd
     "load_images": (fvit.load_images, {"source": "scenes", "split": "test", "n": 1, "seed": 0, "start": 0, "root": None,
                                        "size": None, "objects": None}),
     "capture_attention": (capture, {"vit": VIT, "blocks": [1]}),
-    "explain": (fvit.explain, {"vit": VIT, "x": X, "method": "vta", "target": [0, 1], "raw": False, "rules": "ours",
+    "explain": (fvit.explain, {"vit": VIT, "x": X, "method": "vta", "target": [0, 1], "raw": False, "rules": "vta",
                                "start_layer": 1}),
     "DDS": (lambda **o: fvit.DDS(**o)(X), {"vit": VIT, "den": DEN, "sigma": 0.25, "n_samples": 2, "seed": 0,
                                            "batch_size": 3, "aggregate": "mean", "precision": None}),
@@ -215,7 +215,7 @@ METHODS = st.sampled_from(list(fvit.METHODS))
 
 
 @inputs(8)
-@given(images(), METHODS, st.integers(0, 1), st.sampled_from(["ours", "orig"]), st.data())
+@given(images(), METHODS, st.integers(0, 1), st.sampled_from(["vta", "ours", "orig"]), st.data())
 def test_explain_sums_to_one_whatever_the_layout(x, method, start_layer, rules, data):
     options = {"start_layer": 0 if method == "lrp" else start_layer}
     options |= {"rules": rules} if "rules" in fvit.METHODS[method].options else {}

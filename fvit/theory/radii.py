@@ -20,7 +20,7 @@ from fvit.theory.divergences import (
     renyi_divergence,
 )
 
-CERTIFICATES = ("sharp", "renyi", "coordinate", "pooled")
+OF_A_MEAN = ("sharp", "renyi", "coordinate", "pooled")
 FARTHEST = 100.0  # in units of sigma; beyond it no normal quantile of a float64 reaches
 S_GRID = np.unique(np.r_[-np.geomspace(60, 1, 20), np.linspace(-1, 2, 31), np.geomspace(2, 60, 20)])
 
@@ -42,7 +42,7 @@ def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp"
     Cohen et al. 2019 and Levine et al. 2019. Taught in notebook 03.
     """
     per_l2, sigma = _norm_factor(norm, dim), check_number(sigma, "sigma", "(0, inf)")
-    check_choice(certificate, CERTIFICATES, "certificate")
+    check_choice(certificate, OF_A_MEAN, "certificate")
     if order is not None and certificate in ("sharp", "coordinate"):
         raise ValueError(f"order={order} with certificate {certificate!r}, which uses no divergence; leave order out")
     return sigma * _rho(w, k, beta, certificate, order) / per_l2
