@@ -112,10 +112,8 @@ def check_choice(value, known, what: str):
 def check_k(k: int, n_tokens: int) -> int:
     """Return `k` as an int if 1 <= k <= n_tokens."""
     found = as_integer(k)
-    if found is None:
-        raise ValueError(f"k={k!r} is a {type(k).__name__}, wanted an integer from 1 to {n_tokens}")
-    if not 1 <= found <= n_tokens:
-        raise ValueError(f"k={k} with maps of {n_tokens} tokens, wanted 1 <= k <= {n_tokens}; choose a smaller top set")
+    if found is None or not 1 <= found <= n_tokens:
+        raise ValueError(f"k={k!r} with maps of {n_tokens} tokens, wanted an integer, 1 <= k <= {n_tokens}")
     return found
 
 
@@ -168,6 +166,14 @@ def check_count(n, name: str, least: int = 1) -> int:
     if found is None or found < least:
         raise ValueError(f"{name}={n!r}, wanted an integer >= {least}")
     return found
+
+
+def check_size(size) -> tuple[int, int]:
+    """`size` in pixels, a side or (height, width), as (height, width)."""
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2 or not all((as_integer(side) or 0) > 0 for side in sides):
+        raise ValueError(f"size={size!r}, wanted pixels a side, or (height, width)")
+    return sides
 
 
 def check_seed(seed) -> int:

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.special import logsumexp
 
-from fvit.base.checks import as_integer, check_array, check_choice, check_number
+from fvit.base.checks import as_integer, check_array, check_choice, check_count, check_k, check_number
 
 DIRECTIONS = ("clean_to_attacked", "attacked_to_clean")
 
@@ -73,9 +73,7 @@ def tokens_to_break(k: int, beta) -> int:
         raise ValueError(f"beta={beta!r}, wanted a number in [0, 1], e.g. 0.8, '2/3' or Fraction(2, 3)") from None
     if not 0 <= exact <= 1:
         raise ValueError(f"beta={beta}, wanted a share of the top-k in [0, 1]")
-    if (as_integer(k) or 0) < 1:
-        raise ValueError(f"k={k!r}, wanted an integer >= 1")
-    return int((1 - exact) * as_integer(k)) + 1  # int() of a positive Fraction is its floor
+    return int((1 - exact) * check_count(k, "k")) + 1  # int() of a positive Fraction is its floor
 
 
 def breaking_divergence(w, k: int, beta, order: float, direction="clean_to_attacked"):
@@ -128,8 +126,7 @@ def images(w, k):
     w = check_array(w, "w")
     shape = w.shape[:-1]
     w = _distributions(w[None] if w.ndim == 1 else w, "w")
-    if not 1 <= (as_integer(k) or 0) <= w.shape[1]:
-        raise ValueError(f"k={k!r} with {w.shape[1]} tokens, wanted an integer with 1 <= k <= {w.shape[1]}")
+    check_k(k, w.shape[1])
     return w, shape
 
 
