@@ -6,25 +6,15 @@ from types import SimpleNamespace
 import torch
 from torch.nn.functional import cross_entropy, one_hot, relu
 
-from fvit.base import rng
-from fvit.base.checks import (
-    as_number,
-    check_choice,
-    check_classes,
-    check_count,
-    check_ids,
-    check_images,
-    check_noisy,
-    check_seed,
-    check_shape,
-    check_tensor,
-)
+from fvit.base import checks, rng
+from fvit.base.checks import check_choice, check_classes, check_count, check_ids, check_images, check_seed, check_shape
 from fvit.base.memory import in_memory
 from fvit.explanations.methods import METHODS
 from fvit.explanations.passes import explain_with_logits
 from fvit.metrics.maps import top_k
 
 VIT_BATCH = 32  # images whose gradient through a bare ViT is taken at once
+LENGTH = "[0, 1e4]", "for images in [0, 1]"  # of radii and steps; beyond, steps overflow in half precision
 
 
 def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="random", seed=0, ids=None):
@@ -44,8 +34,8 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     _check_callable(loss, "loss")
     ids = check_ids(ids, len(check_images(x)))
     check_choice(norm, ("linf", "l2"), "norm")
-    eps, steps, seed = _length(eps, "eps"), check_count(steps, "steps", least=0), check_seed(seed)
-    step_size = 2 * eps / max(steps, 1) if step_size is None else _length(step_size, "step_size")
+    eps, steps, seed = checks.check_number(eps, "eps", *LENGTH), check_count(steps, "steps", least=0), check_seed(seed)
+    step_size = checks.check_number(2 * eps / max(steps, 1) if step_size is None else step_size, "step_size", *LENGTH)
     x = x.detach()
     x_adv = _project(_start(x, start, eps, norm, seed, ids), x, eps, norm)
     for step in range(steps if eps > 0 else 0):
@@ -93,9 +83,9 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
     """
     _check_callable(loss, "loss")
     restarts, judgements = check_count(restarts, "restarts"), check_count(judgements, "judgements")
-    steps, eps, seed = check_count(steps, "steps", least=0), _length(eps, "eps"), check_seed(seed)
+    steps, ids = check_count(steps, "steps", least=0), check_ids(ids, len(check_images(x)))
+    eps = checks.check_number(eps, "eps", *LENGTH)
     check_choice(norm, ("linf", "l2"), "norm")
-    ids = check_ids(ids, len(check_images(x)))
     best, most = None, None
     for run in range(restarts):
         start = _start(x.detach(), "random", eps, norm, seed, ids, *([run] if run else []))
@@ -135,7 +125,7 @@ def prediction_loss(model, y, n_samples=None, ids=None):
     _check_callable(model, "model")
     n = check_count(4 if n_samples is None else n_samples, "n_samples")
     n_classes = getattr(getattr(model, "vit", model), "num_classes", None)
-    y = check_classes(y, check_tensor(y, "y").numel(), n_classes, "y")
+    y = check_classes(y, checks.check_tensor(y, "y").numel(), n_classes, "y")
 
     def loss(x, step):
         classes = check_classes(y, len(check_shape(x)), name="y").to(x.device)
@@ -171,7 +161,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         raise ValueError(f"method {method!r} would need second derivatives; attack it by transfer: make x_adv with "
                          f"{able}, then explain x_adv with {method!r}")
     _check_callable(explainer, "explainer")
-    order, tokens = top_k(heat, k), check_tensor(heat, "heat")[:1].numel()
+    order, tokens = top_k(heat, k), checks.check_tensor(heat, "heat")[:1].numel()
     n = check_count(4 if n_samples is None else n_samples, "n_samples")
     has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
     if keep_class is not None and not has_prediction:
@@ -227,12 +217,6 @@ def _check_callable(value, name):
         raise ValueError(f"{name} is a {type(value).__name__}, wanted something to call, such as a ViT or a fvit.DDS")
 
 
-def _length(value, name):
-    if not 0 <= as_number(value) <= 1e4:  # beyond, steps overflow in half precision
-        raise ValueError(f"{name}={value}, wanted a finite number >= 0, at most 1e4; radii are for images in [0, 1]")
-    return as_number(value)
-
-
 def _draw(dds, x, step, method, n, ids):
     """Mean map (B, h, w) and smoothed probabilities (B, C) over the draws of this step."""
     step = check_count(step, "step", least=0)
@@ -253,7 +237,7 @@ def _start(x, start, eps, norm, seed, ids, *restart):
     if isinstance(start, torch.Tensor):
         if start.shape != x.shape:
             raise ValueError(f"start has shape {tuple(start.shape)}, wanted that of x, {tuple(x.shape)}")
-        far = _norm(check_noisy(start, "start").to(x) - x, norm).max().item()
+        far = _norm(checks.check_noisy(start, "start").to(x) - x, norm).max().item()
         if not far <= eps * (1 + 1e-4) + 1e-6:
             raise ValueError(f"start is {far:.4g} away from x in {norm}, wanted at most eps={eps:.4g}")
         return start.detach().to(x)

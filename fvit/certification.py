@@ -6,7 +6,7 @@ The module is not called after its function `certify`, so that a lazy import can
 import numpy as np
 import torch
 
-from fvit.base.checks import as_number, check_array, check_choice, check_count, check_k
+from fvit.base.checks import check_array, check_choice, check_count, check_k, check_number
 from fvit.explanations.methods import METHODS
 from fvit.theory.bounds import dkw_margin, mean_bound, rate_bound
 from fvit.theory.cdf_radii import cdf_rho
@@ -14,6 +14,7 @@ from fvit.theory.divergences import tokens_to_break
 from fvit.theory.radii import coordinate_rho, renyi_rho, sharp_rho
 
 ABSTAIN = -1.0
+FAILURE = "failure_prob", "(0, 1)", "e.g. 1e-3"
 CERTIFICATES = ("votes", "clipped", "cdf", "sharp", "renyi")
 
 
@@ -61,7 +62,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
         raise ValueError("sigma=0 adds no noise, and without noise nothing is certified; give the DDS a sigma > 0")
     if METHODS[method].class_specific and target is None:
         raise ValueError(f"method {method!r} explains a class: give target (B,), constants chosen without looking at x")
-    n_samples, failure_prob = check_count(n_samples, "n_samples"), _probability(failure_prob)
+    n_samples, failure_prob = check_count(n_samples, "n_samples"), check_number(failure_prob, *FAILURE)
     kept = [k - tokens_to_break(k, b) + 1 for b in betas]
     rows = []
     for i, image_id in enumerate(ids):
@@ -90,7 +91,7 @@ def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
     k = check_k(k, n)
     if pilot.shape[1] != n:
         raise ValueError(f"pilot has {pilot.shape[1]} tokens, draws {n}; wanted maps of one image by one method")
-    each = _probability(failure_prob) / n  # one bound per token, on its own side: together they fail with failure_prob
+    each = check_number(failure_prob, *FAILURE) / n  # of one bound per token, on its own side: together failure_prob
     top = shown_set(pilot, k, certificate)
     rest = np.setdiff1d(np.arange(n), top)
     if len(rest) == 0:
@@ -152,12 +153,6 @@ def draw_maps(dds, x, image_id, method, target, purpose, n_samples):
 def _clip_level(pilot, k):
     """Twice the k-th value of the pilot's mean map: the contested tokens seldom reach it, and the range shrinks."""
     return min(1.0, 2 * np.sort(pilot.mean(0))[-k]) or 1.0
-
-
-def _probability(failure_prob):
-    if not 0 < as_number(failure_prob) < 1:
-        raise ValueError(f"failure_prob={failure_prob}, wanted a probability in (0, 1), e.g. 1e-3")
-    return as_number(failure_prob)
 
 
 def _maps(maps, name):

@@ -7,27 +7,16 @@ from dataclasses import dataclass, field
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from fvit.base import rng
-from fvit.base.checks import (
-    as_integer,
-    as_list,
-    as_number,
-    check_choice,
-    check_classes,
-    check_count,
-    check_flag,
-    check_ids,
-    check_images,
-    check_k,
-    check_noisy,
-    check_seed,
-)
+from fvit.base import checks, rng
+from fvit.base.checks import check_choice, check_classes, check_count, check_ids, check_images, check_k, check_noisy
 from fvit.base.memory import halving
 from fvit.explanations.methods import METHODS
 from fvit.explanations.passes import check_method, explain_pass, forward_pass
 from fvit.metrics.maps import top_k
 from fvit.models.vit import check_vit
 from fvit.records.rows import COLUMNS
+
+SIGMA = "[0, inf)", "the noise std for images in [0, 1]"
 
 
 def add_noise(x, sigma, seed, purpose, ids, draws):
@@ -42,7 +31,7 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
     Drawn on the CPU, then moved. Raises ValueError for a bad sigma, or ids or draws that do not fit the rows.
     """
     check_noisy(x)
-    sigma = _check_sigma(sigma)
+    sigma = checks.check_number(sigma, "sigma", *SIGMA)
     if sigma == 0:
         return x
     ids = check_ids(ids, len(x), once=False)
@@ -99,7 +88,8 @@ class DDS:
     """
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
-        self.vit, self.den, self.sigma, self.seed = check_vit(vit), den, _check_sigma(sigma), check_seed(seed)
+        self.vit, self.den, self.seed = check_vit(vit), den, checks.check_seed(seed)
+        self.sigma = checks.check_number(sigma, "sigma", *SIGMA)
         if den is not None and not callable(den):
             raise ValueError(f"den is a {type(den).__name__}, wanted None or a denoiser, den(x_noisy, sigma) -> images")
         self.n_samples = check_count(n_samples, "n_samples")
@@ -134,7 +124,7 @@ class DDS:
         ids, target = self.check(x, ids, names, target, options)
         if self.aggregate == "votes" and k is None:
             raise ValueError('aggregate="votes" needs k, the size of the top set')
-        keep_samples = check_flag(keep_samples, "keep_samples")
+        checks.check_flag(keep_samples, "keep_samples")
         k = None if k is None else check_k(k, math.prod(self.vit.grid))
         first = [m for m in names if target is not None or not METHODS[m].class_specific]
         probs, found = self._average(x, ids, first, target, keep_samples, k, options)
@@ -250,8 +240,8 @@ def _in_top(heat, k):
 
 def _indices(draws, n=1):
     """Draw indices as a list of ints, from a list or from one for `n` rows."""
-    several = as_list(draws)
-    found = [as_integer(draws)] * n if several is None else [as_integer(d) for d in several]
+    several = checks.as_list(draws)
+    found = [checks.as_integer(d) for d in ([draws] * n if several is None else several)]
     if None in found:
         raise ValueError(f"draws={draws!r}, wanted draw indices: integers, such as range(4)")
     return found
@@ -262,9 +252,3 @@ def _denoised(x_hat, x_noisy):
         got = tuple(x_hat.shape) if isinstance(x_hat, torch.Tensor) else type(x_hat).__name__
         raise ValueError(f"the denoiser gave {got} for images {tuple(x_noisy.shape)}, wanted images of the same shape")
     return x_hat.to(x_noisy.dtype)
-
-
-def _check_sigma(sigma):
-    if not 0 <= as_number(sigma) < math.inf:
-        raise ValueError(f"sigma={sigma} is no noise std, wanted a finite number >= 0 for images in [0, 1]")
-    return as_number(sigma)

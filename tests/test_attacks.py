@@ -178,7 +178,7 @@ def test_arguments_and_models_are_left_alone(vit):
 
 
 @pytest.mark.parametrize(("kwargs", "message"), [
-    ({"eps": -0.1}, "eps=-0.1, wanted a finite number >= 0"),
+    ({"eps": -0.1}, "eps=-0.1, wanted a number in "),
     ({"eps": math.nan}, "eps=nan"),
     ({"steps": -1}, "steps=-1"),
     ({"step_size": -0.1}, "step_size=-0.1"),

@@ -391,7 +391,7 @@ def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"failure_prob": 0}, r"failure_prob=0, wanted a probability in \(0, 1\), e.g. 1e-3"),
+    ({"failure_prob": 0}, r"failure_prob=0, wanted a number in \(0, 1\), e.g. 1e-3"),
     ({"failure_prob": 1}, "failure_prob=1, wanted"),
     ({"failure_prob": np.nan}, "failure_prob=nan, wanted"),
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
@@ -436,7 +436,7 @@ def test_without_noise_nothing_is_certified(vit):
     ({"draws": np.zeros((0, 2))}, r"draws has shape \(0, 2\)"),
     ({"pilot": [[0.5, 0.25, 0.25]]}, "pilot has 3 tokens, draws 2; wanted maps of one image by one method"),
     ({"k": 3}, "k=3 with maps of 2 tokens"),
-    ({"failure_prob": 1.0}, "failure_prob=1.0, wanted a probability"),
+    ({"failure_prob": 1.0}, "failure_prob=1.0, wanted a number in"),
     ({"certificate": "cp"}, "unknown certificate 'cp'"),
 ])  # fmt: skip
 @pytest.mark.parametrize("certificate", ["votes", "cdf"])

@@ -448,9 +448,9 @@ def test_peak_memory_at_256_draws_is_within_a_tenth_of_that_at_16():
 
 
 @pytest.mark.parametrize(("kwargs", "message"), [
-    ({"sigma": -0.1}, "sigma=-0.1 is no noise std"),
-    ({"sigma": math.nan}, "sigma=nan is no noise std"),
-    ({"sigma": math.inf}, "sigma=inf is no noise std"),
+    ({"sigma": -0.1}, "sigma=-0.1, wanted a number in .*noise std"),
+    ({"sigma": math.nan}, "sigma=nan, wanted a number in .*noise std"),
+    ({"sigma": math.inf}, "sigma=inf, wanted a number in .*noise std"),
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
     ({"n_samples": 2.5}, r"n_samples=2\.5, wanted an integer"),
     ({"batch_size": 0}, "batch_size=0, wanted"),

@@ -5,6 +5,8 @@ import time
 
 import pandas as pd
 
+from fvit.base.checks import check_count
+
 
 def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_counter) -> pd.DataFrame:
     """Seconds of each call in each round, as DataFrame of `repeats` rows with a column per call.
@@ -17,9 +19,8 @@ def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_c
     ratios of each round, `(times.a / times.b).median()`: both sides then met the same load.
     Raises ValueError for no calls, or repeats or warmup that are no count.
     """
-    if not calls or int(repeats) != repeats or repeats < 1 or int(warmup) != warmup or warmup < 0:
-        raise ValueError(f"{len(calls)} calls, repeats={repeats}, warmup={warmup}; wanted calls, at least one repeat, "
-                         "and a warm-up of 0 or more rounds")
+    check_count(len(calls), "number of calls")
+    repeats, warmup = check_count(repeats, "repeats"), check_count(warmup, "warmup", least=0)
     rounds = []
     for _ in range(warmup + repeats):
         seconds = {}

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fvit.base import rng
-from fvit.base.checks import as_integer
+from fvit.base.checks import as_integer, check_count, check_size
 from fvit.data.folders import Folders, cifar10, imagenet
 from fvit.data.images import Images
 from fvit.data.known import find
@@ -39,9 +39,8 @@ def choose(ids: list[str], n: int | None, seed: int = 0, start: int = 0) -> list
     the whole. Which other images there are matters only by their taking a place of their own. ValueError for n or start
     out of range.
     """
-    if (n is not None and (as_integer(n) or 0) < 1) or as_integer(start) is None or start < 0:
-        raise ValueError(f"n={n}, start={start}: want n >= 1 images from start >= 0; ask for at least one")
-    stop = len(ids) if n is None else start + n
+    start = check_count(start, "start", least=0)
+    stop = len(ids) if n is None else start + check_count(n, "n")
     if max(stop, start + 1) > len(ids):
         raise ValueError(f"n={n}, start={start}: there are {len(ids)} images; want start + n <= {len(ids)}")
     order = sorted(range(len(ids)), key=lambda i: (rng.stream_seed(seed, "subset", ids[i]), ids[i]))
@@ -79,16 +78,12 @@ class ImageStream:
     """
 
     def __init__(self, source: Source, positions, size=None, batch_size: int = 32, workers: int = 0):
-        if (as_integer(batch_size) or 0) < 1 or as_integer(workers) is None or workers < 0:
-            raise ValueError(f"batch_size={batch_size}, workers={workers}; wanted at least 1, and 0 or more")
-        size = source.size if size is None else size
-        sides = [as_integer(side) or 0 for side in (size if isinstance(size, tuple | list) else [size])]
-        if len(sides) not in (1, 2) or min(sides) < 1:
-            raise ValueError(f"size={size}; wanted pixels a side, or (height, width)")
+        self._settings = {"batch_size": check_count(batch_size, "batch_size"),
+                          "num_workers": check_count(workers, "workers", least=0)}
+        size = check_size(source.size if size is None else size)
         self.name, self.class_names, self.skipped = source.name, source.class_names, []
         self.ids = [source.ids[i] for i in positions]
         self._items = _Items(source, positions, size)
-        self._settings = {"batch_size": batch_size, "num_workers": workers}
 
     def __len__(self) -> int:
         return -(-len(self.ids) // self._settings["batch_size"])

@@ -31,8 +31,8 @@ class Source:
     class_names: tuple[str, ...]
     size: int = PAPER_SIZE
 
-    def item(self, i: int, size) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Image i as x (3, h, w) uint8, y () int64 and mask (h, w) int8 or None, `size` pixels (a side, or (h, w)).
+    def item(self, i: int, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Image i as x (3, h, w) uint8, y () int64 and mask (h, w) int8 or None, of size (h, w).
 
         As torchvision's Resize((224, 224)) on PIL images: bilinear with antialiasing, the mask by nearest pixel, the
         aspect not kept. Source: docs/reference-code.md, 3.1 and 3.2.
@@ -40,7 +40,7 @@ class Source:
         image, label, mask = self.read(i)
         if mask is not None and mask.shape[::-1] != image.size:
             raise ValueError(f"its mask is {mask.shape[::-1]} pixels, the image {image.size}")
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = size
         x = np.array(image.resize((width, height), Image.Resampling.BILINEAR))  # (h, w, 3); a no-op at its own size
         if mask is not None:  # PIL has no signed bytes: -1 travels as 255
             mask = Image.fromarray(mask.view(np.uint8)).resize((width, height), Image.Resampling.NEAREST)

@@ -219,9 +219,8 @@ def load_scenes(split: str = "test", n: int = 64, *, seed: int = 0, start: int =
     Raises ValueError for an unknown split, or n < 1. Digits and photographs of the splits are disjoint.
     """
     checks.check_choice(split, tuple(SPLITS), "split")
-    given, n, start, seed = (n, start), checks.as_integer(n), checks.as_integer(start), checks.check_seed(seed)
-    if n is None or start is None or n < 1 or start < 0:
-        raise ValueError(f"n={given[0]}, start={given[1]}: want n >= 1 images from start >= 0; ask for at least one")
+    n, start = checks.check_count(n, "n"), checks.check_count(start, "start", least=0)
+    seed = checks.check_seed(seed)
     x, y, mask, photos = scene_batch(split, seed, range(start, start + n))
     single = SPLITS[split][1] == 1
     return Images(

@@ -24,7 +24,7 @@ def divide(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 # rules: relevance of a layer's output -> relevance of its inputs -----------------------------------------------------
-def linear_ours(layer: nn.Linear, x, out, relevance):
+def linear_vta(layer: nn.Linear, x, out, relevance):
     """Positive products W_ji x_i share the relevance of output j: denominators W+ x+ + W- x-, biases get nothing.
 
     x, out, relevance   (..., in), (..., out), (..., out)      returns   (..., in)
@@ -43,7 +43,7 @@ def linear_ours(layer: nn.Linear, x, out, relevance):
 
 
 def linear_orig(layer: nn.Linear, x, out, relevance):
-    """As `linear_ours`, but W+ x+ and W- x- are two shares with denominators of their own.
+    """As `linear_vta`, but W+ x+ and W- x- are two shares with denominators of their own.
 
     Note: so relevance may double in a layer, and grows without bound through a net (docs/reference-code.md, fault 12).
     """
@@ -59,7 +59,7 @@ def add_orig(p, q, relevance):
     return p * share, q * share
 
 
-def add_ours(p, q, relevance):
+def add_vta(p, q, relevance):
     """As `add_orig`, then both are scaled: of the whole, |P| / (|P| + |Q|) goes to p and the rest to q.
 
     P and Q are the totals over tokens and channels before. Source: Chefer et al. 2021.
@@ -83,7 +83,7 @@ def pool(tokens, relevance):
 
     Of a single token, the class token: x * (R / x), as published.
     Note: for n > 1 there is no reference. In proportion to all values, means near 0 would blow relevance up; those of
-    the mean's sign keep the denominator above the mean's, as positive products do in `linear_ours`.
+    the mean's sign keep the denominator above the mean's, as positive products do in `linear_vta`.
     """
     agreeing = torch.where(tokens * tokens.mean(1, keepdim=True) > 0, tokens, 0)
     return agreeing * divide(relevance, agreeing.sum(1))[:, None]
@@ -117,7 +117,8 @@ class Rules:
     add: Callable
 
 
-RULES = {"ours": Rules(linear_ours, add_ours), "orig": Rules(linear_orig, add_orig)}
+RULES = {"vta": Rules(linear_vta, add_vta), "orig": Rules(linear_orig, add_orig)}
+RULES["ours"] = RULES["vta"]  # Chefer et al.'s own word for the set of their transformer attribution
 
 
 # the pass ------------------------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ class RelevancePass:
 
     seen     module -> (input, output) of a forward pass of `vit`
     target   (B,) class whose logit starts with relevance 1 (not with its value)
-    rules    "ours" or "orig"
+    rules    "vta" or "orig"
 
     Softmax, GELU, norms, layer scale and dropout pass relevance on as it is. Per-sample: batches do not matter.
     Sources: Bach et al. 2015; for ViTs Chefer et al. 2021, as their code computes it (docs/reference-code.md,
@@ -151,7 +152,7 @@ class RelevancePass:
     share by the rule of addition.
     """
 
-    def __init__(self, vit, seen: dict, target: torch.Tensor, rules: str = "ours"):
+    def __init__(self, vit, seen: dict, target: torch.Tensor, rules: str = "vta"):
         self.vit, self.net, self.seen, self.rules = vit, vit.backbone, seen, RULES[rules]
         self.totals = []  # (B,) total relevance after the head, then after each block, from last to first
         self._attention, self._tokens = {}, None

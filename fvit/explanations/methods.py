@@ -85,7 +85,7 @@ def lrp(record: Pass, target, rules: str = "orig", start_layer: int = 0) -> torc
     return record.relevance(target, rules).pixels()
 
 
-def lrp_rollout(record: Pass, target, rules: str = "ours", start_layer: int = 0) -> torch.Tensor:
+def lrp_rollout(record: Pass, target, rules: str = "vta", start_layer: int = 0) -> torch.Tensor:
     """Rollout of positive relevance: M = mean over heads of R+, plus I, rows not scaled.
 
     Source: an ablation of Chefer et al. 2021 (docs/reference-code.md, 1.6).
@@ -96,7 +96,7 @@ def lrp_rollout(record: Pass, target, rules: str = "ours", start_layer: int = 0)
     return _joint(record, (_with_skip(found.attention(layer).clamp(min=0).mean(1)) for layer in layers))
 
 
-def vta(record: Pass, target, rules: str = "ours", start_layer: int = 1) -> torch.Tensor:
+def vta(record: Pass, target, rules: str = "vta", start_layer: int = 1) -> torch.Tensor:
     """Transformer attribution: rollout of M = mean over heads of (gradient * relevance)+, plus I, rows not scaled.
 
     Source: Chefer et al. 2021 (docs/reference-code.md, 1.5).

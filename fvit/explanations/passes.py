@@ -20,7 +20,7 @@ def explain(vit, x, method: str = "vta", target=None, raw: bool = False, **optio
     method    a name in METHODS
     target    class index explained, (B,) or one int; default the prediction; class-agnostic methods do not use it
     raw       True: the method's own signed values at its own resolution
-    options   of the method: start_layer, the first block that counts, and rules, "ours" or "orig", where it uses LRP
+    options   of the method: start_layer, the first block that counts; with LRP rules, "vta" (or "ours") or "orig"
     returns   (B, h, w) non-negative, sums to 1 per image
 
     Raises ValueError for unknown methods or options, targets that are no class, images outside [0, 1], and models for

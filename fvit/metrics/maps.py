@@ -1,20 +1,11 @@
 """Measures on explanation maps against each other: what a perturbation of the image changes in them."""
 
-import math
-
 import numpy as np
 import torch
 from scipy import stats
 from torch.nn.functional import interpolate
 
-from fvit.base.checks import (
-    as_number,
-    check_count,
-    check_ids,
-    check_images,
-    check_k,
-    check_tensor,
-)
+from fvit.base.checks import check_count, check_ids, check_images, check_k, check_number, check_tensor
 from fvit.base.rng import numpy_generator
 
 
@@ -77,8 +68,7 @@ def max_sensitivity(explainer, x, eps=8 / 255, n_samples: int = 10, seed: int = 
     Source: Yeh et al. 2019, not divided by the norm of the map.
     """
     ids = check_ids(ids, len(check_images(x)))
-    if not 0 <= as_number(eps) < math.inf:
-        raise ValueError(f"eps={eps!r}, wanted a finite number >= 0; radii are for images in [0, 1]")
+    eps = check_number(eps, "eps", "[0, inf)", "for images in [0, 1]")
     n_samples = check_count(n_samples, "n_samples")
     heat, changes = explainer(x), []
     for draw in range(n_samples):

@@ -155,10 +155,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         raise OSError(f"{path} is truncated or no checkpoint ({type(err).__name__}); {MEND}") from None
     if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
         what = "a dict of other things than tensors" if isinstance(state, dict) else f"a {type(state).__name__}"
-        raise ValueError(
-            f"{path} holds {what}, wanted a state dict, tensors by name; "
-            "save it again: torch.save(model.state_dict(), ...)"
-        )
+        raise ValueError(f"{path} holds {what}, wanted a state dict, tensors by name; "
+                         "save it again: torch.save(model.state_dict(), ...)")
     return state
 
 

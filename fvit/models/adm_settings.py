@@ -116,18 +116,14 @@ def _head_dim(s: dict) -> int | None:
 def _check(s: dict) -> None:
     """ValueError for settings that are no model, or none that a UNet2DModel can express."""
     if s["class_cond"]:
-        raise ValueError(
-            "class_cond=True: a denoiser must not be told the class; choose an unconditional model, "
-            "such as 256x256_diffusion_uncond.pt"
-        )
+        raise ValueError("class_cond=True: a denoiser must not be told the class; choose an unconditional model, "
+                         "such as 256x256_diffusion_uncond.pt")
     for name in ("image_size", "num_channels", "num_res_blocks", "num_heads", "diffusion_steps"):
         if s[name] < 1:
             raise ValueError(f"{name}={s[name]}, wanted at least 1; correct the config")
     if not s["channel_mult"]:
-        raise ValueError(
-            f"no channel_mult, and none is customary at image_size={s['image_size']} "
-            f"(only at {', '.join(map(str, CHANNEL_MULT))}); state it, e.g. '1,2,2'"
-        )
+        raise ValueError(f"no channel_mult, and none is customary at image_size={s['image_size']} "
+                         f"(only at {', '.join(map(str, CHANNEL_MULT))}); state it, e.g. '1,2,2'")
     if s["channel_mult"][0] != 1:
         raise ValueError(
             f"channel_mult begins with {s['channel_mult'][0]:g}, wanted 1: the time embedding of a UNet2DModel is as "

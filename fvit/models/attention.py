@@ -29,10 +29,8 @@ class AttentionMaps(list):
         blocks = self.wanted if blocks is None else blocks
         found = [n for n in blocks if n < len(self) and self[n] is not None]
         if len(found) != len(blocks):
-            raise RuntimeError(
-                f"captured {len(found)} attention maps of {len(blocks)} blocks; "
-                "run vit(x) inside capture_attention(vit)"
-            )
+            raise RuntimeError(f"captured {len(found)} attention maps of {len(blocks)} blocks; "
+                               "run vit(x) inside capture_attention(vit)")
         return self
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from fvit.base.checks import check_choice, check_shape
+from fvit.base.checks import check_choice, check_shape, check_size
 
 
 def resize(x: torch.Tensor, size) -> torch.Tensor:
@@ -32,7 +32,7 @@ def resize(x: torch.Tensor, size) -> torch.Tensor:
     Linear and differentiable; weights are positive and sum to 1, so values stay in their range. Equal sizes: x itself.
     Note: no PIL rounding to bytes in between, unlike the loaders of data sets.
     """
-    size = _pair(size)
+    size = check_size(size)
     return x if tuple(x.shape[-2:]) == size else interpolate(x, size, mode="bilinear", antialias=True)
 
 
@@ -96,7 +96,7 @@ class ResizedDenoiser(nn.Module):
 
     def __init__(self, den, size, before):
         super().__init__()
-        self.den, self.size, self.before = den, _pair(size), _pair(before)
+        self.den, self.size, self.before = den, check_size(size), check_size(before)
         self.gain = told_gain(self.before, self.size)
 
     def level(self, sigma: float) -> float:
@@ -145,7 +145,7 @@ class ResizedViT(nn.Module):
 
     def __init__(self, vit, size):
         super().__init__()
-        self.vit, self.image_size = vit, _pair(size)
+        self.vit, self.image_size = vit, check_size(size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, C) of images (B, 3, H, W) of that size."""
@@ -161,12 +161,5 @@ class ResizedViT(nn.Module):
             return getattr(super().__getattr__("vit"), name)
 
 
-def _pair(size) -> tuple[int, int]:
-    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
-        raise ValueError(f"size={size!r}, wanted pixels a side, or (height, width)")
-    return pair
-
-
 def _sides(before, after) -> list[tuple[int, int]]:
-    return [sides for sides in zip(_pair(before), _pair(after), strict=True) if sides[0] != sides[1]]
+    return [sides for sides in zip(check_size(before), check_size(after), strict=True) if sides[0] != sides[1]]

@@ -26,15 +26,8 @@ class Denoiser(nn.Module):
     multiple          image sides must be multiples of it, as the network halves them repeatedly
     """
 
-    def __init__(
-        self,
-        network,
-        alphas_cumprod,
-        prediction_type: str = "epsilon",
-        learned_variance: bool = False,
-        precision: str = "float32",
-        multiple: int = 1,
-    ):
+    def __init__(self, network, alphas_cumprod, prediction_type: str = "epsilon", learned_variance: bool = False,
+                 precision: str = "float32", multiple: int = 1):
         super().__init__()
         self.network = network
         self.alphas_cumprod = np.asarray(alphas_cumprod, dtype=np.float64)
@@ -79,25 +72,18 @@ class Denoiser(nn.Module):
         """
         check_noisy(x_noisy, "x_noisy")
         if any(side % self.multiple for side in x_noisy.shape[-2:]):
-            raise ValueError(
-                f"x_noisy is {tuple(x_noisy.shape[-2:])}, wanted sides that {self.multiple} divides; resize"
-            )
+            raise ValueError(f"x_noisy is {tuple(x_noisy.shape[-2:])}, wanted multiples of {self.multiple}; resize")
         start = self.timestep(sigma)
-        steps, given = as_integer(steps), steps
-        if steps not in range(1, start + 2):
-            raise ValueError(f"steps={given} at sigma={sigma}, which is t={start}; wanted 1 <= steps <= {start + 1}")
+        if as_integer(steps) not in range(1, start + 2):
+            raise ValueError(f"steps={steps} at sigma={sigma}, which is t={start}; wanted 1 <= steps <= {start + 1}")
         timesteps = np.linspace(start, -1, steps + 1).round().astype(int)[:-1]  # -1 stands for the clean image
         levels = [2 * timestep_to_sigma(t, self.alphas_cumprod) for t in timesteps] + [0.0]  # in [-1, 1] units
         u = 2 * x_noisy - 1  # x_t / sqrt(ac): signal plus `level` times noise
         for t, level, next_level in zip(timesteps, levels[:-1], levels[1:], strict=True):
             x_hat = self._estimate(u, int(t), level)
             u = x_hat + next_level / level * (u - x_hat)  # the same noise, less of it; at level 0 just x_hat
-        out = (
-            torch.float64
-            if x_noisy.dtype == torch.float64 and self._network_dtype(u) == torch.float64
-            else torch.float32
-        )
-        return ((u + 1) / 2).clamp(0, 1).to(out)
+        double = x_noisy.dtype == self._network_dtype(u) == torch.float64
+        return ((u + 1) / 2).clamp(0, 1).to(torch.float64 if double else torch.float32)
 
     def _estimate(self, u: torch.Tensor, t: int, level: float) -> torch.Tensor:
         """E[x | x_t] in [-1, 1] units from u = x_t / sqrt(ac). Note: unclipped, unlike DDPMScheduler's."""
@@ -118,10 +104,8 @@ class Denoiser(nn.Module):
             output = self.network(x_t, times).sample
         wanted = x_t.shape[1] * (2 if self.learned_variance else 1)
         if output.shape[1] != wanted:
-            raise ValueError(
-                f"the network answers with {output.shape[1]} channels, wanted {wanted}; "
-                f"set learned_variance={not self.learned_variance} if it emits a variance or none"
-            )
+            raise ValueError(f"the network answers with {output.shape[1]} channels, wanted {wanted}; "
+                             f"set learned_variance={not self.learned_variance} if it emits a variance or none")
         return output.chunk(2, dim=1)[0] if self.learned_variance else output
 
     def _network_dtype(self, x: torch.Tensor) -> torch.dtype:
@@ -142,10 +126,8 @@ class PixelUnshuffled(nn.Module):
 
 def _refuse_labels(config) -> None:
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
-        raise ValueError(
-            "the diffusion model is class-conditional, but a denoiser must not be told the class; "
-            "choose an unconditional model"
-        )
+        raise ValueError("the diffusion model is class-conditional, but a denoiser must not be told the class; "
+                         "choose an unconditional model")
 
 
 def compiled(den):

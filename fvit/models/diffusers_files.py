@@ -11,7 +11,7 @@ from fvit.base.checks import as_integer, check_source
 from fvit.base.files import read_json
 from fvit.models.denoiser import Denoiser, PixelUnshuffled, _refuse_labels
 from fvit.models.schedule import linear_alphas_cumprod
-from fvit.models.weight_files import check_fits, check_sums, check_weights, weights_mend
+from fvit.models.weight_files import check_call, check_fits, check_sums, check_weights, short, weights_mend
 
 
 def load_denoiser(source="scenes", config=None) -> Denoiser:
@@ -38,10 +38,8 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
     mend = weights_mend(folder, paths.WEIGHTS)
     if not folder.is_dir():
         if folder.exists():
-            raise ValueError(
-                f"{folder} is a file, wanted a guided-diffusion .pt, or the folder of a diffusers model "
-                "(config.json and safetensors)"
-            )
+            raise ValueError(f"{folder} is a file, wanted a guided-diffusion .pt, or the folder of a diffusers model "
+                             "(config.json and safetensors)")
         if source in paths.SHIPPED or folder.is_absolute() or len(folder.parts) != 2:
             raise FileNotFoundError(f"no folder {folder} with a diffusers model; {mend}")
         folder = _download(str(source))
@@ -78,26 +76,19 @@ def _read_unet(top: Path, mend: str) -> UNet2DModel:
             output_loading_info=True,
         )
     except Exception as err:  # configuration errors and shapes that do not fit: several classes inside diffusers
-        raise ValueError(f"{weights} does not fit {top / 'config.json'} ({type(err).__name__}: {err}); {mend}") from err
+        raise ValueError(f"{weights} does not fit {top / 'config.json'} ({short(err)}); {mend}") from err
     if info["missing_keys"]:  # diffusers only warns, and leaves them random
-        raise ValueError(
-            f"{weights} lacks {len(info['missing_keys'])} tensors, {info['missing_keys'][0]} first; {mend}"
-        )
-    _check_call(unet.eval(), top / "config.json", mend)
+        lacks = info["missing_keys"]
+        raise ValueError(f"{weights} lacks {len(lacks)} tensors, {lacks[0]} first; {mend}")
+    check_call(lambda: _answer_blank(unet.eval()), f"{top / 'config.json'} beside its weights", mend)
     return unet
 
 
-def _check_call(unet: UNet2DModel, config: Path, mend: str) -> None:
-    """ValueError unless the network answers a small blank image: settings that fit the weights may yet be none."""
-    try:
-        side = 2 ** len(unet.config.down_block_types)  # two pixels a side where it is coarsest
-        with torch.no_grad():
-            answer = unet(torch.zeros(1, unet.config.in_channels, side, side), torch.zeros(1, dtype=torch.long)).sample
-        if answer.shape[2:] != (side, side) or not answer.isfinite().all():
-            raise ValueError(f"{side}x{side} pixels become {answer.shape[3]}x{answer.shape[2]}, or no finite numbers")
-    except Exception as err:  # whatever its layers say to a setting of another kind
-        raise ValueError(f"{config} and its weights are no network that works ({type(err).__name__}: {err}); {mend}"
-                         ) from err
+def _answer_blank(unet: UNet2DModel) -> None:
+    side = 2 ** len(unet.config.down_block_types)  # two pixels a side where it is coarsest
+    answer = unet(torch.zeros(1, unet.config.in_channels, side, side), torch.zeros(1, dtype=torch.long)).sample
+    if answer.shape[2:] != (side, side) or not answer.isfinite().all():
+        raise ValueError(f"{side}x{side} pixels become {answer.shape[3]}x{answer.shape[2]}, or no finite numbers")
 
 
 def _check_unet(config: dict, factor: int, folder: Path) -> None:
@@ -112,21 +103,18 @@ def _check_unet(config: dict, factor: int, folder: Path) -> None:
         raise ValueError(f"{folder} is told a continuous noise level (fourier); choose a model with discrete timesteps")
     if (as_integer(factor) or 0) < 1:
         raise ValueError(f"{folder} states pixel_unshuffle {factor!r}, wanted an integer >= 1")
-    channels = 3 * factor**2
+    n = 3 * factor**2
     got = config.get("in_channels", 3), config.get("out_channels", 3)
-    if got not in ((channels, channels), (channels, 2 * channels)):
-        raise ValueError(
-            f"{folder} maps {got[0]} channels to {got[1]}, wanted {channels} to {channels} or {2 * channels}"
-        )
+    if got not in ((n, n), (n, 2 * n)):
+        raise ValueError(f"{folder} maps {got[0]} channels to {got[1]}, wanted {n} to {n} or {2 * n}")
 
 
 def _schedule_config(folder: Path, mend: str) -> dict:
     for path in (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"):
         if path.is_file():
             return read_json(path, mend)
-    raise FileNotFoundError(
-        f"no scheduler/scheduler_config.json in {folder}; give config={{'beta_schedule': ...}} or {mend}"
-    )
+    raise FileNotFoundError(f"no scheduler/scheduler_config.json in {folder}; give config={{'beta_schedule': ...}} or "
+                            f"{mend}")
 
 
 def _alphas_cumprod(config: dict) -> np.ndarray:
@@ -136,10 +124,8 @@ def _alphas_cumprod(config: dict) -> np.ndarray:
     if "_class_name" not in config:
         keys += ["num_train_timesteps", "prediction_type"]
     if all(config.get(key) is None for key in keys):
-        raise ValueError(
-            f"the scheduler's configuration ({config.get('_class_name') or ', '.join(config)}) has no betas; "
-            f"wanted a discrete schedule, with {' or '.join(keys)}; choose a model of DDPM's kind"
-        )
+        raise ValueError(f"the scheduler's configuration ({config.get('_class_name') or ', '.join(config)}) has no "
+                         f"betas; wanted a discrete schedule, with {' or '.join(keys)}; choose a model of DDPM's kind")
     n_steps = config.get("num_train_timesteps", 1000)
     if not 1 <= (as_integer(n_steps) or 0) <= 10**6:
         raise ValueError(f"num_train_timesteps={n_steps!r}, wanted an integer from 1 to a million; 1000 is usual")
@@ -159,7 +145,5 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*config.json", "*diffusion_pytorch_model.safetensors"]))
     except Exception as err:  # network errors come in many classes
-        raise OSError(
-            f"there is no folder {name}, and as a hub id it cannot be downloaded ({type(err).__name__}); "
-            "check the name, or load it once with a network"
-        ) from err
+        raise OSError(f"there is no folder {name}, and as a hub id it cannot be downloaded ({type(err).__name__}); "
+                      "check the name, or load it once with a network") from err

@@ -48,9 +48,7 @@ def in_schedule(sigma: float, alphas_cumprod) -> bool:
 def _levels(alphas_cumprod) -> np.ndarray:
     ac = check_array(alphas_cumprod, "alphas_cumprod")
     if ac.ndim != 1 or len(ac) == 0 or not (np.all(np.diff(ac) < 0) and ac[0] <= 1 and ac[-1] >= 0):
-        raise ValueError(
-            f"alphas_cumprod of shape {ac.shape} is no schedule, wanted (T,) decreasing within [0, 1]; "
-            "give the cumulative product of 1 - beta, not beta itself"
-        )
+        raise ValueError(f"alphas_cumprod of shape {ac.shape} is no schedule, wanted (T,) decreasing within [0, 1]; "
+                         "give the cumulative product of 1 - beta, not beta itself")
     with np.errstate(divide="ignore"):
         return np.sqrt((1 - ac) / ac) / 2  # halved: the network works in [-1, 1], sigma in [0, 1]

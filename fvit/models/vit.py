@@ -11,15 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fvit.base import paths
-from fvit.base.checks import (
-    check_array,
-    check_choice,
-    check_flag,
-    check_noisy,
-    check_source,
-)
+from fvit.base.checks import check_array, check_choice, check_flag, check_noisy, check_source
 from fvit.base.files import read_json
-from fvit.models.weight_files import check_fits, check_sums, check_weights, weights_mend
+from fvit.models.weight_files import check_call, check_fits, check_sums, check_weights, short, weights_mend
 
 
 class ViT(nn.Module):
@@ -84,9 +78,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     stated = getattr(backbone, "pretrained_cfg", None) or {}
     mean, std = stated.get("mean") if mean is None else mean, stated.get("std") if std is None else std
     if mean is None or std is None:
-        raise ValueError(
-            f"{name} states no mean and std; give both: load_vit(..., mean=(.5, .5, .5), std=(.5, .5, .5))"
-        )
+        raise ValueError(f"{name} states no mean and std; give both: load_vit(..., mean=(.5,) * 3, std=(.5,) * 3)")
     return ViT(backbone, mean, std, name=name)
 
 
@@ -104,36 +96,26 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
             check_fits(described, read_json(config, mend).get("model_args") or {}, weights, mend)
         backbone = described()
     except Exception as err:  # JSON errors, missing keys, unknown architectures: each its own class inside timm
-        raise ValueError(f"{config} does not describe a timm model ({type(err).__name__}: {err}); {mend}") from err
+        raise ValueError(f"{config} does not describe a timm model ({short(err)}); {mend}") from err
     if pretrained:
         try:
             backbone.load_state_dict(load_file(weights))
         except RuntimeError as err:
-            raise ValueError(f"{weights} does not fit the model in {config} ({_short(err)}); {mend}") from err
-        _check_call(backbone, f"{config}, which fits model.safetensors,", mend)
-    return backbone
-
-
-def _check_call(backbone: nn.Module, config: str, mend: str) -> None:
-    """ValueError unless a ViT answers a blank image: settings that fit the weights may yet be none (-1 heads)."""
-    size = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
-    try:
+            raise ValueError(f"{weights} does not fit the model in {config} ({short(err)}); {mend}") from err
+        size = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
         if size is not None:  # else no ViT, which ViT() says
-            with torch.no_grad():
-                backbone.eval()(torch.zeros(1, 3, *size).to(next(backbone.parameters())))
-    except Exception as err:  # whatever its layers say
-        reason = f"{type(err).__name__}: {_short(err)}"
-        raise ValueError(f"{config} describes no network that works ({reason}); {mend}") from err
+            weight = next(backbone.parameters())
+            check_call(lambda: backbone.eval()(torch.zeros(1, 3, *size).to(weight)),
+                       f"{config}, which fits model.safetensors,", mend)
+    return backbone
 
 
 def _from_file(path: Path, pretrained: bool) -> nn.Module:
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} is not a safetensors file; save its state dict with safetensors.torch.save_file")
     if not (path.parent / "config.json").is_file():
-        raise ValueError(
-            f"{path} holds weights but not the architecture; put timm's config.json beside it, "
-            "or build the module with timm, load the weights, and give load_vit(module)"
-        )
+        raise ValueError(f"{path} holds weights but not the architecture; put timm's config.json beside it, or build "
+                         "the module with timm, load the weights, and give load_vit(module)")
     return _from_folder(path.parent, path, pretrained)
 
 
@@ -148,10 +130,8 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
     try:
         return _create(name, pretrained=pretrained)
     except Exception as err:  # download errors come in many classes
-        raise OSError(
-            f"cannot get the weights of {name} ({type(err).__name__}: {_short(err)}); load it once with a "
-            "network, give a local folder, or ask for random weights with pretrained=False"
-        ) from err
+        raise OSError(f"cannot get the weights of {name} ({short(err)}); load it once with a network, give a local "
+                      "folder, or ask for random weights with pretrained=False") from err
 
 
 def _create(name: str, pretrained: bool) -> nn.Module:
@@ -192,10 +172,8 @@ def _check_layout(backbone: nn.Module) -> None:
     """ValueError unless `backbone` has blocks with attention over one grid of patches, or stages as Swin has."""
     plain = hasattr(backbone, "blocks") and getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
     if not plain and not _is_swin(backbone):
-        raise ValueError(
-            f"{type(backbone).__name__} is no plain vision transformer (blocks over one patch grid); "
-            "choose a timm ViT or DeiT"
-        )
+        raise ValueError(f"{type(backbone).__name__} is no plain vision transformer (blocks over one patch grid); "
+                         "choose a timm ViT or DeiT")
 
 
 def _channels(values, what: str) -> torch.Tensor:
@@ -203,10 +181,6 @@ def _channels(values, what: str) -> torch.Tensor:
     if values.shape != (3,) or not np.isfinite(values).all() or (what == "std" and not (values > 0).all()):
         raise ValueError(f"{what} is {values.tolist()}, wanted three finite numbers, one per channel, a std above 0")
     return torch.from_numpy(values)[None, :, None, None]  # (1, 3, 1, 1)
-
-
-def _short(err: Exception) -> str:
-    return " ".join(str(err).split())[:300]
 
 
 def check_vit(vit):

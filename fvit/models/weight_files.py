@@ -40,6 +40,22 @@ def check_fits(describe, config: dict, path, mend: str) -> None:
         raise ValueError(f"the settings beside {path} claim a size of {sizes[0]}, more than its {size} bytes; {mend}")
 
 
+def check_call(call, config, mend: str) -> None:
+    """ValueError unless `call()` works: settings that fit the weights may yet be no network (-1 heads)."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            call()
+    except Exception as err:  # whatever its layers say
+        raise ValueError(f"{config} describes no network that works ({short(err)}); {mend}") from err
+
+
+def short(err: Exception) -> str:
+    """A library's error in one line, for a message of ours."""
+    return f"{type(err).__name__}: {' '.join(str(err).split())[:300]}"
+
+
 def check_sums(folder, mend: str) -> None:
     """OSError if a file in `folder` is not the one of its SHA256SUMS, which `fvit train` writes; others have none.
 

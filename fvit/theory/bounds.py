@@ -3,7 +3,7 @@
 import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
-from fvit.base.checks import as_number, check_array
+from fvit.base.checks import check_array, check_choice, check_count, check_number
 
 TRUNCATION = 0.5  # most of its wealth a bet may lose in one draw; sound for any value in (0, 1]
 PRIOR_VARIANCE = 1 / 400  # of the pseudo-draw before the first, range 1; Waudby-Smith and Ramdas take 1/4, see Note
@@ -22,11 +22,11 @@ def rate_bound(successes, n: int, failure_prob: float, side: str) -> np.ndarray:
     """
     _check_one_sided(failure_prob, side)
     counts = check_array(successes, "successes")
-    whole = (counts >= 0) & (counts <= as_number(n)) & (counts == np.floor(counts))
-    if not (as_number(n) >= 1 and as_number(n) % 1 == 0 and counts.size and whole.all()):
+    n = check_count(n, "n")
+    if not (counts.size and ((counts >= 0) & (counts <= n) & (counts == np.floor(counts))).all()):
         got = f"from {counts.min():g} to {counts.max():g}" if counts.size else "none"
-        raise ValueError(f"successes ({got}) of n={n}, wanted one or more whole numbers in [0, n], n >= 1; count again")
-    bounds = proportion_confint(counts, int(n), alpha=2 * failure_prob, method="beta")  # it halves alpha
+        raise ValueError(f"successes ({got}) of n={n}, wanted one or more whole numbers in [0, n]; count again")
+    bounds = proportion_confint(counts, n, alpha=2 * failure_prob, method="beta")  # it halves alpha
     return np.asarray(bounds[side == "upper"], dtype=np.float64)
 
 
@@ -49,8 +49,7 @@ def mean_bound(values, failure_prob: float, side: str, high=1.0, method: str = "
     high * ln(1 / failure_prob) / draws (betting: twice that), since a rare value near `high` may not have been seen.
     """
     _check_one_sided(failure_prob, side)
-    if method not in _LOWER:
-        raise ValueError(f"method={method!r}, wanted one of {', '.join(_LOWER)}")
+    check_choice(method, _LOWER, "method")
     values, high = np.ascontiguousarray(check_array(values, "values")), check_array(high, "high")
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"values have shape {values.shape}, wanted (draws, tokens), both at least 1; one row per draw")
@@ -121,15 +120,10 @@ def dkw_margin(n: int, failure_prob: float) -> float:
     Raises ValueError unless n >= 1 is whole and failure_prob in (0, 1/2]: above, the constant 1 is not proved.
     Source: Dvoretzky, Kiefer and Wolfowitz 1956; constant by Massart 1990.
     """
-    if not (as_number(n) >= 1 and as_number(n) % 1 == 0):
-        raise ValueError(f"n={n}, wanted a whole number of draws, at least 1")
-    if not 0 < as_number(failure_prob) <= 0.5:
-        raise ValueError(f"failure_prob={failure_prob}, wanted a number in (0, 1/2]: the band holds only there")
-    return float(np.sqrt(np.log(1 / failure_prob) / (2 * n)))
+    failure_prob = check_number(failure_prob, "failure_prob", "(0, 0.5]", "where alone the band holds")
+    return float(np.sqrt(np.log(1 / failure_prob) / (2 * check_count(n, "n"))))
 
 
 def _check_one_sided(failure_prob, side):
-    if not 0 < as_number(failure_prob) < 1:
-        raise ValueError(f"failure_prob={failure_prob}, wanted a number in (0, 1), e.g. 0.001 for one failure in 1000")
-    if side not in ("lower", "upper"):
-        raise ValueError(f"side={side!r}, wanted 'lower' or 'upper'; for both, call twice at half the failure_prob")
+    check_number(failure_prob, "failure_prob", "(0, 1)", "e.g. 0.001 for one failure in 1000")
+    check_choice(side, ("lower", "upper"), "side")  # for both, call twice at half the failure_prob

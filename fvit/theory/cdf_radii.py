@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from fvit.base.checks import check_array
+from fvit.base.checks import check_array, check_number
 from fvit.theory.divergences import tokens_to_break
 from fvit.theory.radii import _largest
 
@@ -19,8 +19,7 @@ def shifted_mean_bounds(values, rho, low, high, margin=0.0):
     Source: our derivation (docs/theory.md, Theorem 5 (i)) in the line of Kumar et al. 2020; the margin
     from Massart 1990.
     """
-    if not 0 <= rho < np.inf:
-        raise ValueError(f"rho={rho}, wanted a finite radius >= 0 in units of sigma")
+    rho = check_number(rho, "rho", "[0, inf)", "a radius in units of sigma")
     steps, margin = _steps(values, low, high), _share(margin)
     return _lower(steps, low, rho, margin), _upper(steps, low, rho, margin)
 
@@ -99,6 +98,4 @@ def _split(values, top, beta):
 
 
 def _share(margin):
-    if not margin >= 0:
-        raise ValueError(f"margin={margin}, wanted a number >= 0; see intervals.dkw_margin")
-    return min(margin, 1.0)
+    return min(check_number(margin, "margin", "[0, inf]", "see bounds.dkw_margin"), 1.0)

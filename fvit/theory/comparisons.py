@@ -5,6 +5,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from fvit.base.checks import check_choice
 from fvit.base.rng import numpy_generator
 from fvit.theory.intervals import mean_interval
 
@@ -137,5 +138,4 @@ def _check_arguments(df, family, pair, others, test):
         raise ValueError(f"no columns {', '.join(unknown)}, the table has {', '.join(map(str, df.columns))}")
     if not family or len(pair) != 2 or pair[0] == pair[1]:
         raise ValueError(f"family={family}, pair={tuple(pair)}, wanted at least one column and two different values")
-    if test not in TESTS:
-        raise ValueError(f"test={test!r}, wanted one of {', '.join(TESTS)}")
+    check_choice(test, TESTS, "test")

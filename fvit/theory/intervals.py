@@ -7,8 +7,10 @@ a time, at a tiny failure probability and with a guarantee at every n: `rate_bou
 import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
-from fvit.base.checks import as_number, check_array, check_count
+from fvit.base.checks import check_array, check_count, check_number
 from fvit.base.rng import numpy_generator
+
+LEVEL = "level", "(0, 1)", "e.g. 0.95 for 95 %"
 
 
 class Interval(tuple):
@@ -50,7 +52,7 @@ def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> Inter
     if not np.isfinite(values).all():
         bad = np.count_nonzero(~np.isfinite(values))
         raise ValueError(f"{bad} of {values.size} values are NaN or infinite, wanted finite ones; find their cause")
-    _check_level(level)
+    check_number(level, *LEVEL)
     n_boot = check_count(n_boot, "n_boot")
     sums, counts = _by_group(values, groups)
     mean, size = _no_rounding(values.mean(), values), (values.size, None if groups is None else len(sums))
@@ -86,17 +88,12 @@ def rate_interval(successes: int, n: int, level=0.95) -> Interval:
     independent. Raises ValueError unless 0 <= successes <= n and n >= 1.
     Source: Clopper and Pearson 1934.
     """
-    _check_level(level)
-    whole = as_number(successes) % 1 == 0 and as_number(n) % 1 == 0
-    if not (whole and n >= 1 and 0 <= successes <= n):
-        raise ValueError(f"{successes} successes of {n}, wanted whole numbers with 0 <= successes <= n and n >= 1")
-    low, high = proportion_confint(int(successes), int(n), alpha=1 - level, method="beta")
-    return Interval(successes / n, float(low), float(high), int(n))
-
-
-def _check_level(level):
-    if not 0 < as_number(level) < 1:
-        raise ValueError(f"level={level}, wanted a number in (0, 1), e.g. 0.95 for 95 %")
+    check_number(level, *LEVEL)
+    n, successes = check_count(n, "n"), check_count(successes, "successes", least=0)
+    if successes > n:
+        raise ValueError(f"{successes} successes of {n}, wanted 0 <= successes <= n")
+    low, high = proportion_confint(successes, n, alpha=1 - level, method="beta")
+    return Interval(successes / n, float(low), float(high), n)
 
 
 def interval_table(df, by: list[str], value: str = "value", groups: str | None = None):

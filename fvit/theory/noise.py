@@ -13,6 +13,8 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import gamma, gammaincc, gammainccinv, gammaln, logsumexp
 
+from fvit.base.checks import check_choice, check_count, check_number
+
 
 # Bounds that hold for every noise ----------------------------------------------------------------------------------
 def half_log_ratio(order: float, divergence: float) -> float:
@@ -74,8 +76,7 @@ def mean_norm_bounds(of, order, divergence, radius=1.0, dim=None, norm="l2") -> 
     of       "l2" or "linf", the norm that is measured; `norm` is that of the ball the adversary moves in
     returns  (from the total variation tanh x of `half_log_ratio`, Gaussian upper bound). Derivation: ours.
     """
-    if of not in ("l2", "linf"):
-        raise ValueError(f"of={of!r}, wanted 'l2' or 'linf': the norm of the noise that is averaged")
+    check_choice(of, ("l2", "linf"), "norm of the noise that is averaged")
     t = math.tanh(half_log_ratio(order, divergence))
     length, dim = math.sqrt(_spread(radius, dim, norm)), dim or 1  # how far <s, z> is shifted, over sqrt(dim)
     sigma = length * math.sqrt(order / (2 * divergence) / dim)
@@ -95,16 +96,10 @@ def _spread(radius, dim, norm):
     return (dim or 1) ** (2 - 2 / p) * radius**2
 
 
-def check_levels(**given):
+def check_levels(dim=1, **given):
+    check_count(dim, "dim")
     for name, value in given.items():
-        if name == "order":
-            good, wanted = value > 0, "a number in (0, inf]; 1 is Kullback-Leibler"
-        elif name == "dim":
-            good, wanted = value >= 1 and value == int(value), "a whole number >= 1"
-        else:
-            good, wanted = 0 < value < math.inf, "a positive finite number"
-        if not good:
-            raise ValueError(f"{name}={value}, wanted {wanted}")
+        check_number(value, name, *(("(0, inf]", "1 is Kullback-Leibler") if name == "order" else ("(0, inf)",)))
 
 
 # Families of noise in one dimension --------------------------------------------------------------------------------
@@ -140,9 +135,7 @@ def shifted_divergence(family, shift, order, scale=1.0, shape=None) -> float:
     """
     check_levels(order=order, scale=scale)
     shape = _checked_shape(family, shape)
-    lag = abs(float(shift)) / scale
-    if not lag < math.inf:
-        raise ValueError(f"shift={shift}, wanted a finite number")
+    lag = abs(check_number(shift, "shift", "(-inf, inf)")) / scale
     if lag == 0:
         return 0.0
     if family == "gaussian":
@@ -216,12 +209,9 @@ def _ray_nodes(a):
 
 
 def _checked_shape(family, shape):
-    if family not in FAMILIES:
-        raise ValueError(f"unknown family {family!r}, known: {', '.join(FAMILIES)}")
+    check_choice(family, FAMILIES, "family")
     if family in ("student", "generalised_normal"):
-        if shape is None or not 0.05 <= shape <= 1e3:
-            raise ValueError(f"shape={shape}, wanted a number in [0.05, 1000]: degrees of freedom of student, "
-                             "exponent of generalised_normal")
+        check_number(shape, "shape", "[0.05, 1000]", "degrees of freedom of student, exponent of generalised_normal")
     elif shape is not None:
         raise ValueError(f"shape={shape} for {family}, which has none; leave it out")
     return shape

@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 from scipy.special import log_ndtr, ndtr, ndtri
 
-from fvit.base.checks import as_integer, as_number, check_array, check_choice
+from fvit.base.checks import as_integer, as_number, check_array, check_choice, check_count, check_number
 from fvit.theory.divergences import (
     DIRECTIONS,
     breaking_divergence,
@@ -20,7 +20,7 @@ from fvit.theory.divergences import (
     renyi_divergence,
 )
 
-CERTIFICATES = ("sharp", "renyi", "coordinate", "pooled")
+OF_A_MEAN = ("sharp", "renyi", "coordinate", "pooled")
 FARTHEST = 100.0  # in units of sigma; beyond it no normal quantile of a float64 reaches
 S_GRID = np.unique(np.r_[-np.geomspace(60, 1, 20), np.linspace(-1, 2, 31), np.geomspace(2, 60, 20)])
 
@@ -41,8 +41,8 @@ def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp"
     Source: "renyi" in the manner of Hu et al. 2024 with the exact minimum; "sharp" as `sharp_rho`, in the line of
     Cohen et al. 2019 and Levine et al. 2019. Taught in notebook 03.
     """
-    per_l2, sigma = _norm_factor(norm, dim), _positive(sigma, "sigma")
-    check_choice(certificate, CERTIFICATES, "certificate")
+    per_l2, sigma = _norm_factor(norm, dim), check_number(sigma, "sigma", "(0, inf)")
+    check_choice(certificate, OF_A_MEAN, "certificate")
     if order is not None and certificate in ("sharp", "coordinate"):
         raise ValueError(f"order={order} with certificate {certificate!r}, which uses no divergence; leave order out")
     return sigma * _rho(w, k, beta, certificate, order) / per_l2
@@ -59,11 +59,10 @@ def required_sigma(w, k, beta, radius, order=None, gamma=None, norm="l2", dim=No
     Other arguments and errors as `certified_radius`. Source: Hu et al. 2024 with the exact minimum (docs/theory.md,
     Corollary 2).
     """
-    if not 0 <= as_number(radius) < np.inf:
-        raise ValueError(f"radius={radius}, wanted a finite number >= 0, for images in [0, 1]")
+    radius = check_number(radius, "radius", "[0, inf)", "for images in [0, 1]")
     if gamma is not None and order is None:
         raise ValueError(f"gamma={gamma} without an order; say of which divergence, e.g. order=2")
-    distance = as_number(radius) * _norm_factor(norm, dim)
+    distance = radius * _norm_factor(norm, dim)
     rho = np.asarray(_rho(w, k, beta, "renyi", order))
     if gamma is not None:
         rho = np.minimum(rho, prediction_radius(order, gamma, 1.0))
@@ -141,7 +140,9 @@ def prediction_radius(order, gamma, sigma):
     Raises ValueError unless order, gamma and sigma are positive. Source: Hu et al. 2024 (docs/theory.md,
     Theorem 2, Corollary 2).
     """
-    return _positive(sigma, "sigma") * np.sqrt(2 * _positive(gamma, "gamma") / _positive(order, "order"))
+    for name, value in {"sigma": sigma, "gamma": gamma, "order": order}.items():
+        check_number(value, name, "(0, inf)")
+    return sigma * np.sqrt(2 * gamma / order)
 
 
 def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
@@ -154,8 +155,7 @@ def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
     y, shape = images(y, 1)
     if y.shape[1] > 8:
         raise ValueError(f"y has {y.shape[1]} classes, wanted at most 8: the vertices are all their orders")
-    if not 0 <= rho < np.inf:
-        raise ValueError(f"rho={rho}, wanted a finite radius >= 0 in units of sigma")
+    rho = check_number(rho, "rho", "[0, inf)", "a radius in units of sigma")
     check_choice(direction, DIRECTIONS, "direction")
     orders = np.array(list(permutations(range(y.shape[1]))))  # (C!, C)
     worst = []
@@ -174,11 +174,11 @@ def label_radius(y, sigma):
 
     Source: Cohen et al. 2019. From draws, take bounds: the plug-in certifies nothing.
     """
-    y, shape = images(y, 1)
+    sigma, (y, shape) = check_number(sigma, "sigma", "(0, inf)"), images(y, 1)
     if y.shape[1] < 2:
         return np.full(shape, np.inf)[()]
     ordered = -np.sort(-y, axis=1)
-    return _positive(sigma, "sigma") * np.reshape(coordinate_rho(ordered[:, :1], ordered[:, 1:2]), shape)[()]
+    return sigma * np.reshape(coordinate_rho(ordered[:, :1], ordered[:, 1:2]), shape)[()]
 
 
 def _rho(w, k, beta, certificate, order):
@@ -247,12 +247,5 @@ def _norm_factor(norm, dim):
         raise ValueError(f"norm={norm!r}, wanted 'l2', 'linf', 'l1' or a number p >= 1")
     if p > 2 and dim is None:
         raise ValueError(f"norm={norm!r} without dim; give the number of pixel values, dim = 3 * H * W")
-    if dim is not None and not (1 <= as_number(dim) < np.inf and as_number(dim) % 1 == 0):
-        raise ValueError(f"dim={dim}, wanted the number of pixel values, an integer >= 1")
-    return 1.0 if p <= 2 else as_number(dim) ** (1 / 2 - 1 / p)
-
-
-def _positive(value, name):
-    if not 0 < as_number(value) < np.inf:
-        raise ValueError(f"{name}={value}, wanted a finite number > 0")
-    return as_number(value)
+    dim = 1 if dim is None else check_count(dim, "dim")
+    return 1.0 if p <= 2 else dim ** (1 / 2 - 1 / p)

@@ -15,7 +15,7 @@ from fvit.base import rng
 from fvit.data.datasets import stream_images
 from fvit.models.diffusers_files import load_denoiser
 from fvit.training.denoiser import Denoising
-from fvit.training.vit import Taught, read_teacher, save_teacher, vit_config
+from fvit.training.vit import Taught, Teaching, read_teacher, vit_config
 
 HELD_OUT = 2000  # images of the training split on which choices are made; a fifth where there are fewer than 10,000
 SHIFT = 4  # pixels by which an image is moved at most, as usual for CIFAR-10
@@ -117,14 +117,10 @@ class Teacher(nn.Module):
         return evidence.float().mean((2, 3)), torch.cat([features, evidence], 1).flatten(2).transpose(1, 2)
 
 
-class TeacherTask(OnCifar10):
-    """What the loop needs to train the teacher: cross-entropy, on images moved and mirrored."""
+class TeacherTask(OnCifar10, Teaching):
+    """The teacher of CIFAR-10: cross-entropy, on images moved and mirrored."""
 
-    name = "teacher"
-
-    def __init__(self, seed: int, root: Path | str | None = None):
-        self.model = Teacher().to(memory_format=torch.channels_last)
-        self.lr, self.weight_decay, self.seed, self.root = 2e-3, 0.01, seed, root
+    network = Teacher
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
         """The batch's mean loss, in one part."""
@@ -133,9 +129,6 @@ class TeacherTask(OnCifar10):
 
     def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
         return self.accuracy(lambda x: model(x.to(device))[0], n)
-
-    def save(self, weights: dict[str, Tensor], out: Path) -> None:
-        save_teacher(weights, out)
 
 
 def vit_tokens(vit: nn.Module, x: Tensor, keep: Tensor) -> Tensor:

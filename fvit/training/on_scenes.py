@@ -5,7 +5,6 @@ Our own recipe. What mattered on two CPU cores: small crops first, easy scenes f
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from fvit.base import rng
 from fvit.data import scenes
 from fvit.data.images import Images
 from fvit.training.denoiser import Denoising
-from fvit.training.vit import Taught, read_teacher, save_teacher, vit_config
+from fvit.training.vit import Taught, Teaching, read_teacher, vit_config
 
 CHAPTER, REUSE = 4096, 6  # scenes drawn at once, and how often each is seen, every time recoloured
 PAIR_SHARE = 0.25
@@ -131,17 +130,17 @@ class Teacher(nn.Module):
         return evidence.float().flatten(2).logsumexp(2), torch.cat([features, evidence], 1).flatten(2).transpose(1, 2)
 
 
-class TeacherTask:
-    """What the loop needs to train the teacher: cross-entropy on whole scenes."""
-
-    name = "teacher"
-
-    def __init__(self, seed: int):
-        self.model = Teacher().to(memory_format=torch.channels_last)
-        self.lr, self.weight_decay, self.seed = 2e-3, 0.01, seed
+class OnScenes:
+    """What the three tasks share: the data."""
 
     def batches(self, batch: int, chapter: int) -> Scenes:
         return Scenes(self.seed, batch, chapter)
+
+
+class TeacherTask(OnScenes, Teaching):
+    """The teacher of scenes: cross-entropy on whole ones."""
+
+    network = Teacher
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
         """The batch's mean loss, in one part."""
@@ -150,9 +149,6 @@ class TeacherTask:
 
     def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
         return accuracies(lambda x: model(x.to(device))[0], n)
-
-    def save(self, weights: dict[str, Tensor], out: Path) -> None:
-        save_teacher(weights, out)
 
 
 @cache
@@ -173,7 +169,7 @@ def accuracies(logits_of: Callable[[Tensor], Tensor], n: int) -> dict[str, float
     return right
 
 
-class ViTTask(Taught):
+class ViTTask(OnScenes, Taught):
     """The ViT of scenes: 256 patches."""
 
     config = vit_config(64, depth=5)
@@ -183,9 +179,6 @@ class ViTTask(Taught):
 
     def examples(self) -> Tensor:
         return scenes.scene_batch("train", self.seed, range(64))[0].float() / 255
-
-    def batches(self, batch: int, chapter: int) -> Scenes:
-        return Scenes(self.seed, batch, chapter)
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
         """The batch's mean loss in parts: the attention of 16 images fits a processor's cache, that of 64 does not."""
@@ -206,13 +199,10 @@ class ViTTask(Taught):
         return accuracies(lambda x: vit.head(vit_tokens(vit, x.to(device), (0, 0))[:, 0]), n)
 
 
-class DenoiserTask(Denoising):
+class DenoiserTask(OnScenes, Denoising):
     """The denoiser of scenes."""
 
     image_size = 64
-
-    def batches(self, batch: int, chapter: int) -> Scenes:
-        return Scenes(self.seed, batch, chapter)
 
     def validation(self, n: int) -> Tensor:
         return validation_scenes("val", n).x

@@ -56,9 +56,18 @@ def read_teacher(teacher: nn.Module, data: str) -> nn.Module:
     return teacher.eval().requires_grad_(False)
 
 
-def save_teacher(weights: dict[str, Tensor], out: Path) -> None:
-    weights = {k: v.contiguous() for k, v in weights.items()}
-    files.write_summed(out, {"model.safetensors": save(weights, metadata={"format": "pt"})})
+class Teaching:
+    """What the loop needs to train a teacher; a subclass for a set of images gives `network`, and the rest."""
+
+    name = "teacher"
+
+    def __init__(self, seed: int):
+        self.model = self.network().to(memory_format=torch.channels_last)
+        self.lr, self.weight_decay, self.seed = 2e-3, 0.01, seed
+
+    def save(self, weights: dict[str, Tensor], out: Path) -> None:
+        weights = {k: v.contiguous() for k, v in weights.items()}
+        files.write_summed(out, {"model.safetensors": save(weights, metadata={"format": "pt"})})
 
 
 class Taught:

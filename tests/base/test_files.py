@@ -147,10 +147,10 @@ def test_an_interrupt_leaves_no_temporary_file(tmp_path, monkeypatch):
 def test_alone_lets_processes_in_one_by_one_and_leaves_nothing(tmp_path):
     """Each of three adds 1 to a number 200 times; were two inside at once, additions would be lost."""
     target = tmp_path / "new" / "number"
-    code = ("import sys; from pathlib import Path; from fvit import paths\n"
+    code = ("import sys; from pathlib import Path; from fvit.base import files\n"
             "path = Path(sys.argv[1])\n"
             "for _ in range(200):\n"
-            "    with paths.alone(path):\n"
+            "    with files.alone(path):\n"
             "        old = int(path.read_text()) if path.exists() else 0\n"
             "        path.write_text(str(old + 1))")
     processes = [subprocess.Popen([sys.executable, "-c", code, str(target)], cwd=paths.ROOT) for _ in range(3)]

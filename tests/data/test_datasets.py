@@ -465,11 +465,11 @@ def test_roots(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("arguments", "error", "words"), [
     (dict(source="imagent"), ValueError, "unknown image source 'imagent', known: scenes, imagenet.*mean 'imagenet'"),
     (dict(source="some/where"), FileNotFoundError, "no folder some/where; wanted one of class folders"),
-    (dict(n=0), ValueError, "n=0, start=0.*ask for at least one"),
+    (dict(n=0), ValueError, "n=0, wanted an integer >= 1"),
     (dict(n=3), ValueError, "n=3, start=0: there are 2 images; want start"),
     (dict(start=2), ValueError, "start=2: there are 2 images"),
     (dict(start=-1), ValueError, "start=-1"),
-    (dict(size=0), ValueError, "size=0; wanted pixels a side"),
+    (dict(size=0), ValueError, "size=0, wanted pixels a side"),
     (dict(root="elsewhere"), ValueError, "root='elsewhere' with the folder .* sets that have a name"),
     (dict(objects=["car"]), ValueError, "only coco and cityscapes have such classes"),
     (dict(source="scenes", root="here"), ValueError, "root= is for data sets on disk; scenes are drawn"),

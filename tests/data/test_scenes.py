@@ -120,7 +120,7 @@ def test_colour_carries_no_class_information():
     [
         (dict(split="tset"), "tset.*test.*pairs"),
         (dict(source="scene"), "scene.*scenes"),
-        (dict(n=0), "n=0.*at least one"),
+        (dict(n=0), "n=0, wanted an integer >= 1"),
         (dict(start=-1), "start=-1"),
     ],
 )

@@ -35,13 +35,15 @@ def tiny(layout, std=0.3):
         p.data = p.data + std * torch.randn(p.shape, generator=g)
     return ViT(backbone.double(), (0.5,) * 3, (0.5,) * 3)
 
+NAMES = ("vta", "orig")
+
 
 def passed(vit, x, target, rules):
     forward = forward_pass(vit, x)
     return RelevancePass(vit, forward.layers, torch.as_tensor(target).expand(len(x)), rules)
 
 
-@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("rules", NAMES)
 def test_a_batch_against_loops(rules):
     vit, target = tiny_vit(torch.float64), torch.tensor([0, 3, 1])
     got = passed(vit, X, target, rules)
@@ -53,9 +55,9 @@ def test_a_batch_against_loops(rules):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_ours_conserves_relevance_layer_by_layer(layout):
+def test_vta_conserves_relevance_layer_by_layer(layout):
     vit = tiny(layout)
-    relevance = passed(vit, X, [0, 3, 1], "ours")
+    relevance = passed(vit, X, [0, 3, 1], "vta")
     assert relevance.tokens().shape == (3, vit.num_prefix_tokens + 16, 24)
     torch.testing.assert_close(torch.stack(relevance.totals), torch.ones(4, 3, dtype=torch.float64), rtol=0, atol=1e-5)
 
@@ -65,7 +67,7 @@ def test_pixels_keep_the_relevance_of_their_patches(layout):
     """The z^B rule conserves up to its 1e-9; the positions take the share that the add rule gives them."""
     vit = tiny(layout)
     vit.backbone.pos_embed = None if vit.backbone.pos_embed is None else nn.Parameter(vit.backbone.pos_embed * 0)
-    for rules in RULES:
+    for rules in NAMES:
         relevance = passed(vit, X, 2, rules)
         kept = relevance.tokens()[:, vit.num_prefix_tokens :].sum((1, 2))
         torch.testing.assert_close(relevance.pixels().sum((1, 2)), kept, rtol=1e-6, atol=1e-6)
@@ -78,7 +80,7 @@ def test_orig_counts_the_two_signs_apart():
     torch.testing.assert_close(totals.totals[0], torch.full((3,), 2.0, dtype=torch.float64), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("rules", NAMES)
 def test_the_result_of_an_image_does_not_depend_on_its_batch(rules):
     vit = tiny_vit(torch.float64)
     together = passed(vit, X, [0, 3, 1], rules)
@@ -90,7 +92,7 @@ def test_the_result_of_an_image_does_not_depend_on_its_batch(rules):
 
 
 def test_the_pass_goes_down_only_as_far_as_asked():
-    relevance = passed(tiny_vit(torch.float64), X, 1, "ours")
+    relevance = passed(tiny_vit(torch.float64), X, 1, "vta")
     assert relevance.totals == []
     relevance.attention(2)
     assert len(relevance.totals) == 1
@@ -119,7 +121,7 @@ def random_linear(g, *sizes, **options):
     return layer
 
 
-@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("rules", NAMES)
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_rules_with_fewer_products_are_those_with_all(rules, bias):
     g = torch.Generator().manual_seed(0)
@@ -138,7 +140,7 @@ def test_an_output_without_positive_products_gives_nothing(dtype):
     layer = random_linear(g, 50, 20).to(dtype)
     layer.weight.copy_(-torch.rand(20, 50, generator=g))
     x, relevance = torch.rand(30, 50, generator=g).to(dtype), torch.randn(30, 20, generator=g).to(dtype)
-    assert not lrp.linear_ours(layer, x, layer(x), relevance).any()
+    assert not lrp.linear_vta(layer, x, layer(x), relevance).any()
 
 
 def test_addition_shares_by_size_whatever_the_signs():
@@ -147,7 +149,7 @@ def test_addition_shares_by_size_whatever_the_signs():
     a, b = lrp.add_orig(p, q, relevance)
     torch.testing.assert_close(torch.stack([a, b]), torch.tensor([[[1.5, 0.5]], [[-0.5, 0.5]]]).double())
     relevance = torch.tensor([[4.0, 2.0]]).double()  # p 6 + 1 = 7, q -2 + 1 = -1: shares 7/8 and 1/8 of 6
-    a, b = lrp.add_ours(p, q, relevance)
+    a, b = lrp.add_vta(p, q, relevance)
     torch.testing.assert_close(torch.stack([a, b]), torch.tensor([[[4.5, 0.75]], [[1.5, -0.75]]]).double())
 
 
@@ -172,7 +174,7 @@ def test_pooling_shares_among_the_tokens_that_agree_with_the_mean():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("rules", NAMES)
 def test_float32_agrees_with_float64(layout, rules):
     """In the last block and for most images: a small denominator, of A V say, amplifies rounding without bound."""
     vit = tiny(layout, std=0.1)
@@ -186,7 +188,7 @@ def test_float32_agrees_with_float64(layout, rules):
 def test_a_constant_image_has_no_relevant_pixels():
     for dtype in (torch.float32, torch.float64):
         vit, flat = tiny_vit(dtype), torch.full((1, 3, 32, 32), 0.3, dtype=dtype)
-        for rules in RULES:
+        for rules in NAMES:
             assert not explain(vit, flat, "lrp", rules=rules, raw=True).any()
             assert torch.equal(explain(vit, flat, "lrp", rules=rules), torch.full((1, 4, 4), 1 / 16, dtype=dtype))
 
@@ -195,7 +197,7 @@ def test_a_net_of_zeros_is_finite():
     vit = tiny_vit(torch.float64)
     for parameter in vit.parameters():
         parameter.zero_()
-    for rules in RULES:
+    for rules in NAMES:
         assert not passed(vit, X, 1, rules).pixels().any()
 
 

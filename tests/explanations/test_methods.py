@@ -83,7 +83,7 @@ def test_golden_maps(golden, method, options, key):
 GOLDEN_BY_CLASS = [
     ("gradcam", {}, "gradcam_unnormalised"),
     ("partial_lrp", {}, "partial_lrp_orig"),
-    ("partial_lrp", dict(rules="ours"), "partial_lrp_ours"),
+    ("partial_lrp", dict(rules="vta"), "partial_lrp_ours"),
     ("lrp", {}, "full_lrp_orig"),
     ("lrp", dict(rules="ours"), "full_lrp_ours"),
     ("lrp_rollout", {}, "lrp_rollout_ours_s0"),
@@ -254,7 +254,7 @@ def test_methods_with_gradients_against_finite_differences():
     cam = sum(w * a[0, 1:] for w, a in zip(weights, attn[1], strict=True)) / 3
     got = explain(vit, image[None], "gradcam", target, raw=True)[0]
     torch.testing.assert_close(got, cam.clamp(min=0).reshape(2, 3), rtol=1e-6, atol=1e-8)
-    relevance = lrp_loop(vit, image, target, "ours")[0]
+    relevance = lrp_loop(vit, image, target, "vta")[0]
     mixed = [(g * r).clamp(min=0).mean(0) + eye for g, r in zip(grads, relevance, strict=True)]
     for start_layer in (0, 1):
         got = explain(vit, image[None], "vta", target, raw=True, start_layer=start_layer)[0]
@@ -284,7 +284,7 @@ def reading_vit():
     return ViT(backbone, HALF, HALF)
 
 
-@pytest.mark.parametrize("rules", ["ours", "orig"])
+@pytest.mark.parametrize("rules", ["vta", "orig"])
 def test_class_specific_methods_on_a_one_layer_vit_whose_answer_is_known(rules):
     """d logit / d A_j = b_j, and the relevance of A_j is its share A_j b_j / sum_i A_i b_i, halved."""
     vit = reading_vit()
@@ -556,7 +556,7 @@ def test_normalise_map():
         (dict(method="rolout"), r"unknown method 'rolout', known: raw_attention, rollout.*did you mean 'rollout'"),
         (dict(method="rollout", start=0), r"unknown option of rollout 'start', known: start_layer; did you mean"),
         (dict(method="raw_attention", rules="ours"), "unknown option of raw_attention 'rules', known: start_layer"),
-        (dict(rules="our"), "unknown rules 'our', known: ours, orig; did you mean 'ours'"),
+        (dict(rules="our"), "unknown rules 'our', known: vta, orig, ours; did you mean 'ours'"),
         (dict(method="gradcam", start_layer=3), "start_layer=3 with 3 blocks"),
         (dict(method="rollout", start_layer=3), r"start_layer=3 with 3 blocks, wanted 0 <= start_layer <= 2"),
         (dict(method="rollout", start_layer=-1), "start_layer=-1 with 3 blocks"),

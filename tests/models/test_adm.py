@@ -139,7 +139,7 @@ def test_load_denoiser(small, tmp_path):
     expected = ((u - ((1 - ac) / ac) ** 0.5 * answer[:, :3] + 1) / 2).clamp(0, 1)
     torch.testing.assert_close(den(x, sigma).double(), expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(den.double()(x.double(), sigma), expected, rtol=0, atol=1e-9)
-    with pytest.raises(ValueError, match=r"wanted sides that 2 divides; resize"):
+    with pytest.raises(ValueError, match=r"wanted multiples of 2; resize"):
         den(X[:, :, :15].double(), sigma)
 
 

@@ -218,7 +218,7 @@ def test_pixel_unshuffle(tmp_path):
     answer = unet(folded, t).sample
     one_in_four = den.network(x, t).sample[:, 1, 1::2, 0::2]
     torch.testing.assert_close(one_in_four, answer[:, 1 * 4 + 1 * 2 + 0], **ROUNDING)
-    with pytest.raises(ValueError, match=r"x_noisy is \(6, 8\), wanted sides that 4 divides; resize"):
+    with pytest.raises(ValueError, match=r"x_noisy is \(6, 8\), wanted multiples of 4; resize"):
         den(x[:, :, :6], 0.25)
 
 
@@ -335,7 +335,7 @@ def test_weights_must_fit_the_configuration(tmp_path):
         (dict(block_out_channels=[8, 24]), r"does not fit .*config\.json"),
         (dict(_class_name="UNet2DConditionModel"), "holds a UNet2DConditionModel, wanted an unconditional UNet2DModel"),
         (dict(in_channels=4), "maps 4 channels to 3, wanted 3 to 3 or 6"),
-        (dict(freq_shift=None), r"unet/config\.json and its weights are no network that works \(TypeError: "),
+        (dict(freq_shift=None), r"unet/config\.json beside its weights describes no network that works \(TypeError: "),
         (dict(mid_block_scale_factor=0), "no network that works .*4x4 pixels become 4x4, or no finite numbers"),
     ]:
         config.write_text(json.dumps({**stated, **changes}))

@@ -96,7 +96,7 @@ def slow_linear(weight, x, relevance, rules):
     """docs/reference-code.md, 2.3, with all clamped products: x (N, in), relevance (N, out) -> (N, in)."""
     plus, minus, x_plus, x_minus = weight.clamp(min=0), weight.clamp(max=0), x.clamp(min=0), x.clamp(max=0)
     first, second = x_plus @ plus.T, x_minus @ minus.T
-    if rules == "ours":
+    if rules == "vta":
         shares = slow_divide(relevance, first + second)
         return x_plus * (shares @ plus) + x_minus * (shares @ minus)
     return x_plus * (slow_divide(relevance, first) @ plus) + x_minus * (slow_divide(relevance, second) @ minus)
@@ -104,7 +104,7 @@ def slow_linear(weight, x, relevance, rules):
 
 def slow_add(p, q, relevance, rules):
     a, b = p * slow_divide(relevance, p + q), q * slow_divide(relevance, p + q)
-    if rules == "ours":
+    if rules == "vta":
         total_a, total_b, whole = a.sum(), b.sum(), relevance.sum()
         share_a = slow_divide(total_a.abs(), total_a.abs() + total_b.abs())
         share_b = slow_divide(total_b.abs(), total_a.abs() + total_b.abs())

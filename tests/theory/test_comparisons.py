@@ -197,7 +197,7 @@ GOOD = tidy([0.1, 0.2, 0.3, 0.1], [*"aabb"], method="vta", seed=0)
     (GOOD, {"groups": "photo"}, "no columns photo"),
     (GOOD, {"family": []}, r"family=\[\], pair=\('none', 'dds'\), wanted at least one column"),
     (GOOD, {"pair": ("dds", "dds")}, "wanted at least one column and two different values"),
-    (GOOD, {"test": "wilcoxon"}, "test='wilcoxon', wanted one of t, sign_flip"),
+    (GOOD, {"test": "wilcoxon"}, "unknown test 'wilcoxon', known: t, sign_flip"),
     (GOOD, {"pair": ("off", "on")}, r"no rows with smoothing in \('off', 'on'\), the table has none, dds"),
     (GOOD, {"pair": ("none", "on")}, "method=vta, smoothing=on: no rows, wanted both sides of every pair"),
     (GOOD.iloc[1:], {}, "method=vta: 1 images have only one of none and dds, the first a-0; wanted the same images"),
