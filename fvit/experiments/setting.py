@@ -138,12 +138,12 @@ class Experiment:
         """
         return Run(self, name, compute, what, block)
 
-    def save(self, name: str, rows: pd.DataFrame) -> None:
-        """Write rows that a notebook made itself, with columns of SCHEMA, to results/<profile>/NAME.parquet; dataset
-        and model are filled in where they are missing, and a column "photograph" is left out."""
-        own = {"dataset": self.dataset, "model": self.networks[0].name}
+    def save(self, name: str, rows: pd.DataFrame, **given) -> None:
+        """Write rows that a notebook made itself, with columns of SCHEMA, to results/<profile>/NAME.parquet; dataset,
+        model and `given` are filled in where there is no such column, and a column "photograph" is left out."""
+        given = {"dataset": self.dataset, "model": self.networks[0].name, **given}
         rows = rows.drop(columns="photograph", errors="ignore")
-        rows = rows.assign(**{column: value for column, value in own.items() if column not in rows})
+        rows = rows.assign(**{column: value for column, value in given.items() if column not in rows})
         save_rows(_conform(rows, self.sizes.name), results_dir(self.sizes.name) / f"{name}.parquet")
 
 

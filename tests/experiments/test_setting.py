@@ -110,7 +110,7 @@ def test_rows_of_a_notebooks_cells_are_completed_and_saved(on, out):
     saved = load_rows(out / "results/laptop/05_overlap.parquet")
     assert list(saved.value) == [0.5, 1] and (set(saved.profile), set(saved.dataset)) == ({"laptop"}, {"scenes"})
     assert set(saved.model) == {"scenes"}
-    on.save("05_overlap", rows.assign(dataset="scenes, val"))
+    on.save("05_overlap", rows, dataset="scenes, val")
     assert set(load_rows(out / "results/laptop/05_overlap.parquet").dataset) == {"scenes, val"}
     with pytest.raises(ValueError, match=r"unknown columns \['colour'\]"):
         on.save("05_overlap", rows.assign(colour="red"))
