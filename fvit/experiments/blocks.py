@@ -15,7 +15,7 @@ from fvit.base.files import write_atomic
 from fvit.base.paths import results_dir
 from fvit.base.timing import Progress, duration
 from fvit.records.provenance import code_digest, stamp
-from fvit.records.rows import SCHEMA, _parquet, load_rows
+from fvit.records.rows import SCHEMA, _parquet, conform, load_rows
 
 
 class UnfinishedError(RuntimeError):
@@ -78,7 +78,7 @@ class Block:
     digest: str
 
     def __call__(self, start: int, stop: int) -> bytes:
-        return _parquet(_conform(self.work(start, stop), self.profile))
+        return _parquet(conform(self.work(start, stop), profile=self.profile))
 
     def has_same_code(self) -> bool:
         """Whether fvit on the machine where this is called computes what the machine that made the block would."""
@@ -114,12 +114,3 @@ def _shard(text: str) -> tuple[int, int]:
     if not 1 <= shard <= n_shards:
         raise ValueError(f"FVIT_SHARD={text!r}, wanted i/n with 1 <= i <= n, such as 1/4")
     return shard, n_shards
-
-
-def _conform(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    unknown = [column for column in rows if column not in SCHEMA]
-    if unknown:
-        raise ValueError(f"rows have unknown columns {unknown}, known: {', '.join(SCHEMA)}")
-    rows = rows.assign(profile=profile).reindex(columns=list(SCHEMA))
-    text = [column for column, kind in SCHEMA.items() if kind == "str"]
-    return rows.assign(**{column: rows[column].astype(object).fillna("") for column in text}).astype(SCHEMA)

@@ -15,7 +15,7 @@ from fvit.base.paths import ROOT, results_dir
 from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import Bench
-from fvit.experiments.blocks import _conform, run_blocks
+from fvit.experiments.blocks import run_blocks
 from fvit.records import profiles, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import load_rows, save_rows
@@ -139,12 +139,14 @@ class Experiment:
         return Run(self, name, compute, what, block)
 
     def save(self, name: str, rows: pd.DataFrame, **given) -> None:
-        """Write rows that a notebook made itself, with columns of SCHEMA, to results/<profile>/NAME.parquet; dataset,
-        model and `given` are filled in where there is no such column, and a column "photograph" is left out."""
-        given = {"dataset": self.dataset, "model": self.networks[0].name, **given}
+        """Write rows that a notebook made itself to results/<profile>/NAME.parquet; a column "photograph" is left out.
+
+        given   as of `rows.conform`, which also gets the data set, the model, sigma, draws and k of these sizes
+        """
+        own = {"profile": self.sizes.name, "dataset": self.dataset, "model": self.networks[0].name}
+        own |= {name: getattr(self.sizes, name) for name in ("sigma", "n_samples", "k")}
         rows = rows.drop(columns="photograph", errors="ignore")
-        rows = rows.assign(**{column: value for column, value in given.items() if column not in rows})
-        save_rows(_conform(rows, self.sizes.name), results_dir(self.sizes.name) / f"{name}.parquet")
+        save_rows(rows, results_dir(self.sizes.name) / f"{name}.parquet", **own | given)
 
 
 @dataclass(frozen=True)
