@@ -35,7 +35,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
                   "clipped": mean of min(map, c), c twice the pilot's k-th value, by betting bounds, token by token;
                   "cdf": the same map by bounds of each token's whole law;
                   "sharp", "renyi": the mean map, by betting bounds in the sharp and in the divergence certificate
-    returns       DataFrame, a row for each image, certificate and beta: image_id, model, method, smoothing, sigma,
+    returns       DataFrame, a row for each image, certificate and beta: image_id, model, method, defence, sigma,
                   certificate, k, overlap (the share kept, >= beta), failure_prob, n_pilot, n_samples and radius
                   (l2, in [0, 1] pixel units; every smaller one is certified; ABSTAIN = -1 where none is)
 
@@ -68,7 +68,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
         one = x[i:i + 1], image_id, method, None if target is None else target[i:i + 1]
         pilot, draws = draw_maps(dds, *one, "dds", dds.n_samples), draw_maps(dds, *one, "certify", n_samples)
         shared = {"image_id": image_id, "model": str(getattr(dds.vit, "name", "")), "method": method,
-                  "smoothing": "dds" if dds.denoises else "noise", "sigma": dds.sigma}
+                  "defence": "dds" if dds.denoises else "noise_only", "sigma": dds.sigma}
         for name in names:
             rho = certify_draws(pilot, draws, k, betas, failure_prob, name)
             rows += [{**shared, "certificate": name, "k": k, "overlap": m / k, "failure_prob": failure_prob,

@@ -27,7 +27,7 @@ from fvit.explanations.methods import METHODS
 from fvit.explanations.passes import check_method, explain_pass, forward_pass
 from fvit.metrics.maps import top_k
 from fvit.models.vit import check_vit
-from fvit.records.rows import COLUMNS
+from fvit.records.rows import conform
 
 
 def add_noise(x, sigma, seed, purpose, ids, draws):
@@ -69,16 +69,12 @@ class DDSOutput:
     def rows(self):
         """Tidy DataFrame, for each image `target`, `target_prob` (95 % normal interval) and `heatmap_se`, the root mean
         square over tokens of the map's standard error. Columns of the run and of the attack stay empty."""
-        import pandas as pd  # late: only tables need it
-
-        base = pd.DataFrame({"image_id": self.ids, **self.labels})
         at = (torch.arange(len(self.ids), device=self.target.device), self.target)
-        p, half = self.probs[at].cpu().double().numpy(), 1.96 * self.probs_se[at].cpu().double().numpy()
-        rms = self.heatmap_se.double().square().mean((1, 2)).sqrt().cpu().numpy()
-        rows = [base.assign(metric="target", value=self.target.cpu().double().numpy()),
-                base.assign(metric="target_prob", value=p, ci_low=p - half, ci_high=p + half),
-                base.assign(metric="heatmap_se", value=rms)]
-        return pd.concat(rows, ignore_index=True).reindex(columns=COLUMNS)
+        p, half = self.probs[at].double(), 1.96 * self.probs_se[at].double()
+        found = {"target": {"value": self.target}, "target_prob": {"value": p, "ci_low": p - half, "ci_high": p + half},
+                 "heatmap_se": {"value": self.heatmap_se.double().square().mean((1, 2)).sqrt()}}
+        return conform([{"image_id": image_id, "metric": metric, **{name: v[i].item() for name, v in values.items()}}
+                        for metric, values in found.items() for i, image_id in enumerate(self.ids)], **self.labels)
 
 
 class DDS:
@@ -141,8 +137,8 @@ class DDS:
         target = probs[0].argmax(1) if target is None else target
         later = [m for m in names if m not in first]  # the class is known now: the same draws again
         found |= self._average(x, ids, later, target, keep_samples, k, options)[1] if later else {}
-        kind = ("none", "noise", "denoise", "dds")[2 * self.denoises + (self.sigma > 0)]
-        shared = {"model": str(getattr(self.vit, "name", "")), "smoothing": kind, "sigma": self.sigma,
+        kind = ("none", "noise_only", "denoise_only", "dds")[2 * self.denoises + (self.sigma > 0)]
+        shared = {"model": str(getattr(self.vit, "name", "")), "defence": kind, "sigma": self.sigma,
                   "n_samples": self.n_samples}
         out = {m: DDSOutput(*found[m][:2], *probs, target, ids, found[m][2], shared | {"method": m}) for m in names}
         return out if isinstance(method, list | tuple) else out[method]

@@ -24,7 +24,7 @@ from fvit.theory.bounds import dkw_margin, mean_bound
 from fvit.theory.radii import certified_radius
 
 pytestmark = pytest.mark.filterwarnings("error")  # a valid call prints no warning
-COLUMNS = ("image_id model method smoothing sigma certificate k overlap failure_prob n_pilot n_samples radius").split()
+COLUMNS = ("image_id model method defence sigma certificate k overlap failure_prob n_pilot n_samples radius").split()
 BUT_RENYI = [c for c in CERTIFICATES if c != "renyi"]  # it is slow, and never above "sharp" on the same bounds
 IDS = ["a", "b", "c"]
 
@@ -293,7 +293,7 @@ def test_certify_is_the_loop_over_images_and_draws(vit, x):
     assert ABSTAIN == -1 and 5 < radius.count(ABSTAIN) < 25
     assert frame.columns.tolist() == COLUMNS and frame["overlap"].tolist() == list(overlaps)
     assert frame["image_id"].tolist() == list(ids) and frame["certificate"].tolist() == list(names)
-    rest = ["model", "method", "smoothing", "sigma", "k", "failure_prob", "n_pilot", "n_samples"]
+    rest = ["model", "method", "defence", "sigma", "k", "failure_prob", "n_pilot", "n_samples"]
     assert frame[rest].drop_duplicates().to_numpy().tolist() == [
         ["tiny", "raw_attention", "dds", 0.05, 5, 0.3, 9, 60]]  # fmt: skip
 
@@ -301,7 +301,7 @@ def test_certify_is_the_loop_over_images_and_draws(vit, x):
 def test_a_row_does_not_depend_on_company_order_or_batch_size(vit, dds, x):
     options = {"k": 5, "beta": "0.4", "n_samples": 50, "failure_prob": 0.2, "certificate": ["votes", "clipped"]}
     frame = certify(dds, x, ids=IDS, **options)
-    assert (frame["radius"] > 0).any() and frame["smoothing"].eq("noise").all()
+    assert (frame["radius"] > 0).any() and frame["defence"].eq("noise_only").all()
     for i, image_id in enumerate(IDS):
         alone = certify(dds, x[i : i + 1], ids=[image_id], **options)
         assert alone.equals(frame[frame["image_id"] == image_id].reset_index(drop=True))

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import fvit
 from fvit.base import paths
 from fvit.records import profiles
-from fvit.records.rows import append_rows
+from fvit.records.rows import save_rows
 from fvit.smoothing import add_noise
 
 ELSEWHERE = {"ATEN_CPU_CAPABILITY": "avx2", "DNNL_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
@@ -40,7 +40,7 @@ def notebook(device: str = "cpu") -> tuple[dict[str, torch.Tensor], list[str]]:
     kept = fvit.topk_overlap(out.heatmap, fresh(x_adv, ids=ids, method="rollout").heatmap, k=25)
     radii = fvit.certify(dds, x[:1], 25, "0.2", 8, 0.1, ids=ids[:1])
     rows = pd.DataFrame({"image_id": ids, "metric": "topk_overlap", "value": kept.tolist()})
-    append_rows(rows, paths.results_dir("laptop") / "05_small.csv")
+    save_rows(rows, paths.results_dir("laptop") / "05_small.parquet", profile="laptop")
     said = [repr(claim) for claim in (
         fvit.claim("P5.1", "some of the top 25 is kept", kept.min().item(), ">", 0.2, source="ours"),
         fvit.claim("P5.2", "the attack stays in its ball", (x_adv - x).abs().max().item(), "<", 0.0314, source="ours"),
@@ -52,7 +52,7 @@ def notebook(device: str = "cpu") -> tuple[dict[str, torch.Tensor], list[str]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.rglob("*.csv")}
+    return {path.name: path.read_bytes() for path in folder.rglob("*.*")}
 
 
 @pytest.fixture(scope="module")

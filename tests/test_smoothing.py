@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d
 from fvit import smoothing
 from fvit.explanations.methods import METHODS, Method
 from fvit.explanations.passes import explain, explain_with_logits
-from fvit.records.rows import COLUMNS
+from fvit.records.rows import SCHEMA
 from fvit.smoothing import DDS, add_noise
 
 IDS = ["a", "b", "c"]
@@ -506,18 +506,19 @@ def test_votes_need_k_and_maps_need_draws(monkeypatch, vit, x):
 def test_rows_are_tidy(vit, den, x):
     out = DDS(vit, den, 0.25, n_samples=4)(x, IDS, method="rollout")
     rows = out.rows()
-    assert list(rows.columns) == COLUMNS and len(rows) == 9
+    assert list(rows.columns) == list(SCHEMA) and len(rows) == 9
     row = rows[(rows.image_id == "b") & (rows.metric == "target_prob")].iloc[0]
     c = out.target[1].item()
     assert row.value == pytest.approx(out.probs[1, c].item())
     assert row.ci_high - row.ci_low == pytest.approx(2 * 1.96 * out.probs_se[1, c].item())
-    assert (row.model, row.method, row.smoothing, row.sigma, row.n_samples) == ("tiny", "rollout", "dds", 0.25, 4)
+    assert (row.model, row.method, row.defence, row.sigma, row.n_samples) == ("tiny", "rollout", "dds", 0.25, 4)
     assert rows[rows.metric == "target"].value.tolist() == out.target.tolist()
     rms = rows[(rows.image_id == "a") & (rows.metric == "heatmap_se")].value.item()
     assert rms == pytest.approx(out.heatmap_se[0].square().mean().sqrt().item())
-    kinds = {(d is not None, s): DDS(vit, d, s, n_samples=2)(x).rows().smoothing[0]
+    kinds = {(d is not None, s): DDS(vit, d, s, n_samples=2)(x).rows().defence[0]
              for d in (None, identity) for s in (0.0, 0.25)}
-    assert kinds == {(False, 0.0): "none", (False, 0.25): "noise", (True, 0.0): "denoise", (True, 0.25): "dds"}
+    assert kinds == {(False, 0.0): "none", (False, 0.25): "noise_only", (True, 0.0): "denoise_only",
+                     (True, 0.25): "dds"}
 
 
 # gradients -----------------------------------------------------------------------------------------------------------

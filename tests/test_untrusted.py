@@ -258,8 +258,7 @@ ROW = {"run_id": "r", "profile": "laptop", "dataset": "scenes", "image_id": "tes
 
 def tables(folder):
     """Every table that is read again, whole: path and what reads it."""
-    rows.append_rows([ROW, ROW | {"image_id": "007"}], folder / "rows.csv")
-    rows.save_rows(rows.read_rows(folder / "rows.csv"), folder / "rows.parquet")
+    rows.save_rows([ROW, ROW | {"image_id": "007"}], folder / "rows.parquet")
     fvit.claim("P1.1", "it is small", 0.1, "<", 0.5, source="ours")
     fvit.claim("P1.2", 'with "marks", and\nlines', 0.1, "<", 0.5, source="ours")
     ledger = paths.results_dir("laptop") / "claims.csv"
@@ -269,17 +268,16 @@ def tables(folder):
         return fvit.save_figure(plt.figure(figsize=(0.2, 0.2)), "F03", pd.DataFrame({"x": [1]}), name="good", **words)
 
     sidecar = save().with_suffix(".json")
-    return [(folder / "rows.csv", rows.read_rows), (folder / "rows.csv", lambda p: rows.append_rows([ROW], p)),
-            (folder / "rows.parquet", rows.load_rows),
+    return [(folder / "rows.parquet", rows.load_rows),
             (ledger, lambda p: fvit.claim("P1.3", "new", 0.1, "<", 0.5, source="ours")),
             (paths.output_root() / "figures" / "MANIFEST.csv", save), (sidecar, lambda p: fvit.show_figure("F03"))]
 
 
 @inputs(12)
-@given(st.integers(0, 5), damage())
-@example(3, lambda data: data + b"P9,laptop\n")  # a short line
-@example(3, lambda data: data.replace(b"claim", b"Claim", 1))
-@example(3, lambda data: data + b'"' + b"x" * 200_000 + b'"\n')  # beyond the field limit of Python's csv
+@given(st.integers(0, 3), damage())
+@example(1, lambda data: data + b"P9,laptop\n")  # a short line
+@example(1, lambda data: data.replace(b"claim", b"Claim", 1))
+@example(1, lambda data: data + b'"' + b"x" * 200_000 + b'"\n')  # beyond the field limit of Python's csv
 def test_damaged_tables(tmp_path_factory, which, damaged):
     folder = tmp_path_factory.mktemp("tables")
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ from fvit.explanations.methods import METHODS
 from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
 from fvit.metrics.perturbation import TENTHS, perturbation_curve
 from fvit.metrics.segmentation import SEGMENTATION, segmentation_scores
-from fvit.records.rows import REPREDICTED
+from fvit.records.rows import conform
 from fvit.theory.divergences import renyi_divergence
 
 
@@ -20,39 +20,46 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures) -> p
 
     images     as of `load_images`: x, y, mask, ids
     methods    names of METHODS; attacks that aim at one map are measured on that map alone ("rollout" on rollout)
-    attacks    pairs (aim, through), see `Bench.attack`; in the rows their name is "prediction via vit" and the like.
-               Made on the ViT an attack is the ViT's own, and transferred for DDS; made through DDS it is adaptive
+    attacks    pairs (aim, through), see `Bench.attack`; in the rows `aim` and `made_on`. Made on the ViT ("vit") an
+               attack is the ViT's own, and transferred for DDS; made through "dds" it is adaptive
     radii      linf, in [0, 1] pixel units; 0 is the clean image, always measured
     measures   names of MEASURES
+    returns    tidy rows. Those of aim "none" hold the clean scores, with `fidelity`; those of "fresh_noise" the clean
+               image met by other draws: the ceiling of every stability score of DDS
 
-    The class explained is the one predicted on the clean image. Under attack, class-specific methods are measured a
-    second time with the class predicted then: metrics with the suffix REPREDICTED.
-    Rows of attack "none" hold the clean scores, with `fidelity`, the overlap with the bare clean map; those of "fresh
-    noise" the clean image met by other draws: the ceiling of every stability score of DDS.
+    Maps explain the class predicted on the clean image (`explained` "fixed"). Under attack, class-specific methods are
+    measured a second time with the class predicted then ("re-predicted").
     """
     table = _Table(bench, images, measures)
     needed = list(dict.fromkeys([*methods, *(AIMS[aim] for aim, _ in attacks if AIMS[aim])]))
-    clean = {s: bench.view(s, images.x, images.ids, needed) for s in ("none", "dds")}
-    for smoothing, view in clean.items():
-        table.add(smoothing, "none", 0.0, view, methods)
+    clean = {defence: bench.view(defence, images.x, images.ids, needed) for defence in ("none", "dds")}
+    for defence, view in clean.items():
+        table.add({"defence": defence}, view, methods)
         for method in methods:
-            table.put(smoothing, "none", 0.0, method, fidelity=table.overlap(clean["none"], view, method))
+            kept = topk_overlap(clean["none"].maps[method], view.maps[method], bench.k)
+            table.put({"defence": defence, "method": method, "explained": "fixed"}, fidelity=kept)
     again = bench.view("dds", images.x, images.ids, methods, clean["dds"].predicted, bench.seed + 1)
-    table.add("dds", "fresh noise", 0.0, again, methods, clean["dds"])
-    for aim, through in attacks:
+    table.add({"defence": "dds", "aim": "fresh_noise"}, again, methods, clean["dds"])
+    for aim, made_on in attacks:
         for eps in (eps for eps in radii if eps > 0):
-            made_on = clean["none" if through == "vit" else "dds"]
-            x_adv = bench.attack(aim, through, images.x, images.ids, made_on, eps)
+            x_adv = bench.attack(aim, made_on, images.x, images.ids, clean["none" if made_on == "vit" else "dds"], eps)
             shown = ["rollout"] if aim == "rollout" else list(methods)
-            for smoothing in ("none", "dds") if through == "vit" else ("dds",):
-                _add_attacked(table, smoothing, f"{aim} via {through}", eps, x_adv, shown, clean[smoothing])
-    return table.rows()
+            for defence in ("none", "dds") if made_on == "vit" else ("dds",):
+                about = {"defence": defence, "aim": aim, "made_on": made_on, "eps": float(eps)}
+                _add_attacked(table, about, x_adv, shown, clean[defence])
+    return conform(pd.concat(table.frames), **labels(bench, images))
 
 
-def _add_attacked(table, smoothing, attack, eps, x_adv, methods, before):
+def labels(bench: Bench, images) -> dict:
+    """What the rows of `images` have in common, for `rows.conform`."""
+    return {"dataset": getattr(images, "name", "scenes"), "model": getattr(bench.vit, "name", ""), "norm": "linf",
+            "sigma": bench.sigma, "n_samples": bench.n_samples, "k": bench.k}
+
+
+def _add_attacked(table, about, x_adv, methods, before):
     bench, ids, seed = table.bench, table.images.ids, table.bench.seed + 1
-    after = bench.view(smoothing, x_adv, ids, methods, before.predicted, seed)
-    table.add(smoothing, attack, eps, after, methods, before)
+    after = bench.view(about["defence"], x_adv, ids, methods, before.predicted, seed)
+    table.add(about, after, methods, before)
     specific = [m for m in methods if METHODS[m].class_specific]
     if not specific:
         return
@@ -60,9 +67,10 @@ def _add_attacked(table, smoothing, attack, eps, x_adv, methods, before):
     changed = (after.predicted != before.predicted).nonzero()[:, 0]
     if len(changed):
         some = [ids[i] for i in changed.tolist()]
-        for m, v in bench.view(smoothing, x_adv[changed], some, specific, after.predicted[changed], seed).maps.items():
+        anew = bench.view(about["defence"], x_adv[changed], some, specific, after.predicted[changed], seed)
+        for m, v in anew.maps.items():
             maps[m][changed] = v
-    table.add(smoothing, attack, eps, replace(after, maps=maps), specific, before, suffix=REPREDICTED)
+    table.add(about, replace(after, maps=maps), specific, before, "re-predicted")
 
 
 class _Table:
@@ -72,31 +80,22 @@ class _Table:
         self.bench, self.images, self.frames = bench, images, []
         self.measures = [MEASURES[check_choice(name, MEASURES, "measure")] for name in measures]
 
-    def add(self, smoothing, attack, eps, view, methods, before=None, suffix=""):
+    def add(self, about, view, methods, before=None, explained="fixed"):
         """All measures of a view; `before` is the clean view of the same model, None where this is it."""
-        if not suffix:
-            self.put(smoothing, attack, eps, "", **_predictions(view, self.images, before))
+        if explained == "fixed":
+            self.put(about, **_predictions(view, self.images, before))
         for method in methods:
-            found = {}
             for measure in self.measures:
-                found |= measure(self.bench, self.images, view, before, method)
-            self.put(smoothing, attack, eps, method, **{name + suffix: values for name, values in found.items()})
+                self.put(about | {"method": method, "explained": explained},
+                         **measure(self.bench, self.images, view, before, method))
 
-    def put(self, smoothing, attack, eps, method, **metrics):
-        smoothed = smoothing != "none"
+    def put(self, about, **metrics):
+        """Values (B,) of each metric, or (B, 11): one at each share removed."""
         for metric, values in metrics.items():
-            self.frames.append(pd.DataFrame({
-                "dataset": getattr(self.images, "name", "scenes"), "image_id": self.images.ids,
-                "model": getattr(self.bench.vit, "name", ""), "method": method, "smoothing": smoothing,
-                "sigma": self.bench.sigma if smoothed else 0.0, "n_samples": self.bench.n_samples if smoothed else 1,
-                "attack": attack, "eps": float(eps), "norm": "linf" if eps else "", "metric": metric,
-                "value": np.asarray(values, dtype=np.float64)}))
-
-    def overlap(self, a, b, method):
-        return topk_overlap(a.maps[method], b.maps[method], self.bench.k).cpu()
-
-    def rows(self):
-        return pd.concat(self.frames, ignore_index=True)
+            values = np.asarray(values, dtype=np.float64)
+            for level, column in [(np.nan, values)] if values.ndim == 1 else zip(SHARES, values.T, strict=True):
+                self.frames.append(pd.DataFrame({"image_id": self.images.ids, **about, "level": level,
+                                                 "metric": metric, "value": column}))
 
 
 def _predictions(view, images, before):
@@ -122,10 +121,10 @@ def _segmentation(bench, images, view, before, method):
 
 
 def _perturbation(bench, images, view, before, method):
-    """Hits of the bare ViT as pixels of the *clean* image are removed in the order of the map."""
-    hits = {kind: perturbation_curve(bench.vit, images.x, images.y, view.maps[method], kind, bench.eval_batch)
+    """Hits (B, 11) of the bare ViT as pixels of the *clean* image are removed in the order of the map."""
+    return {kind: perturbation_curve(bench.vit, images.x, images.y, view.maps[method], kind, bench.eval_batch)
             for kind in ("positive", "negative")}
-    return {f"{kind} {10 * tenths}": curve[:, tenths] for kind, curve in hits.items() for tenths in TENTHS}
 
 
+SHARES = [tenths / 10 for tenths in TENTHS]
 MEASURES = {"stability": _stability, "segmentation": _segmentation, "perturbation": _perturbation}

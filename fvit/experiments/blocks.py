@@ -19,7 +19,7 @@ from fvit.experiments.setting import SCENES, Setting
 from fvit.records import profiles
 from fvit.records.profiles import Profile
 from fvit.records.provenance import code_digest
-from fvit.records.rows import SCHEMA, _parquet, load_rows
+from fvit.records.rows import SCHEMA, _parquet, conform, load_rows
 
 
 class UnfinishedError(RuntimeError):
@@ -29,7 +29,7 @@ class UnfinishedError(RuntimeError):
 def run_blocks(work, n_images: int, size: int, *, name: str, settings: dict, code: list[str]) -> pd.DataFrame:
     """Tidy rows of `work(start, stop)` over blocks of images 0 ... n_images - 1, in their order.
 
-    work       callable (start, stop) -> DataFrame with columns of results.SCHEMA, about those images alone. A
+    work       callable (start, stop) -> DataFrame with columns of rows.SCHEMA, about those images alone. A
                `blocks.Task` goes to other machines as names; any other callable goes with all that it refers to
     size       images in a block; streams are named by image, so it changes rows by float32 rounding at most
     name       of the experiment, such as "07_scores"
@@ -80,7 +80,7 @@ class Block:
     digest: str
 
     def __call__(self, start: int, stop: int) -> bytes:
-        return _parquet(_conform(self.work(start, stop), self.profile))
+        return _parquet(conform(self.work(start, stop), profile=self.profile))
 
     def has_same_code(self) -> bool:
         """Whether fvit on the machine where this is called computes what the machine that made the block would."""
@@ -113,15 +113,6 @@ def _shard(text: str) -> tuple[int, int]:
     if not 1 <= shard <= n_shards:
         raise ValueError(f"FVIT_SHARD={text!r}, wanted i/n with 1 <= i <= n, such as 1/4")
     return shard, n_shards
-
-
-def _conform(rows: pd.DataFrame, profile: str) -> pd.DataFrame:
-    unknown = [column for column in rows if column not in SCHEMA]
-    if unknown:
-        raise ValueError(f"rows have unknown columns {unknown}, known: {', '.join(SCHEMA)}")
-    rows = rows.assign(profile=profile).reindex(columns=list(SCHEMA))
-    text = [column for column, kind in SCHEMA.items() if kind == "str"]
-    return rows.assign(**{column: rows[column].astype(object).fillna("") for column in text}).astype(SCHEMA)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import pandas as pd
 import torch
 
 from fvit.base import rng
+from fvit.experiments.attack_rows import labels
 from fvit.experiments.bench import Bench
 from fvit.metrics.perturbation import TENTHS, perturbation_curve
-
-CONTROL_MAPS = ("random order", "constant map", "mask")
-DENOISE = "denoise"  # smoothing of the rows: the ViT behind the denoiser alone, a deterministic function
+from fvit.records.rows import conform
+from fvit.records.words import CONTROL_MAPS
 
 
 def control_rows(bench: Bench, images, maps=CONTROL_MAPS) -> pd.DataFrame:
@@ -21,16 +21,17 @@ def control_rows(bench: Bench, images, maps=CONTROL_MAPS) -> pd.DataFrame:
     """
     shape = images.x.shape[2:]
     noise = [rng.numpy_generator(bench.seed, "random order", i).random(tuple(shape)) for i in images.ids]
-    orders = {"random order": torch.stack([torch.from_numpy(z) for z in noise]),
-              "constant map": torch.zeros(len(images), *shape)}
+    orders = {"random_order": torch.stack([torch.from_numpy(z) for z in noise]),
+              "constant_map": torch.zeros(len(images), *shape)}
     if "mask" in maps:
         orders["mask"] = (images.mask == 1).double()
     frames = []
     for method in maps:
         for kind in ("positive", "negative"):
             hits = perturbation_curve(bench.vit, images.x, images.y, orders[method], kind, bench.eval_batch)
-            frames += [_rows(bench, images, method, "none", "none", 0, f"{kind} {10 * t}", hits[:, t]) for t in TENTHS]
-    return pd.concat(frames, ignore_index=True)
+            frames += [pd.DataFrame({"image_id": images.ids, "method": method, "level": tenths / 10, "metric": kind,
+                                     "value": hits[:, tenths].cpu()}) for tenths in TENTHS]
+    return conform(pd.concat(frames), **labels(bench, images))
 
 
 def all_controls(bench: Bench, images, radii, maps=CONTROL_MAPS) -> pd.DataFrame:
@@ -47,30 +48,23 @@ def denoise_only_rows(bench: Bench, images, radii) -> pd.DataFrame:
     """Is `denoise_only` right on clean images, on those attacked through the ViT alone, and through the denoiser?
 
     radii     linf, in [0, 1] pixel units
-    returns   tidy rows, smoothing DENOISE, method "", metric "right"; attacks "prediction via vit" (transferred) and
-              "prediction via denoise" (adaptive), with the steps of the bench; the former is that of `attack_rows`
+    returns   tidy rows, defence "denoise_only", method "", metric "right"; attacks on the prediction made on "vit"
+              (transferred, as in `attack_rows`) and on "denoise_only" (adaptive), with the steps of the bench
     """
-    model = denoise_only(bench)
+    model, frames = denoise_only(bench), []
 
-    def right(x):
+    def look(x, **attack):
         with torch.no_grad():
-            logits = torch.cat([model(part) for part in x.split(bench.eval_batch)])
-        return logits.argmax(1), (logits.argmax(1).cpu() == images.y).double()
+            found = torch.cat([model(part) for part in x.split(bench.eval_batch)]).argmax(1)
+        frames.append(pd.DataFrame({"image_id": images.ids, "value": (found.cpu() == images.y).double(), **attack}))
+        return found
 
-    predicted, hits = right(images.x)
-    frames = [_rows(bench, images, "", DENOISE, "none", 0, "right", hits)]
+    predicted = look(images.x)
     bare = bench.view("none", images.x, images.ids, ["raw_attention"])
     adaptive = replace(bench, vit=model, den=None)  # the same attack, on another function
     clean = type(bare)(torch.nn.functional.one_hot(predicted, bare.probs.shape[1]).double(), {})
-    for through, on, view in (("vit", bench, bare), (DENOISE, adaptive, clean)):
+    for made_on, on, view in (("vit", bench, bare), ("denoise_only", adaptive, clean)):
         for eps in radii:
             x_adv = on.attack("prediction", "vit", images.x, images.ids, view, eps)
-            frames.append(_rows(bench, images, "", DENOISE, f"prediction via {through}", eps, "right", right(x_adv)[1]))
-    return pd.concat(frames, ignore_index=True)
-
-
-def _rows(bench, images, method, smoothing, attack, eps, metric, values):
-    return pd.DataFrame({
-        "dataset": getattr(images, "name", "scenes"), "image_id": images.ids, "model": getattr(bench.vit, "name", ""),
-        "method": method, "smoothing": smoothing, "sigma": bench.sigma if smoothing == DENOISE else 0.0, "n_samples": 1,
-        "attack": attack, "eps": float(eps), "norm": "linf" if eps else "", "metric": metric, "value": values.cpu()})
+            look(x_adv, aim="prediction", made_on=made_on, eps=float(eps))
+    return conform(pd.concat(frames).assign(defence="denoise_only", metric="right"), **labels(bench, images))

@@ -3,12 +3,17 @@
 import ast
 import hashlib
 import json
+import os
 import platform
+import shutil
+import subprocess
 from collections.abc import Iterable
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 
-from fvit.base.paths import NOTEBOOKS, PACKAGE
+from fvit.base.paths import NOTEBOOKS, PACKAGE, ROOT
+from fvit.records.ledger import read_table, upsert
 
 
 def versions() -> dict[str, str]:
@@ -31,11 +36,47 @@ class Stamp(dict):
 
 def stamp() -> Stamp:
     """Versions and device of this run, for the last cell of a notebook (tag `nbval-ignore-output`)."""
+    device, threads = _device()
+    return Stamp(versions() | {"device": f"{device}, {threads} threads" if threads else device})
+
+
+def _device() -> tuple[str, int | str]:
     import torch  # late: tables and figures are read where no torch is
 
-    cuda = torch.cuda.is_available()
-    device = f"cuda, {torch.cuda.get_device_name()}" if cuda else f"cpu, {torch.get_num_threads()} threads"
-    return Stamp(versions() | {"device": device})
+    return (f"cuda, {torch.cuda.get_device_name()}", "") if torch.cuda.is_available() else (
+        "cpu", torch.get_num_threads())
+
+
+RUN_COLUMNS = ["run_id", "date", "commit", "device", "threads", "load", "rounds", "what"]  # of runs.csv
+
+
+def log_run(path: Path | str, what: str, rounds: int | str = "") -> str:
+    """Note in the table of runs at `path` when, by which commit and on what machine rows were made; returns `run_id`.
+
+    what, rounds   the tables that the run made; rounds of what was timed
+
+    The id is the date: a second run on one day takes the place of the first.
+    """
+    today, (device, threads) = str(date.today()), _device()
+    run = {"run_id": today, "date": today, "commit": commit(), "device": device, "threads": threads,
+           "load": round(os.getloadavg()[0]), "rounds": rounds, "what": what}
+    upsert(path, run, key=("run_id",), columns=RUN_COLUMNS)
+    return run["run_id"]
+
+
+def run_said(path: Path | str, run_id: str) -> str:
+    """A run in words, for captions: "2026-11-24, cpu, 2 threads, load 2, 3 rounds"; KeyError if it is not at `path`."""
+    run = {run["run_id"]: run for run in read_table(path)}[run_id]
+    words = {"date": "{}", "device": "{}", "threads": "{} threads", "load": "load {}", "rounds": "{} rounds"}
+    return ", ".join(word.format(run[column]) for column, word in words.items() if run[column])
+
+
+def commit() -> str:
+    """Short name of the commit of this tree; "" where there is no git."""
+    if not shutil.which("git"):
+        return ""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 # What finds and writes files, names sizes, takes times or halves a batch: no value of a row comes from it.
@@ -47,9 +88,12 @@ def code_digest(modules: Iterable[str], package: Path = PACKAGE) -> str:
 
     Comments, docstrings and layout do not count, nor does PLUMBING. Weights are named by the settings (`Bench`).
     """
-    parts = [f"{name} {hashlib.sha256(_bare(text).encode()).hexdigest()}"
-             for name, text in sorted(imported_code(modules, package).items())]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return _digest({name: _bare(text).encode() for name, text in imported_code(modules, package).items()})
+
+
+def _digest(parts: dict[str, bytes]) -> str:
+    lines = [f"{name} {hashlib.sha256(parts[name]).hexdigest()}" for name in sorted(parts)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def imported_code(modules: Iterable[str], package: Path = PACKAGE) -> dict[str, str]:
@@ -103,5 +147,4 @@ def source_digest(notebook: str = "", package: Path = PACKAGE, notebooks: Path =
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
         parts[path.name] = json.dumps(code).encode()
-    lines = [f"{name} {hashlib.sha256(parts[name]).hexdigest()}" for name in sorted(parts)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return _digest(parts)

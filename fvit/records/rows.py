@@ -1,4 +1,4 @@
-"""Tidy rows of measurements: their schema, and the files that hold them."""
+"""Tidy rows of measurements: their schema, and the Parquet files that hold them."""
 
 import hashlib
 import io
@@ -7,116 +7,114 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fvit.base.checks import as_integer, check_text
-from fvit.base.files import alone, write_atomic
-from fvit.records.ledger import MEND, _lines
+from fvit.base.checks import as_integer, check_choice, check_text
+from fvit.base.files import write_atomic
+from fvit.records.words import BARE, CODES, TOP_SET
 
 SCHEMA = {"run_id": "str", "profile": "str", "dataset": "str", "image_id": "str", "model": "str", "method": "str",
-          "smoothing": "str", "sigma": "float64", "n_samples": "Int64", "attack": "str", "eps": "float64",
-          "norm": "str", "metric": "str", "value": "float64", "ci_low": "float64", "ci_high": "float64"}
-MEASURED = ["value", "ci_low", "ci_high"]
-KEY = [column for column in SCHEMA if column not in MEASURED]  # what a row is about
+          "explained": "str", "defence": "str", "sigma": "float64", "n_samples": "Int64", "aim": "str",
+          "made_on": "str", "eps": "float64", "norm": "str", "certificate": "str", "k": "Int64", "level": "float64",
+          "variant": "str", "metric": "str", "value": "float64", "ci_low": "float64", "ci_high": "float64"}
+KEY = [column for column in SCHEMA if column not in ("value", "ci_low", "ci_high")]  # what a row is about
+MEND = "delete it and run again"
 
 
-def append_rows(rows, path, *, replace=True) -> None:
-    """Add tidy rows to the CSV at `path`; each call leaves a whole file, so a stopped run keeps what it has.
+def conform(rows, **given) -> pd.DataFrame:
+    """Rows with the columns, order and dtypes of SCHEMA.
 
-    rows      DataFrame or records with columns of SCHEMA; missing ones are filled with "" or NaN
-    replace   a row about the same thing (equal in KEY: all but the measured columns) takes the place of the old one,
-              and the file is sorted by KEY: a rerun with no change gives no diff. False keeps every row, in order.
+    rows    DataFrame or records with columns of SCHEMA; missing text is "", `defence` and `aim` "none", numbers NaN
+    given   column=value for the cells that rows leave missing, where the column says something: `sigma` and `n_samples`
+            where noise is added, `eps` and `norm` where there is an attack, `k` where the metric is of a top set.
+            Elsewhere these are 0, 1, 0, "" and missing
 
-    Measured numbers are written with six figures; sigma and eps exactly, so `rows.eps == 8 / 255` still finds them.
-    Raises ValueError for unknown columns and values that do not fit a column's dtype.
+    Raises ValueError for unknown columns or words, and for values that do not fit a column's dtype.
     """
     try:
         table = pd.DataFrame(rows)
     except (ValueError, TypeError) as error:
         raise ValueError(f"rows are a {type(rows).__name__} that makes no table ({error}); give records") from None
-    path, table = Path(path), _conform(table, "rows")
-    with alone(path):
-        if path.exists():
-            table = pd.concat([read_rows(path), table], ignore_index=True)
-        if replace:
-            table = table.drop_duplicates(KEY, keep="last").sort_values(KEY, na_position="first", kind="stable")
-        printed = table.astype({column: object for column in MEASURED})
-        for column in MEASURED:
-            printed[column] = [f"{v:.6g}" if v == v else "" for v in table[column]]
-        write_atomic(path, printed.to_csv(index=False, lineterminator="\n"))
+    if unknown := [column for column in [*table, *given] if column not in SCHEMA]:
+        raise ValueError(f"rows have unknown columns {unknown}, known: {', '.join(SCHEMA)}")
+    table = pd.DataFrame({column: _typed(table.get(column), column, len(table)) for column in SCHEMA})
+    for column in ("defence", "aim"):
+        table[column] = table[column].replace("", given.get(column, "none"))
+    for column, known in CODES.items():
+        for word in table[column].unique():
+            check_choice(word, known, column)
+    noisy, attacked = ~table["defence"].isin(BARE), ~table["aim"].isin(["none", "fresh_noise"])
+    says = {"sigma": (noisy, 0.0), "n_samples": (noisy & (table["defence"] != "denoise_only"), 1),
+            "eps": (attacked, 0.0), "norm": (attacked, ""), "k": (table["metric"].isin(TOP_SET), None)}
+    for column in {**given, **says}:
+        missing = table[column].isna() | (table[column] == "")
+        where, otherwise = says.get(column, (missing, None))
+        for cells, value in ((missing & where, given.get(column)), (missing & ~where, otherwise)):
+            table[column] = table[column] if value is None else table[column].mask(cells, value)
+    return table
 
 
-def read_rows(path) -> pd.DataFrame:
-    """The tidy rows at `path`, with the columns and dtypes of SCHEMA; ValueError if the file has others."""
-    # Not by pandas, which guesses: "NA" and "007" are ids like any other, and a line with a field too many is an error.
-    header, *lines = _lines(path)
-    if header != list(SCHEMA):
-        raise ValueError(f"{path} has columns {header}, wanted {list(SCHEMA)}; if it is a table of tidy rows, {MEND}")
+def _typed(values, column, n):
+    kind = SCHEMA[column]
+    values = pd.Series([None] * n if values is None else values.astype(object).to_numpy(), dtype=object)
+    missing = values.isna()
     try:
-        return _conform(pd.DataFrame(lines, columns=header).replace("", None), path)
-    except ValueError as error:
-        raise ValueError(f"{error}; {MEND}") from None
+        if kind == "str":
+            texts = {text: _text(text) for text in values[~missing].unique()}
+            return values.map(texts).where(~missing, "").astype(kind)
+        return pd.to_numeric(values.mask(missing, float("nan"))).astype("float64").astype(kind)
+    except (TypeError, ValueError, OverflowError) as error:  # a fraction that is to be a count among them
+        raise ValueError(f"rows: column {column} is not {kind}: {error}") from None
 
 
-def _conform(table, where):
-    unknown = [column for column in table if column not in SCHEMA]
-    if unknown:
-        raise ValueError(f"{where}: unknown columns {unknown}, known: {', '.join(SCHEMA)}")
-    return pd.DataFrame({column: _typed(table.get(column), column, len(table), where) for column in SCHEMA})
+def _text(value):
+    if not isinstance(value, str) and as_integer(value) is None:
+        raise TypeError("text or integers only: a float id changes its name on the way (7 becomes 7.0)")
+    return check_text(str(value), "it") if str(value).strip() else str(value)
 
 
-def _typed(values, column, n, where):
-    dtype = SCHEMA[column]
-    try:
-        values = [None] * n if values is None else [None if pd.isna(value) else value for value in values]
-        if dtype == "str":
-            if any(not isinstance(value, str | None) and as_integer(value) is None for value in values):
-                raise TypeError("text or integers only: a float id changes its name on the way (7 becomes 7.0)")
-            texts = ["" if value is None else str(value) for value in values]
-            return pd.Series([check_text(text, "it") if text.strip() else text for text in texts], dtype=dtype)
-        numbers = pd.Series([np.nan if value is None else float(value) for value in values], dtype="float64")
-        if dtype == "Int64" and numbers.abs().max() > 2**53:
-            raise TypeError("no count, or one beyond 2**53")
-        return numbers.astype(dtype)  # to Int64 only where no fraction is lost
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{where}: column {column} is not {dtype}: {error}") from None
+def save_rows(rows, path: Path | str, **given) -> Path:
+    """Write `conform(rows, **given)` as a Parquet file, whole or not at all; the same rows give the same bytes.
 
-
-def save_rows(rows: pd.DataFrame, path: Path | str) -> Path:
-    """Write tidy rows as a Parquet file, whole or not at all; the same rows give the same bytes."""
+    Raises ValueError as `conform` does, and where two rows are about the same thing: equal in KEY.
+    """
+    rows = conform(rows, **given)
+    if (twice := rows.duplicated(KEY)).any():
+        about = {name: cell for name, cell in rows.loc[twice.idxmax(), KEY].items() if pd.notna(cell) and cell != ""}
+        raise ValueError(f"{twice.sum()} rows of {Path(path).name} are about what another is about, first {about}; "
+                         "say in `variant`, `level` or `explained` what tells them apart")
     return write_atomic(path, _parquet(rows))
 
 
 def _parquet(rows: pd.DataFrame) -> bytes:
     out = io.BytesIO()
-    table = rows.astype({column: "category" for column, kind in SCHEMA.items() if kind == "str"})
+    table = rows.copy()
     table.attrs["sha256"] = _digest(rows)  # Parquet's own checksums leave out its footer
     table.to_parquet(out, index=False, compression="zstd")
     return out.getvalue()
 
 
 def load_rows(path: Path | str | io.BytesIO) -> pd.DataFrame:
-    """The tidy rows of a Parquet file, with the columns and dtypes of results.SCHEMA; ValueError if it has others."""
+    """The tidy rows of a Parquet file, with the columns and dtypes of SCHEMA; ValueError if it has others."""
     whole = path if isinstance(path, io.BytesIO) else io.BytesIO(Path(path).read_bytes())
     try:
         rows = pd.read_parquet(whole)
     except Exception as error:  # pyarrow's own classes, OSError without a path among them
-        mend = "delete it and run again"
-        raise ValueError(f"{path} is no whole Parquet file ({type(error).__name__}); {mend}") from error
+        raise ValueError(f"{path} is no whole Parquet file ({type(error).__name__}); {MEND}") from error
     if list(rows) != list(SCHEMA):
         raise ValueError(f"{path} has columns {list(rows)}, wanted {list(SCHEMA)}; it is not a table of tidy rows")
     stated = rows.attrs.pop("sha256", None)
     try:
         rows = rows.astype(SCHEMA)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{path} has columns of other kinds ({error}); delete it and run again") from error
+        raise ValueError(f"{path} has columns of other kinds ({error}); {MEND}") from error
     if stated not in (None, _digest(rows)):
-        raise ValueError(f"{path} is damaged: its rows are not those that were written; delete it and run again")
+        raise ValueError(f"{path} is damaged: its rows are not those that were written; {MEND}")
     return rows
 
 
 def _digest(rows: pd.DataFrame) -> str:
-    return hashlib.sha256(rows.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
-
-
-COLUMNS = ("run_id profile dataset image_id model method smoothing sigma n_samples attack eps norm metric value"
-           " ci_low ci_high").split()  # of every results table
-REPREDICTED = " (re-predicted)"  # suffix of a metric whose map explains the class predicted under attack
+    found = hashlib.sha256()
+    for column, kind in SCHEMA.items():
+        values = rows[column]
+        found.update("\n".join(values).encode() if kind == "str" else
+                     values.to_numpy("float64", na_value=np.nan).tobytes())
+    return found.hexdigest()

@@ -7,7 +7,7 @@ import pandas as pd
 from fvit.base.paths import ROOT, output_root
 from fvit.records import ledger
 from fvit.records.ledger import natural
-from fvit.records.rows import load_rows, read_rows
+from fvit.records.rows import load_rows
 
 PROFILES = ("laptop", "study", "paper")
 
@@ -33,13 +33,9 @@ def _joined(name, key):
 
 
 def find_rows(stem: str, folders=PROFILES[::-1]) -> pd.DataFrame | None:
-    """The tidy rows results/<folder>/<stem>.parquet or .csv of the first folder that has them; None if none has.
+    """The tidy rows results/<folder>/<stem>.parquet of the first folder that has them; None if none has.
 
     folders   profiles, the largest first, or a folder of rows of another data set: ["cifar10"]
     """
-    for profile in folders:
-        for suffix, read in ((".parquet", load_rows), (".csv", read_rows)):
-            path = find(f"results/{profile}/{stem}{suffix}")
-            if path.exists():
-                return read(path)
-    return None
+    paths = [find(f"results/{folder}/{stem}.parquet") for folder in folders]
+    return next((load_rows(path) for path in paths if path.exists()), None)

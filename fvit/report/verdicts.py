@@ -28,26 +28,25 @@ ROWS = {  # the claims, by the prefix of the ids of the `fvit.claim` lines that 
 }
 STABILITY = [  # what a score of stability means nothing without
     ("a constant map (mean of the training set): overlap under any attack", "05_overlap", {
-        "smoothing": "constant map", "attack": "adaptive attack"}),
+        "defence": "constant_map", "aim": "explanation"}),
     ("... and its overlap with the bare map (fidelity)", "05_overlap", {
-        "smoothing": "constant map", "attack": "fidelity (clean, to bare)"}),
+        "defence": "constant_map", "metric": "fidelity"}),
     ("DDS met by fresh noise instead of an attack: the ceiling", "05_overlap", {
-        "smoothing": "DDS", "attack": "fresh noise"}),
-    ("DDS's clean map and the bare one (fidelity)", "05_overlap", {
-        "smoothing": "DDS", "attack": "fidelity (clean, to bare)"}),
+        "defence": "dds", "aim": "fresh_noise"}),
+    ("DDS's clean map and the bare one (fidelity)", "05_overlap", {"defence": "dds", "metric": "fidelity"}),
 ]
 CONTROLS = {  # row of the table of claims -> controls beside it: what, stem of the rows, columns that pick them
     "P1": [("random signs of the same size: overlap of raw attention", "01_overlap", {
-        "method": "raw_attention", "attack": "random signs", "eps": 8 / 255})],
+        "method": "raw_attention", "aim": "random_signs", "eps": 8 / 255})],
     "P4": [("denoising without noise, attack made through it: right after it", "08_controls", {
-        "smoothing": "denoise", "attack": "prediction via denoise", "eps": 8 / 255, "metric": "right"}),
+        "made_on": "denoise_only", "eps": 8 / 255, "metric": "right"}),
            ("DDS met by fresh noise instead of an attack: right", "08_scores", {
-        "smoothing": "dds", "attack": "fresh noise", "metric": "right"})],
+        "aim": "fresh_noise", "metric": "right"})],
     "P5": STABILITY,
     "P6": [STABILITY[1], STABILITY[3]],
     "P7": STABILITY,
     "R1": [*STABILITY[:2], *((f"{method} with DDS met by fresh noise: the ceiling", "07_scores", {
-        "smoothing": "dds", "attack": "fresh noise", "metric": "topk_overlap", "method": method})
+        "aim": "fresh_noise", "metric": "topk_overlap", "method": method})
         for method in ("raw_attention", "vta", "lrp"))],
 }
 MARKS = "<!-- findings -->", "<!-- /findings -->"  # lines of the README between which `readme_table` stands

@@ -12,12 +12,12 @@ TESTS = ("t", "sign_flip")
 COLUMNS = ["difference", "low", "high", "p", "p_holm", "d_z", "share_greater", "n", "n_groups"]
 
 
-def compare_pairs(df, family: list[str], pair=("none", "dds"), by="smoothing", value="value", image="image_id",
+def compare_pairs(df, family: list[str], pair=("none", "dds"), by="defence", value="value", image="image_id",
                   groups=None, seeds=(), test="t", level=0.95, n_boot=2000, seed=0) -> pd.DataFrame:
     """Second minus first of `pair` over the same images, for every combination of `family`, with Holm's correction.
 
     df        tidy rows; one for each combination of family, by, image and seeds
-    family    columns that make the family of hypotheses, e.g. ["method", "attack"]; blanks (NaN) are a value
+    family    columns that make the family of hypotheses, e.g. ["method", "aim"]; blanks (NaN) are a value
     pair      the two values of column `by`; rows with others are left out
     groups    column of the cluster, the photograph; None: every image is its own
     seeds     columns of the seeds of noise and attack: values are averaged over them within an image, which is then one

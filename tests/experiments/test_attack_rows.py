@@ -13,13 +13,12 @@ from fvit.attacks import explanation_loss, pgd, prediction_loss
 from fvit.base import rng
 from fvit.experiments.attack_rows import attack_rows
 from fvit.experiments.bench import Bench, network_digest
-from fvit.experiments.blocks import _conform
 from fvit.explanations.passes import explain
 from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
 from fvit.metrics.perturbation import perturbation_curve
 from fvit.metrics.segmentation import SEGMENTATION, segmentation_scores
 from fvit.models.vit import ViT
-from fvit.records.rows import REPREDICTED
+from fvit.records.rows import KEY, SCHEMA
 from fvit.smoothing import DDS
 from fvit.theory.divergences import renyi_divergence
 
@@ -63,10 +62,12 @@ def rows(bench, data):
                        measures=["stability", "segmentation", "perturbation"])
 
 
-def pick(rows, smoothing, attack, method, metric):
-    at = rows[(rows.smoothing == smoothing) & (rows.attack == attack) & (rows.method == method)
-              & (rows.metric == metric)]
-    assert list(at.image_id) == IDS, f"{smoothing}, {attack}, {method}, {metric}: {len(at)} rows"
+def pick(rows, defence, attack, method, metric, explained="fixed", level=None):
+    """Values in the order of IDS; `attack` is (aim, made_on)."""
+    wanted = {"defence": defence, "aim": attack[0], "made_on": attack[1], "method": method, "metric": metric,
+              "explained": explained if method else ""} | ({} if level is None else {"level": level})
+    at = rows[(rows[list(wanted)] == wanted).all(axis=1)]
+    assert list(at.image_id) == IDS, f"{defence}, {attack}, {method}, {metric}: {len(at)} rows"
     return torch.tensor(at.value.to_numpy())
 
 
@@ -119,7 +120,7 @@ def seen(vit, data):
 @pytest.mark.parametrize("condition", CONDITIONS, ids=" ".join)
 def test_predictions_by_direct_calls(rows, data, seen, condition):
     _, before, after = seen[condition]
-    smoothing, name = condition[0], "{} via {}".format(*condition[1:])
+    smoothing, *name = condition
     assert torch.equal(pick(rows, smoothing, name, "", "predicted"), after.argmax(1).double())
     assert torch.equal(pick(rows, smoothing, name, "", "right"), (after.argmax(1) == data.y).double())
     assert torch.equal(pick(rows, smoothing, name, "", "class_kept"), (after.argmax(1) == before.argmax(1)).double())
@@ -131,33 +132,35 @@ def test_predictions_by_direct_calls(rows, data, seen, condition):
 @pytest.mark.parametrize("condition", CONDITIONS, ids=" ".join)
 def test_maps_of_the_class_fixed_and_predicted_anew(vit, rows, data, seen, condition, method):
     x_adv, before, after = seen[condition]
-    smoothing, name = condition[0], "{} via {}".format(*condition[1:])
+    smoothing, *name = condition
     clean = map_of(vit, smoothing, data.x, method, before.argmax(1), 5)
-    classes = {"": before.argmax(1)} | ({REPREDICTED: after.argmax(1)} if method in SPECIFIC else {})
-    for suffix, target in classes.items():
+    classes = {"fixed": before.argmax(1)} | ({"re-predicted": after.argmax(1)} if method in SPECIFIC else {})
+    for explained, target in classes.items():
         heat = map_of(vit, smoothing, x_adv, method, target, 6)
         want = {"topk_overlap": topk_overlap(clean, heat, K), "rank_correlation": rank_correlation(clean, heat),
                 "l2_change": l2_change(clean, heat)}
         scores = segmentation_scores(heat, data.mask)
         want |= {metric: torch.tensor(scores[metric].to_numpy(dtype=float)) for metric in SEGMENTATION}
         curve = perturbation_curve(vit, data.x, data.y, heat, "positive")  # of the clean image
-        want |= {"positive 30": curve[:, 3]}
+        want |= {("positive", 0.3): curve[:, 3]}
         for metric, values in want.items():
-            torch.testing.assert_close(pick(rows, smoothing, name, method, metric + suffix), values.double(),
+            metric, level = metric if isinstance(metric, tuple) else (metric, None)
+            torch.testing.assert_close(pick(rows, smoothing, name, method, metric, explained, level), values.double(),
                                        rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def test_the_class_changes_somewhere_so_that_fixed_and_predicted_anew_differ(rows):
     """Else the test above could not tell the two apart."""
-    assert (pick(rows, "none", "prediction via vit", "", "class_kept") == 0).any()
-    fixed = pick(rows, "none", "prediction via vit", "vta", "l2_change")
-    anew = pick(rows, "none", "prediction via vit", "vta", "l2_change" + REPREDICTED)
-    kept = pick(rows, "none", "prediction via vit", "", "class_kept") == 1
+    made = "none", ("prediction", "vit")
+    assert (pick(rows, *made, "", "class_kept") == 0).any()
+    fixed, anew = (pick(rows, *made, "vta", "l2_change", explained) for explained in ("fixed", "re-predicted"))
+    kept = pick(rows, *made, "", "class_kept") == 1
     assert torch.equal(fixed[kept], anew[kept]) and (fixed[~kept] != anew[~kept]).all()
 
 
 def test_only_class_specific_methods_are_measured_twice(rows):
-    assert set(rows[rows.metric.str.endswith(REPREDICTED)].method) == set(SPECIFIC)
+    assert set(rows[rows.explained == "re-predicted"].method) == set(SPECIFIC)
+    assert (rows.explained.eq("") == rows.method.eq("")).all()
 
 
 def test_clean_rows_and_fidelity(vit, rows, data):
@@ -167,16 +170,16 @@ def test_clean_rows_and_fidelity(vit, rows, data):
         for method in METHODS:
             own = map_of(vit, smoothing, data.x, method, target, 5)
             want = topk_overlap(map_of(vit, "none", data.x, method, bare, 5), own, K)
-            assert torch.equal(pick(rows, smoothing, "none", method, "fidelity"), want)
+            assert torch.equal(pick(rows, smoothing, ("none", ""), method, "fidelity"), want)
             scores = segmentation_scores(own, data.mask)
-            got = pick(rows, smoothing, "none", method, "average_precision")
+            got = pick(rows, smoothing, ("none", ""), method, "average_precision")
             torch.testing.assert_close(got, torch.tensor(scores.average_precision.to_numpy()), rtol=1e-7, atol=1e-9)
-    assert (rows[(rows.metric == "fidelity") & (rows.smoothing == "none")].value == 1).all()
+    assert (rows[(rows.metric == "fidelity") & (rows.defence == "none")].value == 1).all()
 
 
 def test_clean_rows_are_not_compared_with_themselves(rows):
-    clean = rows[rows.attack == "none"]
-    assert not clean.metric.str.startswith(("topk_overlap", "class_kept")).any() and (clean.eps == 0).all()
+    clean = rows[rows.aim == "none"]
+    assert not clean.metric.isin(["topk_overlap", "class_kept"]).any() and (clean.eps == 0).all()
 
 
 def test_fresh_noise_is_the_clean_image_with_other_draws(vit, rows, data):
@@ -184,8 +187,8 @@ def test_fresh_noise_is_the_clean_image_with_other_draws(vit, rows, data):
     for method in METHODS:
         first, other = (map_of(vit, "dds", data.x, method, target, seed) for seed in (5, 6))
         assert not torch.equal(first, other)
-        torch.testing.assert_close(pick(rows, "dds", "fresh noise", method, "l2_change"), l2_change(first, other))
-    assert set(rows[rows.attack == "fresh noise"].smoothing) == {"dds"}
+        torch.testing.assert_close(pick(rows, "dds", ("fresh_noise", ""), method, "l2_change"), l2_change(first, other))
+    assert set(rows[rows.aim == "fresh_noise"].defence) == {"dds"}
 
 
 def test_no_attack_uses_a_draw_that_an_evaluation_uses(bench, data, monkeypatch):
@@ -215,18 +218,16 @@ def test_an_attack_on_the_vit_draws_no_noise(bench, data, monkeypatch):
 
 
 def test_which_models_and_methods_meet_which_attack(rows):
-    met = rows[(rows.eps > 0) & (rows.metric == "topk_overlap")].groupby(["attack", "smoothing"]).method.agg(list)
-    assert met.index.isin([(f"{a} via vit", s) for a in ("prediction", "explanation", "rollout")
-                           for s in ("none", "dds")] + [(f"{a} via dds", "dds") for a in
-                                                        ("prediction", "explanation", "rollout")]).all()
-    assert len(met) == 9
-    for (attack, _), methods in met.items():
-        assert list(dict.fromkeys(methods)) == (["rollout"] if attack.startswith("rollout") else METHODS)
+    met = rows[(rows.eps > 0) & (rows.metric == "topk_overlap")].groupby(["aim", "made_on", "defence"]).method.agg(list)
+    assert set(met.index) == {(aim, *pair) for aim in ("prediction", "explanation", "rollout")
+                              for pair in (("vit", "none"), ("vit", "dds"), ("dds", "dds"))}
+    for (aim, _, _), methods in met.items():
+        assert list(dict.fromkeys(methods)) == (["rollout"] if aim == "rollout" else METHODS)
 
 
 def test_radius_zero_is_the_clean_image_and_no_attack(bench, data):
     rows = attack_rows(bench, data, methods=["raw_attention"], attacks=ATTACKS, radii=[0], measures=["stability"])
-    assert set(rows.attack) == {"none", "fresh noise"} and (rows.eps == 0).all() and (rows.norm == "").all()
+    assert set(rows.aim) == {"none", "fresh_noise"} and (rows.eps == 0).all() and (rows.norm == "").all()
 
 
 def test_an_attack_of_radius_zero_returns_the_image(bench, data):
@@ -237,18 +238,18 @@ def test_an_attack_of_radius_zero_returns_the_image(bench, data):
 def test_rollout_need_not_be_asked_for_to_be_attacked(bench, data):
     rows = attack_rows(bench, data, methods=["raw_attention"], attacks=[["rollout", "vit"]], radii=[EPS],
                        measures=["stability"])
-    assert set(rows[rows.attack == "rollout via vit"].method) == {"", "rollout"}
+    assert set(rows[rows.aim == "rollout"].method) == {"", "rollout"}
 
 
 def test_columns_say_what_was_run(rows):
-    tidy = _conform(rows, "study")  # raises for columns that are not those of tidy rows
-    assert set(tidy.dataset) == {"toys"} and set(tidy.model) == {"tiny"}
-    dds = tidy.smoothing == "dds"
-    assert (tidy[dds].sigma == SIGMA).all() and (tidy[dds].n_samples == N).all()
-    assert (tidy[~dds].sigma == 0).all() and (tidy[~dds].n_samples == 1).all()
-    assert (tidy[tidy.eps > 0].norm == "linf").all() and set(tidy[tidy.eps > 0].eps) == {EPS}
-    keys = ["image_id", "method", "smoothing", "attack", "eps", "metric"]
-    assert not tidy.duplicated(keys).any()
+    assert rows.dtypes.astype(str).to_dict() == SCHEMA and not rows.duplicated(KEY).any()
+    assert set(rows.dataset) == {"toys"} and set(rows.model) == {"tiny"}
+    dds = rows.defence == "dds"
+    assert (rows[dds].sigma == SIGMA).all() and (rows[dds].n_samples == N).all()
+    assert (rows[~dds].sigma == 0).all() and (rows[~dds].n_samples == 1).all()
+    assert (rows[rows.eps > 0].norm == "linf").all() and set(rows[rows.eps > 0].eps) == {EPS}
+    assert set(rows.metric[rows.k == K]) == {"topk_overlap", "fidelity"} == set(rows.metric[rows.k.notna()])
+    assert set(rows.metric[rows.level.notna()]) == {"positive", "negative"}
 
 
 def test_blocks_of_images_give_the_rows_of_all_at_once(bench, data, rows):
@@ -257,7 +258,8 @@ def test_blocks_of_images_give_the_rows_of_all_at_once(bench, data, rows):
         part = {name: getattr(data, name)[start:stop] for name in ("x", "y", "mask", "ids")}
         parts.append(attack_rows(bench, SimpleNamespace(**part, name="toys"), methods=METHODS, radii=[EPS],
                                  attacks=ATTACKS[:4], measures=["stability"]))
-    keys = ["image_id", "method", "smoothing", "attack", "eps", "metric"]
+    keys = ["image_id", "method", "explained", "defence", "aim", "made_on", "eps", "metric"]
+    rows = rows[rows.level.isna()]
     got = pd.concat(parts).set_index(keys).value
     pd.testing.assert_series_equal(got.sort_index(), rows.set_index(keys).value.loc[got.index].sort_index(), rtol=1e-6)
 

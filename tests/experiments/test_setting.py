@@ -107,7 +107,8 @@ def counted(bench, run):
 def test_calls_are_counted_exactly(bench, batch, n, methods):
     bench, what = replace(bench, eval_batch=batch), WHAT | {"methods": methods}
     rows, found = counted(bench, lambda b: attack_rows(b, load_images(n=n), **what))
-    kept = rows[rows.metric == "class_kept"].groupby(["smoothing", "attack", "eps"]).value
+    rows["attack"] = rows.aim + " via " + rows.made_on
+    kept = rows[rows.metric == "class_kept"].groupby(["defence", "attack", "eps"]).value
     changed = (1 - kept.mean()).mul(n).round().astype(int).to_dict()
     units = attack_calls(bench, n, **what, changed=lambda *key: changed[key])
     assert network_images(units) == found

@@ -37,8 +37,8 @@ def write_everything(rounds: int = 3, who: str = "a") -> None:
     """A run in small: rows one by one, claims, and a figure with its four files, to FVIT_OUT."""
     profiles.profile("laptop", notebook="01")
     for number in range(rounds):
-        row = {"image_id": f"{who}-{number}", "metric": "overlap", "eps": 8 / 255, "value": number / 3}
-        rows.append_rows([row], paths.results_dir("laptop") / "01_overlap.csv")
+        row = {"image_id": f"{who}-{number}", "metric": "overlap", "value": number / 3}
+        rows.save_rows([row], paths.results_dir("laptop") / f"01_{who}{number}.parquet")
         claims.claim(f"P1.{number + 1}{who}", "a third of it", number / 3, "<", 9, source="ours", ci=(0, number))
     df = pd.DataFrame({"x": range(9), "y": [x / 7 for x in range(9)]})
     fig, ax = plt.subplots(figsize=(2, 1))

@@ -180,7 +180,7 @@ def test_the_solutions_answer_every_exercise_that_checks_itself_and_the_lessons_
 def test_solutions_make_no_claims_and_write_no_files():
     for path in paths.NOTEBOOKS.glob("solutions/*.ipynb"):
         code = "\n".join(c.source for c in cells(path) if c.cell_type == "code")
-        assert not re.search(r"fvit\.claim|save_figure|append_rows|write_|to_csv|open\(", code), path.name
+        assert not re.search(r"fvit\.claim|save_figure|save_rows|write_|to_csv|open\(", code), path.name
 
 
 def test_the_lesson_plan_names_every_notebook_and_no_other():

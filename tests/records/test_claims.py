@@ -1,18 +1,16 @@
-"""The ledger of claims, tidy rows that keep their dtypes, and provenance."""
+"""The ledger of claims, and provenance."""
 
 import csv
 import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from fvit.base import paths
 from fvit.records import claims, profiles, provenance
 from fvit.records.claims import ClaimError, claim
 from fvit.records.ledger import upsert
-from fvit.records.rows import KEY, SCHEMA, append_rows, read_rows
 from fvit.theory.intervals import Interval
 
 
@@ -152,107 +150,6 @@ def test_upsert_reads_a_table_of_older_columns(tmp_path):
     assert path.read_text(encoding="utf-8") == "id,new\na,0.333333\nb,\n"
 
 
-# Tidy rows ----------------------------------------------------------------------------------------------------------
-
-ROW = {"run_id": "r", "profile": "laptop", "dataset": "scenes", "image_id": "test-0007", "model": "vit",
-       "method": "rollout", "smoothing": "dds", "sigma": 0.25, "n_samples": 16, "attack": "pgd", "eps": 8 / 255,
-       "norm": "linf", "metric": "topk_overlap", "value": 0.5, "ci_low": 0.25, "ci_high": 0.75}
-
-
-def test_rows_come_back_with_columns_dtypes_and_values(tmp_path):
-    path = tmp_path / "rows.csv"
-    bare = {"image_id": "007", "method": "NA", "attack": "none", "metric": "overlap, top 25", "value": 1}
-    append_rows([ROW, bare], path)
-    table = read_rows(path).sort_values("value").reset_index(drop=True)
-    assert list(table) == list(SCHEMA)
-    assert all(table[column].dtype == pd.Series([], dtype=dtype).dtype for column, dtype in SCHEMA.items())
-    assert table.loc[0].to_dict() == ROW
-    assert table.loc[0, "eps"] == 8 / 255  # exactly: it is filtered by
-    assert {key: table.loc[1, key] for key in bare} == bare  # "007" and "NA" are ids, not a number and not missing
-    assert table.loc[1, "dataset"] == "" and table.loc[1, ["sigma", "n_samples", "ci_low"]].isna().all()
-
-
-def test_measured_numbers_have_six_figures_and_whole_numbers_stay_floats(tmp_path):
-    append_rows([ROW | {"value": 1 / 3}, ROW | {"image_id": "b", "value": 1}], tmp_path / "rows.csv")
-    table = read_rows(tmp_path / "rows.csv")
-    assert sorted(table["value"]) == [0.333333, 1.0] and table["value"].dtype == np.float64
-
-
-def test_a_rerun_changes_no_byte_whatever_the_order(tmp_path):
-    rows = [ROW | {"image_id": f"{i}", "sigma": s, "value": i * 1.0} for i in range(4) for s in (0.1, None)]
-    append_rows(rows, tmp_path / "a.csv")
-    before = (tmp_path / "a.csv").read_bytes()
-    append_rows(rows[3:5], tmp_path / "a.csv")
-    append_rows(rows[:3], tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_bytes() == before
-    for row in reversed(rows):
-        append_rows([row], tmp_path / "b.csv")
-    assert (tmp_path / "b.csv").read_bytes() == before
-
-
-def test_a_new_measurement_takes_the_place_of_the_old_one_unless_told(tmp_path):
-    path = tmp_path / "rows.csv"
-    append_rows([ROW], path)
-    append_rows([ROW | {"value": 0.9, "ci_low": None}], path)
-    assert read_rows(path)["value"].tolist() == [0.9]
-    append_rows([ROW], path, replace=False)
-    assert read_rows(path)["value"].tolist() == [0.9, 0.5]
-
-
-@pytest.mark.parametrize("column", KEY)
-def test_each_key_column_keeps_rows_apart(tmp_path, column):
-    other = "other" if SCHEMA[column] == "str" else 32
-    append_rows([ROW, ROW | {column: other}], tmp_path / "rows.csv")
-    assert len(read_rows(tmp_path / "rows.csv")) == 2
-
-
-def test_a_stopped_write_keeps_the_table_as_it_was(tmp_path, monkeypatch):
-    path = tmp_path / "rows.csv"
-    append_rows([ROW], path)
-    before = path.read_bytes()
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(paths.os, "replace", stop)
-    with pytest.raises(KeyboardInterrupt):
-        append_rows([ROW | {"image_id": "b"}], path)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("change, message", [
-    ({"overlap": 0.5}, r"rows: unknown columns \['overlap'\], known: run_id, profile"),
-    ({"value": "high"}, "rows: column value is not float64: could not convert string to float: 'high'"),
-    ({"n_samples": 16.5}, "rows: column n_samples is not Int64"),
-    ({"image_id": 7.0}, "rows: column image_id is not str: text or integers only"),
-])
-def test_append_refuses_what_does_not_fit(tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        append_rows([ROW | change], tmp_path / "rows.csv")
-    assert not (tmp_path / "rows.csv").exists()
-
-
-def test_read_refuses_what_is_not_tidy(tmp_path):
-    path = tmp_path / "rows.csv"
-    path.write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"rows\.csv has columns \['a', 'b'\], wanted .* or delete it and run again$"):
-        read_rows(path)
-    append_rows([ROW], tmp_path / "good.csv")
-    good = (tmp_path / "good.csv").read_text(encoding="utf-8")
-    path.write_text(good.replace("0.25", "0,25", 1), encoding="utf-8")
-    with pytest.raises(ValueError, match="row 1 has 17 fields, wanted 16"):  # pandas would shift all columns by one
-        read_rows(path)
-    path.write_text(good + "half,a,li", encoding="utf-8")
-    with pytest.raises(ValueError, match="row 2 has 3 fields"):
-        read_rows(path)
-    path.write_text("", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"has columns \[\], wanted"):
-        read_rows(path)
-    path.write_text(good.replace("0.75", "wide"), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"rows\.csv: column ci_high is not float64.* or delete it and run again$"):
-        read_rows(path)
-
-
 @pytest.mark.parametrize("damaged, said", [
     (b"claim,profile,text\nP1.1,laptop", "row 1 has 2 fields, wanted 3; remove it, run again"),
     (b"claim,profile,text\nP1.1,laptop,a te", "is cut off in its last row; remove it, run again"),
@@ -267,11 +164,6 @@ def test_a_damaged_table_is_named_and_left_as_it_is(tmp_path, damaged, said):
     with pytest.raises(ValueError, match=rf"claims\.csv:? {said}"):
         upsert(path, row, key=("claim", "profile"), columns=list(row))
     assert path.read_bytes() == damaged
-
-
-def test_integer_ids_of_any_kind_become_text(tmp_path):
-    append_rows(pd.DataFrame([ROW | {"image_id": np.int64(7)}]), tmp_path / "rows.csv")
-    assert read_rows(tmp_path / "rows.csv")["image_id"].tolist() == ["7"]
 
 
 # Provenance ---------------------------------------------------------------------------------------------------------
@@ -291,12 +183,6 @@ def test_tables_and_figures_are_read_without_torch():
             "print('torch' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_the_rows_of_a_dds_fit_the_schema():
-    from fvit.records.rows import COLUMNS  # one floor below results, so it states them itself
-
-    assert COLUMNS == list(SCHEMA)
 
 
 def test_a_claim_that_cannot_be_tested_is_shown_with_the_reason_and_not_recorded():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fvit.base import paths
 from fvit.records.claims import CLAIM_COLUMNS
-from fvit.records.rows import append_rows
+from fvit.records.rows import save_rows
 from fvit.report import gallery, on_record, verdicts
 
 
@@ -25,7 +25,8 @@ def folders(tmp_path, monkeypatch):
     """An output folder and a repository, both empty."""
     out, root = tmp_path / "out", tmp_path / "root"
     monkeypatch.setenv("FVIT_OUT", str(out))
-    monkeypatch.setattr(verdicts, "ROOT", root)
+    for module in (verdicts, on_record):
+        monkeypatch.setattr(module, "ROOT", root)
     return out, root
 
 
@@ -66,18 +67,17 @@ def test_n_stands_beside_a_number():
 
 def test_controls_stand_beside_their_row_with_interval_and_n(folders):
     root = folders[1]
-    rows = pd.DataFrame({"image_id": list("xyz") * 2, "attack": ["random signs"] * 3 + ["on the prediction"] * 3,
+    rows = pd.DataFrame({"image_id": list("xyz") * 2, "aim": ["random_signs"] * 3 + ["prediction"] * 3,
                          "value": [0.9, 1.0, 1.0, 0.1, 0.2, 0.3]}).assign(
-        smoothing="none", method="raw_attention", eps=8 / 255, profile="laptop")
-    append_rows(rows, root / "results/laptop/01_overlap.csv")
-    append_rows(rows.assign(eps=4 / 255, value=0.0), root / "results/laptop/01_overlap.csv")
+        method="raw_attention", eps=8 / 255, profile="laptop")
+    save_rows(pd.concat([rows, rows.assign(eps=4 / 255, value=0.0)]), root / "results/laptop/01_overlap.parquet")
     table = verdicts.control_table({"x": "moon", "y": "moon", "z": "coins"})
     [control] = table.itertuples(index=False)
     assert (control.row, control.profile, control.n) == ("P1", "laptop", 3) and control.mean == pytest.approx(2.9 / 3)
     assert control.low == pytest.approx(0.95) and control.high == pytest.approx(1)  # two clusters: 0.95 and 1
     page = verdicts.verdicts(ledger({"claim": "X1.1"}), table)._repr_html_()
     assert page.index("P1 NOT") < page.index("random signs of the same size") < page.index("P2 NOT")
-    append_rows(rows.assign(profile="study"), root / "results/study/01_overlap.csv")
+    save_rows(rows.assign(profile="study"), root / "results/study/01_overlap.parquet")
     assert verdicts.control_table(dict.fromkeys("xyz", "moon")).profile.tolist() == ["study"]
 
 

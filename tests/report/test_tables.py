@@ -1,18 +1,41 @@
-"""Tables from rows: against the scores of the maps themselves, a bootstrap written out, and names that do not fit."""
+"""Tables from rows: against the scores of the maps themselves, a bootstrap written out, `curve_auc`, and slow loops."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from oracles.maps import images as pictures
+from oracles.maps import tiny_denoiser, tiny_vit
 
+from fvit import curve_auc, perturbation_curve, pgd, prediction_loss
 from fvit.base.rng import numpy_generator
+from fvit.data.images import Images
+from fvit.experiments.attack_rows import attack_rows
+from fvit.experiments.bench import Bench
+from fvit.experiments.controls import control_rows, denoise_only_rows
 from fvit.metrics.segmentation import segmentation_scores
-from fvit.report.tables import NEEDED, POOLED, image_count, image_iou, paired_conditions, segmentation_table
-from fvit.theory.intervals import mean_interval
+from fvit.records.rows import conform
+from fvit.records.words import CONTROL_MAPS
+from fvit.report.tables import (
+    NEEDED,
+    POOLED,
+    accuracy_table,
+    auc_rows,
+    by_threat,
+    conditions,
+    curve_rows,
+    curve_table,
+    image_count,
+    image_iou,
+    paired_conditions,
+    segmentation_table,
+)
+from fvit.theory.intervals import mean_interval, rate_interval
 
 pytestmark = pytest.mark.filterwarnings("error")
 IDS = [f"i{n}" for n in range(7)]
 GROUPS = dict(zip(IDS, "aabbbcd", strict=True))
+PHOTOGRAPH = {"a": "flower", "b": "moon", "c": "moon"}
 
 
 def scores(seed=0, ignore=True):
@@ -23,10 +46,9 @@ def scores(seed=0, ignore=True):
     return segmentation_scores(torch.rand(7, 4, 4, generator=g) + 0.3 * mask[:, ::2, ::2], mask)
 
 
-def tidy(table, suffix="", **columns):
-    shared = {"method": "vta", "smoothing": "none", "attack": "none", "eps": 0.0} | columns
-    return pd.concat([pd.DataFrame({**shared, "image_id": IDS, "metric": f"{name}{suffix}", "value": [*table[name]]})
-                      for name in NEEDED])
+def tidy(table, **columns):
+    return conform(pd.concat([pd.DataFrame({"image_id": IDS, "method": "vta", "explained": "fixed", **columns,
+                                            "metric": name, "value": [*table[name]]}) for name in NEEDED]))
 
 
 def as_series(table):
@@ -36,21 +58,17 @@ def as_series(table):
 def test_captions_say_at_which_radii_there_are_fewer_images():
     full = pd.DataFrame({"image_id": list("abc") * 2, "eps": [0.0] * 3 + [8 / 255] * 3})
     assert image_count(pd.concat([full, full])) == "3"  # several rows of an image are one image
-    less = pd.DataFrame({"image_id": list("ab"), "eps": 2 / 255})
-    assert image_count(pd.concat([full, less])) == "3 (2 of them at 2/255)"
-    less = pd.concat([less, less.assign(eps=4 / 255)])
-    assert image_count(pd.concat([full, less])) == "3 (2 of them at 2/255, 2 of them at 4/255)"
+    less = [pd.DataFrame({"image_id": list("ab"), "eps": eps / 255}) for eps in (2, 4)]
+    assert image_count(pd.concat([full, *less])) == "3 (2 of them at 2/255, 2 of them at 4/255)"
 
 
 def test_pooled_scores_are_those_of_the_summary():
     bare, smooth = scores(0), scores(1, ignore=False)
-    table = segmentation_table(pd.concat([tidy(bare), tidy(smooth, smoothing="dds")]), GROUPS)
-    assert list(table["smoothing"]) == ["none"] * 4 + ["dds"] * 4
+    table = segmentation_table(pd.concat([tidy(bare), tidy(smooth, defence="dds")]), GROUPS)
+    assert list(table["defence"]) == ["none"] * 4 + ["dds"] * 4 and (table["n"] == 7).all()
     for name, want in (("none", bare.summary()), ("dds", smooth.summary())):
-        got = as_series(table[table["smoothing"] == name])["mean"]
-        for metric in POOLED:
-            assert got[metric] == pytest.approx(want[metric], abs=1e-12)
-    assert (table["n"] == 7).all()
+        got = as_series(table[table["defence"] == name])["mean"]
+        assert got[list(POOLED)].to_numpy() == pytest.approx(want[list(POOLED)].to_numpy(dtype=float), abs=1e-12)
 
 
 def test_the_order_of_rows_and_images_does_not_matter():
@@ -67,12 +85,10 @@ def test_the_interval_of_a_mean_is_that_of_mean_interval():
 
 
 def test_the_interval_of_a_ratio_resamples_whole_photographs():
-    per_image, picks = scores(), numpy_generator(0, "bootstrap").integers(4, size=(2000, 4))
+    per_image, picks = scores(), numpy_generator(0, "bootstrap").integers(4, size=(200, 4))
     members = [[n for n, i in enumerate(IDS) if GROUPS[i] == photograph] for photograph in "abcd"]
-    pooled = [per_image.iloc[[n for p in pick for n in members[p]]].summary().mIoU for pick in picks[:200]]
+    pooled = [per_image.iloc[[n for p in pick for n in members[p]]].summary().mIoU for pick in picks]
     got = as_series(segmentation_table(tidy(per_image), GROUPS, n_boot=200)).loc["mIoU"]
-    few = numpy_generator(0, "bootstrap").integers(4, size=(200, 4))
-    assert (few == picks[:200]).all()
     np.testing.assert_allclose([got["low"], got["high"]], np.quantile(pooled, [0.025, 0.975]), atol=1e-12)
 
 
@@ -88,13 +104,6 @@ def test_undefined_f1_is_left_out_as_in_the_summary():
     assert per_image.f1.isna().sum() == 6
     got = as_series(segmentation_table(tidy(per_image)))["mean"]
     assert got["mF1"] == pytest.approx(per_image.summary().mF1, abs=1e-12)
-
-
-def test_a_suffix_selects_its_metrics_alone():
-    first, second = scores(0), scores(1)
-    table = segmentation_table(pd.concat([tidy(first), tidy(second, " (again)", method="lrp")]), suffix=" (again)")
-    assert set(table["method"]) == {"lrp"}
-    assert as_series(table).loc["mAP", "mean"] == pytest.approx(second.summary().mAP)
 
 
 def test_iou_of_an_image_is_the_summary_of_that_image_alone():
@@ -114,16 +123,159 @@ def test_rows_that_do_not_fit_are_refused(spoil, message):
         segmentation_table(spoil(tidy(scores())))
 
 
+ATTACKS = [(aim, made_on) for aim in ("prediction", "explanation", "rollout") for made_on in ("vit", "dds")]
+
+
 def test_each_side_of_a_pair_meets_the_attack_that_the_condition_names():
-    attacks = ["none", "fresh noise", *(f"{a} via {t}" for a in ("prediction", "explanation", "rollout")
-                                        for t in ("vit", "dds"))]
-    rows = pd.DataFrame([{"method": m, "smoothing": s, "attack": a, "value": f"{m} {s} {a}"}
-                         for m in ("raw_attention", "rollout", "vta") for s in ("none", "dds") for a in attacks])
-    paired = paired_conditions(rows).set_index(["method", "smoothing", "condition"])["value"]
-    assert paired["raw_attention", "none", "explanation, adaptive"] == "raw_attention none explanation via vit"
-    assert paired["raw_attention", "dds", "explanation, adaptive"] == "raw_attention dds explanation via dds"
-    assert paired["rollout", "dds", "explanation, transferred"] == "rollout dds rollout via vit"
-    assert paired["rollout", "dds", "explanation, adaptive"] == "rollout dds rollout via dds"
-    assert paired["vta", "dds", "explanation, adaptive"] == "vta dds explanation via dds"
-    assert paired["vta", "dds", "prediction, transferred"] == "vta dds prediction via vit"
-    assert len(paired) == 3 * 2 * 4 and not paired.str.contains("fresh").any()
+    met = [(d, *a) for d in ("none", "dds") for a in [("none", ""), ("fresh_noise", ""), *ATTACKS]
+           if (d, a[1]) != ("none", "dds")]
+    rows = pd.DataFrame([{"method": m, "defence": d, "aim": aim, "made_on": on, "value": f"{m} {d} {aim} {on}"}
+                         for m in ("raw_attention", "rollout", "vta") for d, aim, on in met])
+    paired = paired_conditions(rows)
+    assert list(dict.fromkeys(paired.condition)) == ["clean", "prediction, transferred", "explanation, transferred",
+                                                     "explanation, adaptive"]
+    paired = paired.set_index(["method", "defence", "condition"])["value"]
+    assert paired["raw_attention", "none", "explanation, adaptive"] == "raw_attention none explanation vit"
+    assert paired["raw_attention", "dds", "explanation, adaptive"] == "raw_attention dds explanation dds"
+    assert paired["rollout", "dds", "explanation, transferred"] == "rollout dds rollout vit"
+    assert paired["rollout", "dds", "explanation, adaptive"] == "rollout dds rollout dds"
+    assert paired["vta", "dds", "explanation, adaptive"] == "vta dds explanation dds"
+    assert paired["vta", "dds", "prediction, transferred"] == "vta dds prediction vit"
+    assert len(paired) == 3 * 2 * 4
+
+
+def test_threats_are_told_apart():
+    made = [("none", "none", ""), ("none", "prediction", "vit"), ("dds", "none", ""), ("dds", "fresh_noise", ""),
+            ("dds", "prediction", "vit"), ("dds", "prediction", "dds"), ("denoise_only", "prediction", "vit"),
+            ("denoise_only", "prediction", "denoise_only"), ("dds", "explanation", "dds")]
+    found = by_threat(pd.DataFrame(made, columns=["defence", "aim", "made_on"]))
+    met = {t: [*part[["defence", "aim", "made_on"]].itertuples(index=False, name=None)]
+           for t, part in found.groupby("threat")}
+    assert met == {"transferred": [made[n] for n in (0, 1, 2, 4, 6)], "adaptive": [made[n] for n in (0, 1, 2, 5, 7)]}
+
+
+def test_what_has_no_model_of_its_own_is_under_either_threat_and_the_order_stays():
+    made = [("dds", "explanation", "vit"), ("constant_map", "explanation", "vit"), ("dds", "random_signs", "")]
+    found = conditions(pd.DataFrame(made, columns=["defence", "aim", "made_on"], index=[5, 5, 2]))
+    assert [*zip(found.defence, found.condition, strict=True)] == [
+        ("dds", "explanation, transferred"), ("constant_map", "explanation, transferred"),
+        ("constant_map", "explanation, adaptive"), ("dds", "random signs")]
+
+
+def some_curves(seed=0):
+    g = np.random.default_rng(seed)
+    hits = {(i, kind, explained): g.integers(0, 2, 11) for i in PHOTOGRAPH for kind in ("positive", "negative")
+            for explained in ("fixed", "re-predicted")}
+    return conform([{"image_id": i, "method": "vta", "explained": explained, "metric": kind, "level": t / 10,
+                     "value": hit} for (i, kind, explained), h in hits.items() for t, hit in enumerate(h)]), hits
+
+
+@pytest.mark.parametrize("convention", ["mean_height", "unit_interval"])
+def test_areas_are_those_of_curve_auc_whatever_the_order_of_the_rows(convention):
+    rows, hits = some_curves()
+    other = conform([{"image_id": "a", "method": "vta", "metric": "fidelity", "value": 0.3}])
+    for given in (rows, pd.concat([rows, other]).sample(frac=1, random_state=0)):
+        found = auc_rows(given, convention).set_index(["image_id", "kind", "explained"])
+        assert len(found) == len(hits) and set(found["convention"]) == {convention}
+        for key, h in hits.items():
+            assert found.loc[key, "value"] == pytest.approx(float(curve_auc(h.astype(float), convention)), abs=1e-12)
+
+
+def test_the_mean_curve():
+    rows, hits = some_curves(1)
+    line = curve_table(rows, PHOTOGRAPH).query("kind == 'negative' and explained == 'fixed'")
+    assert list(line["removed"]) == [t / 10 for t in range(11)] and line["n"].eq(3).all()
+    np.testing.assert_allclose(line["mean"], np.mean([hits[i, "negative", "fixed"] for i in PHOTOGRAPH], axis=0))
+
+
+def test_a_curve_with_a_step_missing_or_twice_and_no_curve_are_refused():
+    rows, _ = some_curves()
+    for bad in (rows.iloc[1:], pd.concat([rows, rows.iloc[:1]])):
+        with pytest.raises(ValueError, match=r"the curve of \('a', .*\) has steps missing or twice, wanted 11"):
+            curve_rows(bad)
+    with pytest.raises(ValueError, match="no perturbation tests"):
+        curve_rows(rows.assign(metric="right"))
+    with pytest.raises(ValueError, match="convention"):
+        auc_rows(rows, "trapezoid")
+
+
+def right(aim, hits):
+    return conform(pd.DataFrame({"image_id": list("abcd"), "aim": aim, "metric": "right", "value": hits}), eps=0.1,
+                   made_on="" if aim == "none" else "vit")
+
+
+def test_robust_accuracy_counts_what_is_right_before_and_after():
+    rows = pd.concat([right("none", [1, 1, 0, 1]), right("prediction", [1, 0, 1, 0])])
+    table = accuracy_table(rows.sample(frac=1, random_state=1)).set_index("aim")
+    assert tuple(table.loc["none", ["right", "robust"]]) == (0.75, 0.75)
+    assert tuple(table.loc["prediction", ["right", "robust", "low", "high"]]) == (0.5, *rate_interval(1, 4))
+
+
+@pytest.mark.parametrize("rows, message", [
+    (right("prediction", [1, 0, 1, 0]), "none, prediction: images occur twice or have no prediction of aim 'none'"),
+    (pd.concat([right("none", [1] * 4)] * 2), "images occur twice"),
+    (right("none", [1] * 4).assign(metric="class_kept"), "no predictions"),
+])
+def test_predictions_without_a_clean_twin_are_refused(rows, message):
+    with pytest.raises(ValueError, match=message):
+        accuracy_table(rows)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    x = pictures(3, torch.float32)
+    mask = torch.zeros(3, 32, 32, dtype=torch.int8)
+    mask[:, 8:20, 4:16], mask[:, 20:24] = 1, -1
+    return Images(x=x, y=torch.tensor([0, 1, 2]), mask=mask, ids=list(PHOTOGRAPH), groups=list(PHOTOGRAPH.values()),
+                  class_names=tuple("01234"))
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return Bench(tiny_vit(), tiny_denoiser(), 0.25, n_samples=2, k=5, attack_steps=2, attack_draws=1, eval_batch=2)
+
+
+def test_controls_rank_as_they_say(bench, scene):
+    rows = control_rows(bench, scene)
+    assert set(rows["method"]) == set(CONTROL_MAPS) and set(rows["explained"]) == {""}
+    inside, found = (scene.mask == 1).double(), curve_rows(rows)
+    for method, pixel_map in (("mask", inside), ("constant_map", torch.ones(3, 32, 32))):
+        for kind in ("positive", "negative"):
+            wide = found[(found["method"] == method) & (found["kind"] == kind)]
+            wide = wide.pivot(index="image_id", columns="removed", values="value")
+            assert wide.to_numpy().tolist() == perturbation_curve(bench.vit, scene.x, scene.y, pixel_map, kind).tolist()
+
+
+def test_the_random_order_is_named_by_the_image(bench, scene):
+    swapped = Images(scene.x.flip(0), scene.y.flip(0), scene.mask.flip(0), scene.ids[::-1], scene.groups[::-1],
+                     scene.class_names)
+    keys = ["image_id", "method", "metric", "level"]
+    one, two = (control_rows(bench, s).set_index(keys)["value"].sort_index() for s in (scene, swapped))
+    pd.testing.assert_series_equal(one, two)
+
+
+def test_denoise_only_is_the_vit_behind_the_denoiser(bench, scene):
+    rows = denoise_only_rows(bench, scene, [0.05])
+    said = rows[["defence", "metric", "method", "sigma", "n_samples"]].drop_duplicates().to_numpy().tolist()
+    assert said == [["denoise_only", "right", "", 0.25, 1]]
+
+    def model(x):
+        return bench.vit(bench.den(x, 0.25))
+
+    with torch.no_grad():
+        found, bare = model(scene.x).argmax(1), bench.vit(scene.x).argmax(1)
+    options = {"eps": 0.05, "steps": 2, "seed": 0, "ids": scene.ids}
+    shown = {"": scene.x, "vit": pgd(prediction_loss(bench.vit, bare), scene.x, **options),
+             "denoise_only": pgd(prediction_loss(model, found), scene.x, **options)}
+    for made_on, x in shown.items():
+        with torch.no_grad():
+            hits = (model(x).argmax(1) == scene.y).double()
+        assert rows.loc[rows["made_on"] == made_on, "value"].tolist() == hits.tolist()
+
+
+def test_tables_take_the_rows_of_the_experiment(bench, scene):
+    rows = attack_rows(bench, scene, methods=["raw_attention", "gradcam"], attacks=[("prediction", "vit")],
+                       radii=[0.05], measures=["perturbation"])
+    table = curve_table(pd.concat([rows, control_rows(bench, scene)]), PHOTOGRAPH)
+    assert set(table.loc[table["explained"] == "re-predicted", "method"]) == {"gradcam"}
+    assert table["n"].eq(3).all() and set(accuracy_table(rows)["defence"]) == {"none", "dds"}

@@ -27,7 +27,7 @@ def tidy(differences, groups, base=0.4, **columns):
     """Rows of both sides of one condition: images in the order of `differences`, second side = base + difference."""
     sides = {"none": np.full(len(differences), base), "dds": base + np.asarray(differences)}
     return pd.concat([
-        pd.DataFrame({"image_id": [f"{g}-{i}" for i, g in enumerate(groups)], "photograph": groups, "smoothing": side,
+        pd.DataFrame({"image_id": [f"{g}-{i}" for i, g in enumerate(groups)], "photograph": groups, "defence": side,
                       "value": values, **columns}) for side, values in sides.items()
     ], ignore_index=True)
 
@@ -148,8 +148,8 @@ def test_seeds_are_averaged_within_an_image_and_a_blank_side_is_matched():
     noise, n = rng.normal(size=(3, 2, 10)), 10  # noise seed, attack seed, image
     none = rng.normal(size=(2, n))
     shared = {"image_id": range(n), "photograph": PHOTOGRAPHS * 2, "method": "vta"}
-    rows = [pd.DataFrame({**shared, "smoothing": "none", "attack_seed": a, "value": none[a]}) for a in range(2)]
-    rows += [pd.DataFrame({**shared, "smoothing": "dds", "noise_seed": s, "attack_seed": a, "value": noise[s, a]})
+    rows = [pd.DataFrame({**shared, "defence": "none", "attack_seed": a, "value": none[a]}) for a in range(2)]
+    rows += [pd.DataFrame({**shared, "defence": "dds", "noise_seed": s, "attack_seed": a, "value": noise[s, a]})
              for s in range(3) for a in range(2)]
     table = compare(pd.concat(rows), seeds=["noise_seed", "attack_seed"])
     single = compare(tidy(noise.mean((0, 1)) - none.mean(0), PHOTOGRAPHS * 2, method="vta"))
@@ -170,8 +170,8 @@ def test_the_spread_of_seeds_is_in_the_interval():
 def test_equal_values_stay_ties_after_averaging_over_seeds():
     parts = [tidy([0.0] * 4, [*"aabb"], base=0.1, method="vta", noise_seed=s) for s in range(3)]
     df = pd.concat(parts)
-    df = df[(df.smoothing == "dds") | (df.noise_seed == 0)]  # 0.1 against (0.1 + 0.1 + 0.1) / 3, which rounds
-    df["noise_seed"] = df.noise_seed.where(df.smoothing == "dds")
+    df = df[(df.defence == "dds") | (df.noise_seed == 0)]  # 0.1 against (0.1 + 0.1 + 0.1) / 3, which rounds
+    df["noise_seed"] = df.noise_seed.where(df.defence == "dds")
     row = compare(df, seeds=["noise_seed"]).iloc[0]
     assert (row.difference, row.share_greater, row.p) == (0, 0.5, 1)
 
@@ -182,7 +182,7 @@ def test_order_of_rows_and_other_rows_do_not_matter():
     table = compare(df)
     shuffled = compare(df.sample(frac=1, random_state=1)).sort_values("method", ignore_index=True)
     pd.testing.assert_frame_equal(shuffled, table)
-    other = df[df.smoothing == "none"].assign(smoothing="noise", value=9.0)
+    other = df[df.defence == "none"].assign(defence="noise", value=9.0)
     pd.testing.assert_frame_equal(compare(pd.concat([df, other])), table)
     back = compare(df, pair=("dds", "none"))
     for column, mirrored in {"difference": -table.difference, "d_z": -table.d_z, "p": table.p}.items():
@@ -193,15 +193,15 @@ GOOD = tidy([0.1, 0.2, 0.3, 0.1], [*"aabb"], method="vta", seed=0)
 
 
 @pytest.mark.parametrize("df, options, message", [
-    (GOOD, {"family": ["methods"]}, "no columns methods, the table has image_id, photograph, smoothing, value, method"),
+    (GOOD, {"family": ["methods"]}, "no columns methods, the table has image_id, photograph, defence, value, method"),
     (GOOD, {"groups": "photo"}, "no columns photo"),
     (GOOD, {"family": []}, r"family=\[\], pair=\('none', 'dds'\), wanted at least one column"),
     (GOOD, {"pair": ("dds", "dds")}, "wanted at least one column and two different values"),
     (GOOD, {"test": "wilcoxon"}, "test='wilcoxon', wanted one of t, sign_flip"),
-    (GOOD, {"pair": ("off", "on")}, r"no rows with smoothing in \('off', 'on'\), the table has none, dds"),
-    (GOOD, {"pair": ("none", "on")}, "method=vta, smoothing=on: no rows, wanted both sides of every pair"),
+    (GOOD, {"pair": ("off", "on")}, r"no rows with defence in \('off', 'on'\), the table has none, dds"),
+    (GOOD, {"pair": ("none", "on")}, "method=vta, defence=on: no rows, wanted both sides of every pair"),
     (GOOD.iloc[1:], {}, "method=vta: 1 images have only one of none and dds, the first a-0; wanted the same images"),
-    (GOOD.assign(value=np.nan), {}, "smoothing=none: 4 of 4 values are NaN or infinite, the first of image a-0; mend"),
+    (GOOD.assign(value=np.nan), {}, "defence=none: 4 of 4 values are NaN or infinite, the first of image a-0; mend"),
     (GOOD.assign(photograph=list("aabbaabc")), {}, "image b-3 has none or several values of photograph, wanted one"),
     (GOOD.assign(photograph=None), {}, "image a-0 has none or several values of photograph"),
     (pd.concat([GOOD, GOOD.assign(seed=1)]), {}, r"image a-0 occurs twice, .* what varies \(seed\) in family"),

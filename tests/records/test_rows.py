@@ -1,0 +1,124 @@
+"""Tidy rows: what `conform` fills and refuses, and what a Parquet file gives back."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fvit.base import files
+from fvit.records import provenance, words
+from fvit.records.rows import KEY, SCHEMA, conform, load_rows, save_rows
+
+ROW = {"run_id": "r", "profile": "laptop", "dataset": "scenes", "image_id": "test-0007", "model": "vit",
+       "method": "rollout", "explained": "fixed", "defence": "dds", "sigma": 0.25, "n_samples": 16,
+       "aim": "explanation", "made_on": "vit", "eps": 8 / 255, "norm": "linf", "certificate": "votes", "k": 25,
+       "level": 0.3, "variant": "draws", "metric": "topk_overlap", "value": 1 / 3, "ci_low": 0.25, "ci_high": 0.75}
+
+
+def test_rows_come_back_with_columns_dtypes_and_values(tmp_path):
+    bare = {"image_id": "007", "method": "NA", "metric": "overlap, top 25", "value": 1}
+    table = load_rows(save_rows([ROW, bare], tmp_path / "rows.parquet"))
+    assert table.dtypes.astype(str).to_dict() == SCHEMA and table.loc[0].to_dict() == ROW  # to the bit
+    assert {key: table.loc[1, key] for key in bare} == bare  # "007" and "NA" are ids, not a number and not missing
+    assert table.loc[1, ["k", "level", "ci_low"]].isna().all()
+    said = {"defence": "none", "aim": "none", "sigma": 0, "n_samples": 1, "eps": 0, "norm": "", "dataset": ""}
+    assert {key: table.loc[1, key] for key in said} == said
+
+
+def test_a_stranger_reads_the_same_with_pandas_alone(tmp_path):
+    rows = conform([ROW])
+    alone = pd.read_parquet(save_rows(rows, tmp_path / "rows.parquet"))
+    pd.testing.assert_frame_equal(alone, rows, check_exact=True)
+
+
+def test_what_is_given_fills_the_cells_to_which_it_belongs():
+    rows = conform([{"defence": "none", "metric": "fidelity"}, {"defence": "dds", "metric": "right", "eps": 0.5,
+                    "aim": "prediction", "made_on": "dds"}, {"defence": "denoise_only", "metric": "topk_overlap",
+                    "aim": "fresh_noise", "sigma": 0.5}], profile="study", sigma=0.25, n_samples=16, k=25, norm="linf")
+    assert rows.profile.tolist() == ["study"] * 3 and rows.sigma.tolist() == [0, 0.25, 0.5]
+    assert rows.n_samples.tolist() == [1, 16, 1] and rows.eps.tolist() == [0, 0.5, 0]
+    assert rows.norm.tolist() == ["", "linf", ""] and rows.k.isna().tolist() == [False, True, False]
+    pd.testing.assert_frame_equal(conform(rows), rows)
+    given = conform([{"metric": "right"}], defence="dds", sigma=0.25)
+    assert (given.defence[0], given.sigma[0]) == ("dds", 0.25)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"overlap": 0.5}, r"rows have unknown columns \['overlap'\], known: run_id, profile"),
+    ({"value": "high"}, "rows: column value is not float64: Unable to parse string .high"),
+    ({"n_samples": 16.5}, "rows: column n_samples is not Int64"),
+    ({"image_id": 7.0}, "rows: column image_id is not str: text or integers only"),
+    ({"image_id": "a\0b"}, "rows: column image_id is not str: it is .*wanted up to 100,000 characters of UTF-8"),
+    ({"defence": "DDS"}, "unknown defence 'DDS', known: none, dds, noise_only"),
+    ({"made_on": "denoise"}, "unknown made_on 'denoise', known: "),
+])
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        save_rows([ROW | change], tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match="rows are a str that makes no table"):
+        conform("rows.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("column", KEY)
+def test_each_key_column_tells_rows_apart_and_equal_ones_are_refused(tmp_path, column):
+    other = {"defence": "none", "aim": "rollout", "made_on": "dds", "explained": "re-predicted"}.get(
+        column, "other" if SCHEMA[column] == "str" else 32)
+    save_rows([ROW, ROW | {column: other}], tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=r"1 rows of twice\.parquet are about what another is .*'test-0007"):
+        save_rows([ROW, ROW | {"value": 0.5}], tmp_path / "twice.parquet")
+
+
+def test_the_same_rows_give_the_same_bytes_and_a_stopped_write_keeps_the_table(tmp_path, monkeypatch):
+    path = save_rows([ROW | {"value": None}], tmp_path / "rows.parquet")
+    before = path.read_bytes()
+    assert save_rows(load_rows(path), path).read_bytes() == before
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        save_rows([ROW], path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_file_is_named_with_its_mend(tmp_path):
+    path = save_rows([ROW], tmp_path / "rows.parquet")
+    whole = path.read_bytes()
+    table = pd.read_parquet(io.BytesIO(whole))
+    spoilt = {r"is no whole Parquet file \(\w+\)": lambda: path.write_bytes(whole[:-20]),
+              "has columns of other kinds": lambda: table.assign(value="wide").to_parquet(path, index=False),
+              "is damaged: its rows are not those that were written":
+              lambda: table.assign(value=0.25).to_parquet(path, index=False)}
+    for message, spoil in spoilt.items():
+        spoil()
+        with pytest.raises(ValueError, match=rf"rows\.parquet {message}.*; delete it and run again"):
+            load_rows(path)
+
+
+def test_integer_ids_of_any_kind_become_text():
+    assert conform([ROW | {"image_id": np.int64(7)}, ROW | {"image_id": 8}])["image_id"].tolist() == ["7", "8"]
+
+
+def test_conditions_in_words():
+    met = [("none", "none", ""), ("dds", "fresh_noise", ""), ("none", "random_signs", ""),
+           ("none", "explanation", "vit"), ("dds", "explanation", "vit"), ("dds", "rollout", "dds"),
+           ("denoise_only", "prediction", "denoise_only")]
+    rows = pd.DataFrame(met, columns=["defence", "aim", "made_on"], index=range(3, 10))
+    assert words.condition(rows).tolist() == ["clean", "fresh noise", "random signs", "explanation, adaptive",
+                                             "explanation, transferred", "rollout, adaptive", "prediction, adaptive"]
+
+
+def test_a_run_is_noted_once_and_said_in_words(tmp_path, monkeypatch):
+    path = tmp_path / "runs.csv"
+    monkeypatch.setattr(provenance, "_device", lambda: ("cpu", 2))
+    monkeypatch.setattr(provenance.os, "getloadavg", lambda: (1.6, 0, 0))
+    for rounds in (5, 3):
+        run_id = provenance.log_run(path, "09_cost", rounds)
+    assert provenance.run_said(path, run_id) == f"{run_id}, cpu, 2 threads, load 2, 3 rounds"
+    monkeypatch.setattr(provenance, "_device", lambda: ("cuda, H100", ""))
+    assert provenance.run_said(path, provenance.log_run(path, "09_cost")) == f"{run_id}, cuda, H100, load 2"
+    with pytest.raises(KeyError):
+        provenance.run_said(path, "never")
