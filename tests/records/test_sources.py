@@ -45,7 +45,7 @@ def test_what_can_be_had_is_taken(names):
     ({"vit": "local-dir:my_prior"}, "unknown model vit='local-dir:my_prior'"),  # which reads pickles too
     ({"vit": "hf-hub:"}, "unknown model vit='hf-hub:'"),
     ({"vit": "{'source': "}, r"vit=\{'source': , wanted a source, or a dict"),
-    ({"vit": "{'pretrained': False}"}, "'source' of vit=.* is 'None'"),
+    ({"vit": "{'pretrained': False}"}, "'source' of vit=.* is None \\(NoneType\\), wanted a name"),
     ({"vit": {"source": "scenes", "pretraind": False}}, "unknown argument of vit 'pretraind'.*mean 'pretrained'"),
     ({"den": "my_prio"}, r"no denoiser den='my_prio'; did you mean 'my_prior'\?; wanted scenes, cifar10, a folder of"),
     ({"den": "../nowhere/prior"}, r"no denoiser den='\.\./nowhere/prior'; wanted .*or owner/name on the hub"),
