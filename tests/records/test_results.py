@@ -58,7 +58,7 @@ def code(path):
 @pytest.mark.parametrize("paths", [PACKAGE.rglob("*.py"), NOTEBOOKS.rglob("*.ipynb")], ids=["package", "notebooks"])
 def test_no_code_parses_a_column(paths):
     assert PARSED.search('rows.metric.str.extract("x")') and PARSED.search('on_b.metric.vta.removeprefix("at ")')
-    found = [f"{path.name}: {line.strip()}" for path in paths for line in code(path).splitlines() if PARSED.search(line)]
+    found = [(path.name, line) for path in paths for line in code(path).splitlines() if PARSED.search(line)]
     assert found == []
 
 
