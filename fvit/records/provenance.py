@@ -5,9 +5,9 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -57,11 +57,10 @@ def log_run(path: Path | str, what: str, rounds: int | str = "") -> str:
 
     The id is the date: a second run on one day takes the place of the first.
     """
-    today, (device, threads) = str(date.today()), _device()
-    run = {"run_id": today, "date": today, "commit": commit(), "device": device, "threads": threads,
-           "load": round(os.getloadavg()[0]), "rounds": rounds, "what": what}
-    upsert(path, run, key=("run_id",), columns=RUN_COLUMNS)
-    return run["run_id"]
+    today = str(date.today())
+    run = [today, today, commit(), *_device(), round(os.getloadavg()[0]), rounds, what]
+    upsert(path, dict(zip(RUN_COLUMNS, run, strict=True)), key=("run_id",), columns=RUN_COLUMNS)
+    return today
 
 
 def run_said(path: Path | str, run_id: str) -> str:
@@ -73,10 +72,10 @@ def run_said(path: Path | str, run_id: str) -> str:
 
 def commit() -> str:
     """Short name of the commit of this tree; "" where there is no git."""
-    if not shutil.which("git"):
-        return ""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()
+    with suppress(OSError):
+        return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
+                              text=True).stdout.strip()
+    return ""
 
 
 # What finds and writes files, names sizes, takes times or halves a batch: no value of a row comes from it.
