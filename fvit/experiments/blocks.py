@@ -22,15 +22,14 @@ class UnfinishedError(RuntimeError):
     """This shard has done its blocks, and other shards have not done theirs yet."""
 
 
-def run_blocks(work, n_images: int, size: int, *, name: str, profile: str, settings: dict, code) -> pd.DataFrame:
+def run_blocks(work, n_images: int, size: int, *, name: str, profile: str, settings: dict) -> pd.DataFrame:
     """Tidy rows of `work(start, stop)` over blocks of images 0 ... n_images - 1, in their order.
 
     work       callable (start, stop) -> DataFrame with columns of SCHEMA, about those images alone. It is sent to other
                machines with all that it refers to: a `setting.Run` refers to networks and images by name
     size       images in a block; streams are named by image, so it changes rows by float32 rounding at most
     name       of the experiment, such as "07_scores"
-    settings   all that the rows depend on besides code; JSON values
-    code       modules of fvit that compute the rows, such as ["experiments.controls"]: with what they import they are
+    settings   all that the rows depend on besides the code of fvit; JSON values. With a digest of that code they are
                part of a block's name, so that rows of other code are never taken up
 
     At `laptop` everything is computed anew. Elsewhere a finished block is a Parquet file in
@@ -44,7 +43,7 @@ def run_blocks(work, n_images: int, size: int, *, name: str, profile: str, setti
     spans = [(start, min(start + size, n_images)) for start in range(0, n_images, size)]
     shard, n_shards = _shard(os.environ.get("FVIT_SHARD") or "1/1")
     compute, dry = _executor(), os.environ.get("FVIT_DRY_RUN")
-    block = Block(work, profile, tuple(code), code_digest(code))
+    block = Block(work, profile, code_digest())
     if profile == "laptop" and not dry:
         found = dict(compute(block, spans))
         return pd.concat([load_rows(io.BytesIO(found[span])) for span in spans], ignore_index=True)
@@ -74,7 +73,6 @@ class Block:
 
     work: Callable
     profile: str
-    code: tuple[str, ...]
     digest: str
 
     def __call__(self, start: int, stop: int) -> bytes:
@@ -82,7 +80,7 @@ class Block:
 
     def has_same_code(self) -> bool:
         """Whether fvit on the machine where this is called computes what the machine that made the block would."""
-        return code_digest(self.code) == self.digest
+        return code_digest() == self.digest
 
 
 def _executor() -> Callable[[Block, list], Iterator]:

@@ -178,10 +178,8 @@ class Run:
 
     @functools.cached_property
     def _rows(self) -> pd.DataFrame:
-        module, sizes = self.compute.__module__, self.on.sizes
-        code = ["experiments.inputs", *([module.removeprefix("fvit.")] if module.startswith("fvit.") else [])]
-        found = run_blocks(self, sizes.n_images, self.block, name=self.name, profile=sizes.name,
-                           settings=self.settings, code=code)
+        sizes = self.on.sizes
+        found = run_blocks(self, sizes.n_images, self.block, name=self.name, profile=sizes.name, settings=self.settings)
         if os.environ.get("FVIT_DRY_RUN"):
             print(f"  loads: {sources.said(self.on.names)}; on {self.on.place}")
         else:

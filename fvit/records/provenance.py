@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import date
 from importlib import metadata
@@ -78,36 +77,19 @@ def commit() -> str:
     return ""
 
 
-# What finds and writes files, names sizes, takes times or halves a batch: no value of a row comes from it.
-PLUMBING = {"base.files", "base.paths", "base.timing", "base.memory", "records.profiles"}
+COMPUTES = "base theory metrics data models explanations records smoothing attacks certification experiments".split()
 
 
-def code_digest(modules: Iterable[str], package: Path = PACKAGE) -> str:
-    """sha256 over what the sources of `modules`, and of all modules of fvit that they import, do.
-
-    Comments, docstrings and layout do not count, nor does PLUMBING. Weights are named by the settings (`Bench`).
-    """
-    return _digest({name: _bare(text).encode() for name, text in imported_code(modules, package).items()})
+def code_digest(package: Path = PACKAGE) -> str:
+    """sha256 over what the code of the packages that rows come from does: comments, docstrings, layout do not count."""
+    files = {path.relative_to(package): path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    return _digest({path.as_posix(): _bare(text).encode() for path, text in files.items()
+                    if path.with_suffix("").parts[0] in COMPUTES})
 
 
 def _digest(parts: dict[str, bytes]) -> str:
     lines = [f"{name} {hashlib.sha256(parts[name]).hexdigest()}" for name in sorted(parts)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def imported_code(modules: Iterable[str], package: Path = PACKAGE) -> dict[str, str]:
-    """name -> source of `modules` and of all modules of fvit that they import, directly or not, but PLUMBING."""
-    found, todo = {}, list(modules)
-    while todo:
-        name = todo.pop()
-        if name not in found:
-            found[name] = _file(name, package).read_text(encoding="utf-8")
-            todo += [other for other in _imports(found[name], package) if other not in PLUMBING]
-    return found
-
-
-def _file(name: str, package: Path) -> Path:
-    return package / f"{name.replace('.', '/')}.py"
 
 
 def _bare(source: str) -> str:
@@ -117,19 +99,6 @@ def _bare(source: str) -> str:
         if documented and ast.get_docstring(node) is not None:
             node.body[0] = ast.Pass()
     return ast.unparse(tree)
-
-
-def _imports(source: str, package: Path) -> set[str]:
-    """Modules of fvit, such as "rng" or "extras.adm", that a source imports anywhere."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom):
-            module = ".".join(filter(None, ["fvit" if node.level else "", node.module or ""]))
-            names.update([module, *(f"{module}.{alias.name}" for alias in node.names)])  # an alias may be a module
-        elif isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-    inside = {name.removeprefix("fvit.") for name in names if name.startswith("fvit.")}
-    return {name for name in inside if _file(name, package).is_file()}
 
 
 def source_digest(notebook: str = "", package: Path = PACKAGE, notebooks: Path = NOTEBOOKS) -> str:

@@ -20,7 +20,7 @@ from fvit.base.files import read_json, write_atomic
 from fvit.base.paths import figures_dir, output_root
 from fvit.records import profiles
 from fvit.records.ledger import upsert
-from fvit.records.provenance import source_digest, versions
+from fvit.records.provenance import commit, source_digest, versions
 
 DPI, INLINE_WIDTH = 200, 900  # of a saved PNG; pixels of the widest shown in a notebook
 SUFFIXES = (".csv", ".png", ".pdf", ".json")
@@ -62,6 +62,8 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     seed, table = check_seed(seed), table.encode()
     sidecar = {**words, "figure": figure_id, "notebook": run.notebook, "profile": run.name, "parameters": asdict(run),
                "versions": versions(), "columns": list(df.columns), "n_rows": len(df)}
+    if run.name != "laptop":  # whose figures are made anew with every commit, which cannot name itself
+        sidecar["commit"] = commit()
     pictures = {".png": png_bytes(fig), ".pdf": _render(fig, "pdf", CreationDate=None)}  # no clock: byte-stable
     folder = figures_dir(run.name)
     texts = {".csv": table, ".json": json.dumps(sidecar, sort_keys=True, indent=1, ensure_ascii=False) + "\n"}

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fvit.base.paths import PACKAGE
 from fvit.experiments import blocks
 from fvit.experiments.blocks import UnfinishedError, run_blocks
 from fvit.records import provenance
@@ -12,7 +13,6 @@ from fvit.records.rows import SCHEMA, load_rows, save_rows
 
 pytestmark = pytest.mark.filterwarnings("error")
 N = 7
-WHAT_COMPUTES = ["experiments.inputs", "experiments.attack_rows", "experiments.controls"]
 
 
 class Work:
@@ -37,9 +37,8 @@ def study(tmp_path, monkeypatch):
     return tmp_path / "results" / "study" / "blocks"
 
 
-def run(work, size=3, n=N, profile="study", settings=None, code=("base.paths",)):
-    return run_blocks(work, n, size, name="08_scores", profile=profile, settings=settings or {"radii": [8 / 255]},
-                      code=code)
+def run(work, size=3, n=N, profile="study", settings=None):
+    return run_blocks(work, n, size, name="08_scores", profile=profile, settings=settings or {"radii": [8 / 255]})
 
 
 @pytest.mark.parametrize("profile", ["laptop", "study"])
@@ -80,11 +79,10 @@ def test_a_killed_run_resumes_where_it_was(study):
 
 def test_other_settings_and_other_code_are_computed_anew(monkeypatch):
     run(Work())
-    for change in ({"settings": {"radii": [4 / 255]}}, {"code": ["base.rng"]}):
-        other = Work()
-        run(other, **change)
-        assert len(other.spans) == 3
-    monkeypatch.setattr(blocks, "code_digest", lambda modules: "edited since")
+    other = Work()
+    run(other, settings={"radii": [4 / 255]})
+    assert len(other.spans) == 3
+    monkeypatch.setattr(blocks, "code_digest", lambda: "edited since")
     edited = Work()
     run(edited)
     assert len(edited.spans) == 3
@@ -175,60 +173,36 @@ def test_rows_come_back_to_the_bit_and_the_same_rows_give_the_same_bytes(tmp_pat
 
 @pytest.fixture
 def package(tmp_path):
-    folder = tmp_path / "package"
-    for inner in ("extras", "base"):
-        (folder / inner).mkdir(parents=True)
-    sources = {"top": '"""What it is."""\nfrom fvit.middle import f\nfrom fvit import side, explain\n',
-               "middle": "import fvit.low\nfrom fvit.base import paths\n",
-               "low": "def g():\n    from . import lazy\n", "lazy": "import numpy\n", "side": "from .low import g\n",
-               "other": "import torch\n", "base/paths": "from fvit import other\n",
-               "extras/adm": "from fvit import odd\n",
-               "odd": "from fvit.extras import cluster\n", "extras/cluster": "import torch\n"}
+    sources = {"base/rng": '"""What it is."""\nfrom fvit import explain, side\n', "smoothing": "def g():\n    pass\n",
+               "report/style": "import numpy\n", "cli": "import fvit\n"}
     for name, text in sources.items():
-        (folder / f"{name}.py").write_text(text)
-    (folder / "lazy.py").write_text("def h():\n    from fvit.extras.adm import load\n")
-    (folder / "vit.safetensors").write_bytes(b"weights")
-    return folder
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(text)
+    return tmp_path
 
 
-@pytest.mark.parametrize("name", ["top", "middle", "low", "lazy", "side", "extras/adm", "odd", "extras/cluster"])
-def test_the_digest_follows_imports(package, name):
-    before = code_digest(["top"], package)
-    path = package / f"{name}.py"
+@pytest.mark.parametrize("name, counts", [("base/rng", True), ("smoothing", True), ("report/style", False),
+                                          ("cli", False)])
+def test_the_digest_follows_the_packages_that_compute_rows(package, name, counts):
+    before, path = code_digest(package), package / f"{name}.py"
     path.write_text(path.read_text() + "\nedited = 1")
-    assert code_digest(["top"], package) != before
-
-
-@pytest.mark.parametrize("name", ["other.py", "base/paths.py", "vit.safetensors"])
-def test_the_digest_ignores_what_is_not_imported_and_what_only_finds_files(package, name):
-    before = code_digest(["top"], package)
-    (package / name).write_bytes(b"edited = 1")
-    assert code_digest(["top"], package) == before
+    assert (code_digest(package) != before) == counts
 
 
 def test_comments_docstrings_and_layout_are_no_code(package):
-    before = code_digest(["top"], package)
-    path = package / "top.py"
+    before, path = code_digest(package), package / "base/rng.py"
     text = path.read_text()
-    reworded = text.replace("What it is.", "In other words.").replace("side, explain", "(side,\n explain)")
-    path.write_text(f"# a note\n{reworded}")
-    assert code_digest(["top"], package) == before
+    reworded = text.replace("What it is.", "In other words.").replace("explain, side", "(explain,\n side)")
+    path.write_text("# a note\n" + reworded)
+    assert code_digest(package) == before
     path.write_text(text + '"no docstring"')
-    assert code_digest(["top"], package) != before
+    assert code_digest(package) != before
 
 
-def test_what_computes_rows_is_in_the_digest_and_what_finds_files_is_not():
-    found = set(provenance.imported_code(WHAT_COMPUTES))
-    assert found >= set("experiments.bench experiments.controls smoothing attacks explanations.methods "
-                        "explanations.lrp models.attention models.denoiser models.schedule models.vit data.scenes "
-                        "base.rng theory.divergences metrics.maps metrics.perturbation base.checks".split())
-    assert found & {*provenance.PLUMBING, "experiments.blocks", "records.claims", "report.panels", "notebooks.runner",
-                     "cli", "experiments.cluster"} == set()
-
-
-def test_no_code_that_computes_rows_is_reached_through_the_plumbing_alone():
-    reached = set(provenance.imported_code(WHAT_COMPUTES)) | provenance.PLUMBING
-    assert set(provenance.imported_code(provenance.PLUMBING)) <= reached
+def test_every_package_counts_or_says_why_not():
+    """What shows or runs rows, trains networks before them, or starts a command computes none."""
+    packages = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in PACKAGE.rglob("*.py")}
+    assert packages - set(provenance.COMPUTES) == {"report", "notebooks", "training", "cli", "__main__", "__init__"}
 
 
 @pytest.mark.parametrize("executor", ["slurm", "Ray"])

@@ -66,8 +66,7 @@ class Counted:
 
 
 def run(work, n=N):
-    return run_blocks(work, n, SIZE, name="08_scores", profile="study", settings={"radii": [8 / 255]},
-                      code=["experiments.inputs"])
+    return run_blocks(work, n, SIZE, name="08_scores", profile="study", settings={"radii": [8 / 255]})
 
 
 def elsewhere(monkeypatch, tmp_path, name, executor="ray"):
@@ -143,14 +142,14 @@ def answer(packed):
 def test_a_worker_with_another_fvit_or_without_a_module_says_so(tmp_path, monkeypatch):
     from ray import cloudpickle
 
-    work, digest = Counted(tmp_path), provenance.code_digest(["base.rng"])
-    assert answer(cloudpickle.dumps(blocks.Block(work, "study", ("base.rng",), digest))) == ("", True)
-    error, file = answer(cloudpickle.dumps(blocks.Block(work, "study", ("base.rng",), "of another")))
+    work, digest = Counted(tmp_path), provenance.code_digest()
+    assert answer(cloudpickle.dumps(blocks.Block(work, "study", digest))) == ("", True)
+    error, file = answer(cloudpickle.dumps(blocks.Block(work, "study", "of another")))
     assert re.match(r"ValueError on \S+: another fvit is installed here; install", error) and not file
     elsewhere = types.ModuleType("only_here")
     exec("class Work:\n    def __call__(self, start, stop): pass", elsewhere.__dict__)
     monkeypatch.setitem(sys.modules, "only_here", elsewhere)
-    packed = cloudpickle.dumps(blocks.Block(elsewhere.Work(), "study", ("base.rng",), digest))
+    packed = cloudpickle.dumps(blocks.Block(elsewhere.Work(), "study", digest))
     monkeypatch.delitem(sys.modules, "only_here")
     error, file = answer(packed)
     assert re.match(r"ModuleNotFoundError on \S+: No module named 'only_here'", error) and not file

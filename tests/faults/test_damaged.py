@@ -133,7 +133,7 @@ def test_blocks(dice, tally, tmp_path, monkeypatch):
 
     def run():
         return blocks.run_blocks(lambda start, stop: pd.DataFrame(columns)[start:stop], 20, 10, name="07",
-                                 profile="study", settings={}, code=["base.paths"])
+                                 profile="study", settings={})
 
     wanted = run()
     files = sorted(tmp_path.rglob("*.parquet"))
