@@ -1,15 +1,15 @@
 """The one way a file is read, written or changed: whole files or none, sums beside weights, locks."""
 
-import fcntl
 import glob
 import hashlib
 import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+
+from filelock import FileLock
 
 SUMS = "SHA256SUMS"
 
@@ -24,44 +24,25 @@ def write_atomic(path: Path | str, data: bytes | str) -> Path:
     Raises OSError (PermissionError where it was one) naming the folder and the mend; no temporary file is left, and
     that of a writer who was killed is removed by the next.
     """
-    path, temporary = Path(path), None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        with _new_beside(path) as file:  # locked until it has its name
-            temporary = Path(file.name)
-            file.write(data.encode("utf-8") if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
+    path, data = Path(path), data.encode("utf-8") if isinstance(data, str) else data
+    # Beside the target, since os.replace is atomic on one file system only; not by tempfile, whose files are private
+    # (mode 0600) whatever the umask says.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with alone(path):
+        try:
+            for left in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):  # nobody else is at work here
+                left.unlink(missing_ok=True)
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
-    except BaseException as error:
-        if temporary:
+        except BaseException as error:
             _remove(temporary)
-        if isinstance(error, OSError):
-            raise _with_mend(error, path) from error
-        raise
+            if isinstance(error, OSError):
+                raise _with_mend(error, path) from error
+            raise
     return path
-
-
-def _new_beside(path: Path) -> BinaryIO:
-    """A new file in the folder of `path`, locked while its writer lives, which tells it from one left behind."""
-    while True:
-        # Beside the target, since os.replace is atomic on one file system only; not by tempfile, whose files are
-        # private (mode 0600) whatever the umask says.
-        file = open(path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp"), "xb")
-        with suppress(OSError):  # a file system without locks: nothing is swept there
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file.fileno()).st_nlink:
-            return file
-        file.close()  # swept by another writer before it was locked
-
-
-def _sweep(path: Path) -> None:
-    """Remove what writers of `path` who were killed have left: the temporary files that nobody holds."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.tmp"):
-        with suppress(OSError), open(left, "rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            left.unlink()
 
 
 def write_summed(folder: Path | str, files: dict[str, bytes | str]) -> None:
@@ -100,22 +81,18 @@ def alone(path: Path | str) -> Iterator:
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}.lock")
+    lock = FileLock(beside, is_singleton=True)  # which a thread that holds it enters again
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            file = open(beside, "a")
-            fcntl.flock(file, fcntl.LOCK_EX)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(beside), os.fstat(file.fileno())):
-                    break
-            file.close()  # who was here before has removed it while we waited: what we hold is no lock any more
+        lock.acquire()
     except OSError as error:
         raise _with_mend(error, path) from error
-    with file:
-        try:
-            yield
-        finally:
-            _remove(beside)
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            _remove(beside)  # while it is held: who waits for it sees that, and makes another
+        lock.release()
 
 
 def check_writable(folder: Path | str) -> Path:

@@ -4,7 +4,6 @@ papermill only warns about an unknown parameter, notes clock times in the notebo
 Here a wrong parameter stops the run before it starts, and a notebook is moved to its place when it is whole.
 """
 
-import fcntl
 import multiprocessing.connection
 import os
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from filelock import FileLock, Timeout
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
@@ -259,17 +259,16 @@ def lock(folder: Path, shard: str | None = None) -> Iterator:
 
     The system frees the lock of a process that has ended, however it ended, so a file left behind stops nobody.
     """
-    name = f".fvit-run{f'-{shard}'.replace('/', '-of-') if shard else ''}.lock"
-    with open(check_writable(folder) / name, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise BlockingIOError(f"another run (process {file.read().strip() or 'unknown'}) writes to {folder}; "
-                                  "wait for it to end, or choose another folder by --out") from None
-        file.truncate(0)
-        print(os.getpid(), file=file, flush=True)
-        try:
-            yield
-        finally:
-            file.truncate(0)
+    path = check_writable(folder) / f".fvit-run{f'-{shard}'.replace('/', '-of-') if shard else ''}.lock"
+    held = FileLock(path)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        raise BlockingIOError(f"another run (process {path.read_text().strip() or 'unknown'}) writes to {folder}; "
+                              "wait for it to end, or choose another folder by --out") from None
+    try:
+        path.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        path.write_text("")
+        held.release()

@@ -1,7 +1,6 @@
 """Output folders, and files written whole or not at all."""
 
 import errno
-import fcntl
 import os
 import stat
 import subprocess
@@ -82,29 +81,14 @@ def test_a_failed_write_keeps_the_old_file_and_names_the_mend(tmp_path, monkeypa
     assert target.read_text() == "old"
 
 
-def test_a_writer_removes_what_killed_ones_left_and_nothing_of_those_at_work(tmp_path):
+def test_a_writer_removes_what_killed_ones_left_and_nothing_else(tmp_path):
     left = [tmp_path / f".file.csv.{token}.tmp" for token in ("0123abcd", "deadbeef")]
     others = [tmp_path / name for name in (".other.csv.0123abcd.tmp", ".file.csv.tmp", "file.csv.0123abcd.tmp")]
     for path in left + others:
         path.write_text("half")
-    with open(left[1]) as at_work:
-        fcntl.flock(at_work, fcntl.LOCK_EX)
+    with files.alone(tmp_path / "file.csv"):  # as who changes a file does
         files.write_atomic(tmp_path / "file.csv", "new")
-    assert sorted(tmp_path.iterdir()) == sorted([left[1], *others, tmp_path / "file.csv"])
-
-
-def test_a_new_file_that_was_swept_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
-    flock, names = fcntl.flock, []
-
-    def swept_first(file, how):
-        if how == fcntl.LOCK_EX and not names:
-            names.append(file.name)
-            os.unlink(file.name)
-        flock(file, how)
-
-    monkeypatch.setattr(files.fcntl, "flock", swept_first)
-    assert files.write_atomic(tmp_path / "file.csv", "new").read_text() == "new"
-    assert names and [p.name for p in tmp_path.iterdir()] == ["file.csv"]
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "file.csv"])
 
 
 def test_sums_name_what_has_changed_and_a_stopped_write_leaves_none(tmp_path, monkeypatch):
