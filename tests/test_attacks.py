@@ -36,8 +36,6 @@ def den():
 
 
 # known optima --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("start", ["clean", "random"])
 @pytest.mark.parametrize("eps", [2 / 255, 0.1])
 def test_linear_loss_linf_ends_in_the_corner(start, eps):
@@ -92,8 +90,6 @@ def test_pgd_is_that_of_the_reference_code(dtype, eps, random_start):
 
 
 # the ball, the start, each image on its own --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("eps", [0.01, 0.3, 3.0])
@@ -210,8 +206,6 @@ def test_bad_losses_are_named(loss, message):
 
 
 # losses --------------------------------------------------------------------------------------------------------------
-
-
 def test_prediction_loss_of_a_vit_is_cross_entropy(vit):
     x, y = images(3), torch.tensor([0, 4, 2])
     want = -vit(x).log_softmax(1)[torch.arange(3), y]
@@ -410,8 +404,6 @@ def test_losses_refuse_what_they_cannot_do(monkeypatch, vit):
 
 
 # restarts ------------------------------------------------------------------------------------------------------------
-
-
 def hills(x, step):
     """A loss whose optimum hangs on the start: sine waves along every pixel."""
     return (40 * x).sin().mean((1, 2, 3))

@@ -30,8 +30,6 @@ IDS = ["a", "b", "c"]
 
 
 # maps with a known truth ---------------------------------------------------------------------------------------------
-
-
 @dataclass
 class Law:
     """A map of g = <u, y> / sigma alone, constant between `cuts`; moving x by s sigma u moves the mean of g by s."""
@@ -145,8 +143,6 @@ def test_bounds_cover_all_tokens_and_the_set_is_not_chosen_from_the_draws_that_b
 
 
 # against the definitions ---------------------------------------------------------------------------------------------
-
-
 def test_votes_by_hand():
     rows = [[0.4, 0.3, 0.2, 0.1]] * 60 + [[0.25] * 4] * 10 + [[0.4, 0.1, 0.3, 0.2]] * 30  # a tie: to 0 and 1
     draws = np.random.default_rng(0).permutation(rows)  # votes: 100, 70, 30, 0 of 100
@@ -250,8 +246,6 @@ def test_names_of_tokens_do_not_matter():
 
 
 # end to end ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def vit():
     return tiny_vit(torch.float64)
@@ -388,8 +382,6 @@ def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(
 
 
 # refusals ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("change, message", [
     ({"failure_prob": 0}, r"failure_prob=0, wanted a number in \(0, 1\), e.g. 1e-3"),
     ({"failure_prob": 1}, "failure_prob=1, wanted"),

@@ -50,8 +50,6 @@ def add_method(monkeypatch, function, class_specific=False):
 
 
 # noise ---------------------------------------------------------------------------------------------------------------
-
-
 def test_noise_has_the_stated_moments_and_one_stream_per_image_and_draw():
     x = torch.full((4, 3, 64, 64), 0.5)
     noisy = add_noise(x, 0.25, 0, "dds", ["a", "a", "b", "b"], [0, 1, 0, 1])
@@ -81,8 +79,6 @@ def test_noise_is_added_once(monkeypatch, vit, x):
 
 
 # against the loops ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("denoised", [True, False])
 def test_dds_is_the_loop_over_images_and_draws(denoised):
     vit, den, x = tiny_vit(torch.float64), tiny_denoiser(torch.float64) if denoised else None, images(3)
@@ -154,8 +150,6 @@ def test_votes_sum_to_k_and_are_votes_over_the_kept_maps(vit, den, x):
 
 
 # sigma = 0 and the denoiser's levels ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("denoiser", [identity, None])
 @pytest.mark.parametrize("aggregate", ["mean", "votes"])
@@ -197,8 +191,6 @@ def test_a_sigma_outside_the_schedule_is_refused_at_once(vit, den):
 
 
 # standard errors -----------------------------------------------------------------------------------------------------
-
-
 def test_standard_error_falls_as_one_over_root_n(vit, x):
     """A sample std from n draws is off by some 1/sqrt(2n), 9 % at 64; the mean over 48 tokens by less: 15 % allowed."""
     se = {n: DDS(vit, None, 0.25, n_samples=n)(x, IDS).heatmap_se for n in (64, 256)}
@@ -221,8 +213,6 @@ def test_one_draw_has_no_standard_error(vit, x):
 
 
 # batches, order, subsets ---------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def in_sevens(vit, den, x):
     return DDS(vit, den, 0.25, n_samples=5, batch_size=7)(x, IDS, keep_samples=True)
@@ -268,8 +258,6 @@ def test_network_batches_cross_images_and_draws(vit, x):
 
 
 # methods and classes -------------------------------------------------------------------------------------------------
-
-
 def test_a_list_of_methods_shares_the_denoised_draws(vit, den, x):
     calls = []
 
@@ -352,8 +340,6 @@ def test_under_attack_a_class_specific_map_is_detached_and_the_prediction_is_not
 
 
 # precision -----------------------------------------------------------------------------------------------------------
-
-
 def test_precision_is_set_for_this_dds_only(vit, den, x):
     low = DDS(vit, den, 0.25, n_samples=3, precision="bfloat16")
     assert low.den.precision == "bfloat16" and den.precision == "float32"
@@ -373,8 +359,6 @@ def test_the_average_is_that_of_float64():
 
 
 # memory --------------------------------------------------------------------------------------------------------------
-
-
 def live_bytes():
     return sum(t.untyped_storage().nbytes() for t in gc.get_objects() if type(t) is torch.Tensor)
 
@@ -440,8 +424,6 @@ def test_peak_memory_at_256_draws_is_within_a_tenth_of_that_at_16():
 
 
 # errors --------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"sigma": -0.1}, "sigma=-0.1, wanted a number in .*noise std"),
     ({"sigma": math.nan}, "sigma=nan, wanted a number in .*noise std"),
@@ -501,8 +483,6 @@ def test_votes_need_k_and_maps_need_draws(monkeypatch, vit, x):
 
 
 # rows ----------------------------------------------------------------------------------------------------------------
-
-
 def test_rows_are_tidy(vit, den, x):
     out = DDS(vit, den, 0.25, n_samples=4)(x, IDS, method="rollout")
     rows = out.rows()
@@ -521,8 +501,6 @@ def test_rows_are_tidy(vit, den, x):
 
 
 # gradients -----------------------------------------------------------------------------------------------------------
-
-
 def test_gradients_do_not_depend_on_batches_and_keep_one_batch_of_activations():
     vit, den, x = tiny_vit(torch.float64), tiny_denoiser(torch.float64), images(2)
 

@@ -70,7 +70,6 @@ def copied(folder, target):
 
 
 # nothing is run ------------------------------------------------------------------------------------------------------
-
 NAMES = ["model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.bin",
          "model.pt", "model.pth", "model.bin", "model.ckpt", "model", "config.json", "fvit.json"]
 
@@ -111,8 +110,6 @@ def test_a_configuration_cannot_send_for_another_file(models, tmp_path):
 
 
 # nor unpacked --------------------------------------------------------------------------------------------------------
-
-
 def grown(call):
     """MiB by which the most memory ever taken by this process grew."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -168,7 +165,6 @@ def test_a_checkpoint_of_views_that_claims_terabytes(tmp_path):
 
 
 # nor outside ---------------------------------------------------------------------------------------------------------
-
 ESCAPES = ["../../x", "../x", "..", "a/..", "./../x/y", "/etc/passwd", "~root/x", "a\\..\\x", "..%2fx", "x\0/../y",
            "../" * 99]
 
@@ -190,8 +186,6 @@ def test_names_do_not_leave_their_folder(tmp_path, name):
 
 
 # files that are parsed -----------------------------------------------------------------------------------------------
-
-
 @st.composite
 def damage(draw):
     """A way to damage bytes: cut, overwrite, insert, double, swap."""

@@ -36,8 +36,6 @@ def corrupt(path):
 
 
 # ImageNet-Segmentation -----------------------------------------------------------------------------------------------
-
-
 def test_imagenet_segmentation(tmp_path):
     pixels, outlines = gtsegs(tmp_path / "gtsegs_ijcv.mat")
     source = open_source("imagenet-seg", root=tmp_path)
@@ -96,8 +94,6 @@ def test_a_library_that_is_absent_is_named_with_its_extra(tmp_path, monkeypatch)
 
 
 # COCO ----------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("split", ["val2017", "val2014"])
 def test_coco(tmp_path, split, capfd):
     wanted = dataset_files.coco(tmp_path, split)
@@ -147,8 +143,6 @@ def test_broken_coco_is_named(tmp_path):
 
 
 # Cityscapes ----------------------------------------------------------------------------------------------------------
-
-
 def test_cityscapes(tmp_path):
     frames = dataset_files.cityscapes(tmp_path)
     data = load_images("cityscapes", root=tmp_path, size=(6, 8))
@@ -178,8 +172,6 @@ def test_broken_cityscapes_is_named(tmp_path):
 
 
 # CIFAR-10 ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_cifar_batches(tmp_path, protocol):
     batches = dataset_files.cifar_batches(tmp_path, protocol=protocol)
@@ -255,8 +247,6 @@ def test_cifar_as_class_folders(tmp_path):
 
 
 # class folders -------------------------------------------------------------------------------------------------------
-
-
 def test_any_folder_of_class_folders(tmp_path):
     wanted = class_folders(tmp_path, ["zebra", "ant", ".ipynb_checkpoints"])
     (tmp_path / "zebra" / "notes.txt").write_text("no image")
@@ -306,8 +296,6 @@ def test_the_real_jpegs(n):
 
 
 # files of every kind -------------------------------------------------------------------------------------------------
-
-
 def test_grey_cmyk_alpha_palette_and_orientation(tmp_path):
     pixels = picture(3)
     grey, alpha = pixels[..., 0], np.where(pixels[..., :1] > 128, 255, 0).astype(np.uint8)
@@ -345,8 +333,6 @@ def test_sixteen_bits_are_refused_not_clipped(tmp_path):
 
 
 # broken images, streams, workers -------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Eleven images of two classes; one JPEG is cut off, and one is not an image at all."""
@@ -413,8 +399,6 @@ def test_nothing_readable_is_an_error(tmp_path):
 
 
 # subsets -------------------------------------------------------------------------------------------------------------
-
-
 def test_subsets_are_nested_and_do_not_depend_on_the_order_on_disk():
     ids = [f"n{i:03d}/x.jpg" for i in range(200)]
     other = list(np.random.default_rng(0).permutation(ids))
@@ -445,8 +429,6 @@ def test_start_and_n_of_loaders(tmp_path):
 
 
 # requests that cannot be met -----------------------------------------------------------------------------------------
-
-
 def test_roots(tmp_path, monkeypatch):
     monkeypatch.delenv("FVIT_DATA", raising=False)
     class_folders(tmp_path / "imagenet" / "val", ["n01440764"])

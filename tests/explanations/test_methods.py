@@ -63,15 +63,12 @@ def test_golden_logits_and_attention(golden):
     torch.testing.assert_close(attention_of(vit, x), tensors["A/attn"], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("method", "options", "key"),
-    [
-        ("raw_attention", {}, "A/raw_attention"),
-        ("rollout", {}, "A/rollout_s1"),
-        ("rollout", dict(start_layer=1), "A/rollout_s1"),
-        ("rollout", dict(start_layer=0), "A/rollout_s0"),
-    ],
-)
+@pytest.mark.parametrize(("method", "options", "key"), [
+    ("raw_attention", {}, "A/raw_attention"),
+    ("rollout", {}, "A/rollout_s1"),
+    ("rollout", dict(start_layer=1), "A/rollout_s1"),
+    ("rollout", dict(start_layer=0), "A/rollout_s0"),
+])
 def test_golden_maps(golden, method, options, key):
     vit, x, tensors = golden
     raw = explain_with_logits(vit, x, method, raw=True, **options)[0]
@@ -549,24 +546,21 @@ def test_normalise_map():
     )  # sums 4 and 1: negatives count in their cell, then cells are clamped
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(method="rolout"), r"unknown method 'rolout', known: raw_attention, rollout.*did you mean 'rollout'"),
-        (dict(method="rollout", start=0), r"unknown option of rollout 'start', known: start_layer; did you mean"),
-        (dict(method="raw_attention", rules="ours"), "unknown option of raw_attention 'rules', known: start_layer"),
-        (dict(rules="our"), "unknown rules 'our', known: vta, orig, ours; did you mean 'ours'"),
-        (dict(method="gradcam", start_layer=3), "start_layer=3 with 3 blocks"),
-        (dict(method="rollout", start_layer=3), r"start_layer=3 with 3 blocks, wanted 0 <= start_layer <= 2"),
-        (dict(method="rollout", start_layer=-1), "start_layer=-1 with 3 blocks"),
-        (dict(target=4), r"target has classes 4\.\.4, wanted 0\.\.3"),
-        (dict(target=torch.tensor([0, 1])), r"wanted class indices \(B,\) = \(3,\)"),
-        (dict(target=torch.tensor([0.0, 1.0, 2.0])), "wanted class indices"),
-        (dict(x=X * 255), "divide by 255"),
-        (dict(x=X * float("nan")), "NaN or infinite"),
-        (dict(x=X[:, :1]), "a grey image: expand it"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), [
+    (dict(method="rolout"), r"unknown method 'rolout', known: raw_attention, rollout.*did you mean 'rollout'"),
+    (dict(method="rollout", start=0), r"unknown option of rollout 'start', known: start_layer; did you mean"),
+    (dict(method="raw_attention", rules="ours"), "unknown option of raw_attention 'rules', known: start_layer"),
+    (dict(rules="our"), "unknown rules 'our', known: vta, orig, ours; did you mean 'ours'"),
+    (dict(method="gradcam", start_layer=3), "start_layer=3 with 3 blocks"),
+    (dict(method="rollout", start_layer=3), r"start_layer=3 with 3 blocks, wanted 0 <= start_layer <= 2"),
+    (dict(method="rollout", start_layer=-1), "start_layer=-1 with 3 blocks"),
+    (dict(target=4), r"target has classes 4\.\.4, wanted 0\.\.3"),
+    (dict(target=torch.tensor([0, 1])), r"wanted class indices \(B,\) = \(3,\)"),
+    (dict(target=torch.tensor([0.0, 1.0, 2.0])), "wanted class indices"),
+    (dict(x=X * 255), "divide by 255"),
+    (dict(x=X * float("nan")), "NaN or infinite"),
+    (dict(x=X[:, :1]), "a grey image: expand it"),
+])
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         explain(tiny_vit(), **{"x": X, **arguments})

@@ -45,7 +45,6 @@ def small(tmp_path_factory):
 
 
 # The same function ------------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("changes", [
     dict(),
     dict(num_res_blocks=2, learn_sigma=False),
@@ -119,7 +118,6 @@ def test_the_published_model_without_its_shapes_at_hand():
 
 
 # As a denoiser ----------------------------------------------------------------------------------------------------
-
 def test_load_denoiser(small, tmp_path):
     path, settings, state = small
     den = load_denoiser(path, config=settings)
@@ -170,7 +168,6 @@ def test_any_precision_on_disk_is_single_in_memory(small, tmp_path, dtype):
 
 
 # As a folder ------------------------------------------------------------------------------------------------------
-
 def test_convert_keeps_the_bits(small, tmp_path, capsys):
     path, settings, _ = small
     (tmp_path / "settings.json").write_text(json.dumps(settings))
@@ -216,7 +213,6 @@ def test_convert_writes_all_or_nothing(small, tmp_path, monkeypatch, capsys):
 
 
 # Files that will not do -------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize(("changes", "name", "got", "wanted"), [
     (dict(num_channels=64), "time_embed.0.weight", "of shape (128, 32)", "shape (256, 64)"),
     (dict(learn_sigma=False), "out.2.weight", "of shape (6, 32, 3, 3)", "shape (3, 32, 3, 3)"),
@@ -291,7 +287,6 @@ def test_broken_files(small, tmp_path):
 
 
 # Settings ---------------------------------------------------------------------------------------------------------
-
 def test_settings():
     assert complete() == complete({}) == complete(PUBLISHED)
     assert complete()["channel_mult"] == (1, 1, 2, 2, 4, 4) and complete()["attention_resolutions"] == (32, 16, 8)

@@ -160,14 +160,11 @@ def test_what_is_no_attention_is_caught():
         vit(X)
 
 
-@pytest.mark.parametrize(
-    ("name", "changes", "n_tokens"),
-    [
-        ("deit_tiny_distilled_patch16_224", {}, 6),
-        (None, dict(reg_tokens=4), 9),
-        (None, dict(global_pool="avg", no_embed_class=True), 5),
-    ],
-)
+@pytest.mark.parametrize(("name", "changes", "n_tokens"), [
+    ("deit_tiny_distilled_patch16_224", {}, 6),
+    (None, dict(reg_tokens=4), 9),
+    (None, dict(global_pool="avg", no_embed_class=True), 5),
+])
 def test_other_layouts_of_prefix_tokens(name, changes, n_tokens):
     vit = tiny_vit(name, **changes)
     with capture_attention(vit) as attn:

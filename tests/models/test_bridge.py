@@ -44,8 +44,6 @@ def explicit(before, after):
 
 
 # the resize ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("before", "after"), SIZES)
 def test_norms_and_gains_against_the_explicit_matrix(before, after):
     matrix = explicit(before, after)
@@ -93,8 +91,6 @@ def test_linear_and_constant_images_stay(before, after):
 
 
 # noise at the ViT's size ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [48, 20])
 def test_noise_is_added_once_and_the_prior_meets_what_the_algebra_says(size):
     met = []
@@ -191,8 +187,6 @@ def test_every_method_explains_a_resized_vit(method):
 
 
 # certificates --------------------------------------------------------------------------------------------------------
-
-
 def certified(a, b, mean, noise, sigma):
     """sigma Phi^-1(p) of the classifier 1[<a, u> > b] at u = mean + sigma * noise @ z, as certificates have it."""
     p = norm.cdf((a @ mean - b) / (sigma * np.linalg.norm(a @ noise)))
@@ -238,8 +232,6 @@ def test_certify_speaks_of_the_images_it_is_given(monkeypatch):
 
 
 # requests that cannot be met -----------------------------------------------------------------------------------------
-
-
 def test_wrong_sizes_are_named():
     vit, den = tiny_vit(), tiny_denoiser()
     with pytest.raises(ValueError, match=r"x_noisy is \(48, 48\) pixels, this bridge starts from \(32, 32\); connect"):

@@ -214,14 +214,11 @@ def test_pixel_unshuffle(tmp_path):
         den(x[:, :, :6], 0.25)
 
 
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        dict(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"),
-        dict(beta_schedule="scaled_linear", beta_start=0.001, beta_end=0.01, num_train_timesteps=50),
-        dict(trained_betas=[0.1, 0.2, 0.3]),
-    ],
-)
+@pytest.mark.parametrize("schedule", [
+    dict(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"),
+    dict(beta_schedule="scaled_linear", beta_start=0.001, beta_end=0.01, num_train_timesteps=50),
+    dict(trained_betas=[0.1, 0.2, 0.3]),
+])
 def test_the_schedule_is_the_folders_own(tmp_path, schedule):
     den = load_denoiser(save(tiny_unet(), tmp_path, **schedule))
     np.testing.assert_array_equal(den.alphas_cumprod, DDPMScheduler(**schedule).alphas_cumprod.double().numpy())
@@ -355,16 +352,13 @@ def test_sources_that_do_not_do(tmp_path, monkeypatch):
         load_denoiser("some/model")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(x_noisy=X[:, :1]), r"expand it: x_noisy\.expand"),
-        (dict(x_noisy=X[0]), r"x_noisy\[None\]"),
-        (dict(sigma=100), r"sigma=100 is outside \[0\.005, 78\.\d*\]; is x in \[0, 1\]\?"),
-        (dict(steps=0), r"steps=0 at sigma=0\.0313725[0-9]*, which is t=15; wanted 1 <= steps <= 16"),
-        (dict(steps=17), "wanted 1 <= steps <= 16"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), [
+    (dict(x_noisy=X[:, :1]), r"expand it: x_noisy\.expand"),
+    (dict(x_noisy=X[0]), r"x_noisy\[None\]"),
+    (dict(sigma=100), r"sigma=100 is outside \[0\.005, 78\.\d*\]; is x in \[0, 1\]\?"),
+    (dict(steps=0), r"steps=0 at sigma=0\.0313725[0-9]*, which is t=15; wanted 1 <= steps <= 16"),
+    (dict(steps=17), "wanted 1 <= steps <= 16"),
+])
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         Denoiser(gaussian_network(), LINEAR)(**{"x_noisy": X, "sigma": 8 / 255, **arguments})

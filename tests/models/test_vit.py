@@ -75,15 +75,12 @@ def test_float64(folder):
     assert not torch.equal(double.float().double(), double)  # really computed in double
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("scene", r"unknown model 'scene'; did you mean 'scenes'"),
-        ("vit_base_patch16_223", r"did you mean .*'vit_base_patch16_224'"),
-        ("test_vit.r160_in1", r"unknown weights .*did you mean 'test_vit\.r160_in1k'"),
-        ("test_resnet", "ResNet is no plain vision transformer"),
-    ],
-)
+@pytest.mark.parametrize(("source", "message"), [
+    ("scene", r"unknown model 'scene'; did you mean 'scenes'"),
+    ("vit_base_patch16_223", r"did you mean .*'vit_base_patch16_224'"),
+    ("test_vit.r160_in1", r"unknown weights .*did you mean 'test_vit\.r160_in1k'"),
+    ("test_resnet", "ResNet is no plain vision transformer"),
+])
 def test_names_that_do_not_do(source, message):
     with pytest.raises(ValueError, match=message):
         load_vit(source, pretrained=False)
@@ -177,14 +174,11 @@ def test_the_normalisation_has_three_channels_each(changes):
         load_vit(module, **{"mean": (0.5,) * 3, "std": (0.5,) * 3, **changes})
 
 
-@pytest.mark.parametrize(
-    ("x", "message"),
-    [
-        (X[:, :1], "a grey image: expand it"),
-        (X[0], r"a single image becomes x\[None\]"),
-        (torch.zeros(1, 3, 24, 24), r"images of \(24, 24\) pixels, .* wants \(16, 16\); resize"),
-    ],
-)
+@pytest.mark.parametrize(("x", "message"), [
+    (X[:, :1], "a grey image: expand it"),
+    (X[0], r"a single image becomes x\[None\]"),
+    (torch.zeros(1, 3, 24, 24), r"images of \(24, 24\) pixels, .* wants \(16, 16\); resize"),
+])
 def test_wrong_shapes(x, message):
     with pytest.raises(ValueError, match=message):
         ViT(tiny_backbone(), (0.5,) * 3, (0.5,) * 3)(x)

@@ -31,7 +31,6 @@ def test_golden_laplace():
 
 
 # Lemma 3 and Theorem 7 ---------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("divergence", [1e-8, 0.1, 1, 4, 50])
 def test_the_coins_have_the_divergence(order, divergence):
@@ -119,7 +118,6 @@ def test_mean_norms_by_hand_and_by_draws():
 
 
 # Families ----------------------------------------------------------------------------------------------------------
-
 def log_density(family, shape):
     mp = mpmath.mp
     return {
@@ -223,7 +221,6 @@ def test_product_noise():
 
 
 # Optimal noise -----------------------------------------------------------------------------------------------------
-
 # by an independent program
 OPTIMA = {(2, 0.1): 0.9967, (2, 0.25): 0.9825, (2, 0.5): 0.9473, (2, 1): 0.8527, (2, 2): 0.6090, (2, 4): 0.2378,
           (1.25, 1): 1 / 1.059, (1.25, 4): 1 / 2.90, (4, 0.25): 1 / 1.081, (4, 2): 1 / 2.763}
@@ -297,7 +294,6 @@ def test_a_spherical_optimum_by_monte_carlo():
 
 
 # Refusals ----------------------------------------------------------------------------------------------------------
-
 @pytest.mark.parametrize("call, message", [
     (lambda: noise.variance_lower_bound(0, 1), r"order=0, wanted a number in \(0, inf\]"),
     (lambda: noise.variance_lower_bound(np.nan, 1), "order=nan"),
