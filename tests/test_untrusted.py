@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from fixtures.hostile import Hostile
 from fixtures.oddities import REFUSED, TEXTS, has_nan, inputs, is_ours, outcome
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -29,16 +30,6 @@ from fvit.records import profiles, rows
 
 SIZES = dict(img_size=16, patch_size=8, embed_dim=12, depth=1, num_heads=3)
 SOURCES = (ValueError, OSError)
-
-
-class Hostile:
-    """A pickle of it makes a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from fixtures import dataset_files
 from fixtures.dataset_files import class_folders, gtsegs, picture, resized
+from fixtures.hostile import Hostile
 from PIL import Image
 
 from fvit import load_images, stream_images
@@ -201,19 +202,11 @@ def test_a_cifar_batch_in_the_opcodes_of_python_2(tmp_path):
     assert np.array_equal(by_id(data)["test_batch/cat.png"][0].transpose(2, 0, 1).ravel(), list(pixels))
 
 
-class Evil:
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.folder),)
-
-
 def test_a_batch_that_would_run_code_is_refused_and_runs_none(tmp_path):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
-    (folder / "test_batch").write_bytes(pickle.dumps({b"data": Evil(tmp_path / "made")}, protocol=2))
-    with pytest.raises(OSError, match=r"test_batch is no batch of CIFAR-10 \(ValueError: it names \w+\.mkdir.*not run"):
+    (folder / "test_batch").write_bytes(pickle.dumps({b"data": Hostile(tmp_path / "made")}, protocol=2))
+    with pytest.raises(OSError, match=r"test_batch is no batch of CIFAR-10 \(ValueError: it names \w+\.open.*not run"):
         load_images("cifar10", root=tmp_path)
     assert not (tmp_path / "made").exists()
 

@@ -129,11 +129,6 @@ def test_agrees_with_diffusers(prediction_type, sigma):
         torch.testing.assert_close(den(X.float(), sigma), ((theirs + 1) / 2).clamp(0, 1), rtol=0, atol=2e-6)
 
 
-def test_the_answer_is_an_image():
-    out = Denoiser(gaussian_network(), LINEAR)(100 * (X - 0.5), 0.25)
-    assert out.amin() == 0 and out.amax() == 1
-
-
 @pytest.mark.parametrize("steps", [1, 3])
 def test_gradients_reach_the_image(steps):
     den = Denoiser(tiny_unet().double(), LINEAR).requires_grad_(False)
@@ -353,7 +348,6 @@ def test_sources_that_do_not_do(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (dict(x_noisy=X[:, :1]), r"expand it: x_noisy\.expand"),
     (dict(x_noisy=X[0]), r"x_noisy\[None\]"),
     (dict(sigma=100), r"sigma=100 is outside \[0\.005, 78\.\d*\]; is x in \[0, 1\]\?"),
     (dict(steps=0), r"steps=0 at sigma=0\.0313725[0-9]*, which is t=15; wanted 1 <= steps <= 16"),
@@ -362,16 +356,3 @@ def test_sources_that_do_not_do(tmp_path, monkeypatch):
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         Denoiser(gaussian_network(), LINEAR)(**{"x_noisy": X, "sigma": 8 / 255, **arguments})
-
-
-def test_unknown_prediction_type():
-    with pytest.raises(ValueError, match=r"unknown prediction_type 'eps', known: epsilon, sample, v_prediction"):
-        Denoiser(gaussian_network(), LINEAR, "eps")
-
-
-def test_the_shipped_model_removes_noise():
-    den = load_denoiser()
-    x = torch.full((1, 3, 64, 64), 0.5)
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert (den(x + 0.25 * noise, 0.25) - x).std() < 0.25 / 3
