@@ -135,22 +135,6 @@ def test_load_denoiser(small, tmp_path):
         den(X[:, :, :15].double(), sigma)
 
 
-def test_gradients_and_precisions(small):
-    path, settings, _ = small
-    den = load_denoiser(path, config=settings)
-    x = 0.5 + 0.1 * X[:2]
-    single = den(x, 0.1)
-    den.precision = "bfloat16"
-    x = x.requires_grad_()
-    half = den(x, 0.1)
-    half.sum().backward()
-    assert half.dtype == torch.float32 and 0 < (half - single).abs().max() < 0.05
-    assert x.grad.isfinite().all() and x.grad.abs().amax((1, 2, 3)).min() > 0
-    den.precision = "float32"
-    inside = (0.5 + 0.02 * X[:1, :, :8, :8]).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: den.double()(x, 0.05), inside, fast_mode=True)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_any_precision_on_disk_is_single_in_memory(small, tmp_path, dtype):
     _, settings, state = small
