@@ -10,12 +10,12 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)  # as in a container; J
 
 # No window, no hub (the models and images of laptop and study ship with the package), one hash seed, and a fixed
 # number of threads, since it changes float32 sums. `make figures FVIT_THREADS=8` where speed matters more.
-# `make figures` and `make test` do JOBS things at once, each with one thread, unless FVIT_THREADS is given; JOBS=1 is for
-# little memory.
+# `make figures`, `test` and `quick` do JOBS things at once, each with one thread, unless FVIT_THREADS is given; JOBS=1 is
+# for little memory.
 JOBS ?= 2
 ifndef FVIT_THREADS
 FVIT_THREADS := 2
-figures test: FVIT_THREADS := $(if $(filter 1,$(JOBS)),2,1)
+figures test quick: FVIT_THREADS := $(if $(filter 1,$(JOBS)),2,1)
 endif
 export FVIT_THREADS
 export OMP_NUM_THREADS = $(FVIT_THREADS)
@@ -23,12 +23,13 @@ export MPLBACKEND := agg
 export HF_HUB_OFFLINE ?= 1
 export PYTHONHASHSEED := 0
 
+WITHOUT_NETWORKS := base theory metrics records report test_imports.py test_references.py
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval_sanitize.cfg -x -q
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test test-browser test-properties test-faults test-paper lab site measure audit refresh
+.PHONY: help figures test quick test-browser test-properties test-faults test-paper lab site measure audit refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,11 @@ test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored o
 	@ls -r $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb) | xargs -P $(JOBS) -n 1 sh -c '\
 	  if said=$$($(BIN)/python -m pytest $(NBVAL) "$$0" 2>&1); then echo "$$0: $$(echo "$$said" | tail -n 1)"; \
 	  else echo "$$said"; echo "$$0: FAILED"; exit 1; fi'
+
+quick: $(INSTALLED)  ## ruff, the tests without networks, one notebook: two minutes, for while you work
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q -n $(if $(filter 1,$(JOBS)),0,$(JOBS)) $(addprefix tests/,$(WITHOUT_NETWORKS))
+	$(BIN)/python -m pytest $(NBVAL) notebooks/04_*.ipynb
 
 test-faults: $(INSTALLED)  ## kill, fill the disk, damage files, ...: each kind ten times and more, at random moments
 	FVIT_FAULTS=10 FVIT_THREADS=1 $(BIN)/python -m pytest -q tests/faults

@@ -36,8 +36,6 @@ def den():
 
 
 # known optima --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("start", ["clean", "random"])
 @pytest.mark.parametrize("eps", [2 / 255, 0.1])
 def test_linear_loss_linf_ends_in_the_corner(start, eps):
@@ -92,8 +90,6 @@ def test_pgd_is_that_of_the_reference_code(dtype, eps, random_start):
 
 
 # the ball, the start, each image on its own --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("eps", [0.01, 0.3, 3.0])
@@ -179,7 +175,6 @@ def test_arguments_and_models_are_left_alone(vit):
 
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"eps": -0.1}, "eps=-0.1, wanted a number in "),
-    ({"eps": math.nan}, "eps=nan"),
     ({"steps": -1}, "steps=-1"),
     ({"step_size": -0.1}, "step_size=-0.1"),
     ({"norm": "l1"}, "unknown norm 'l1', known: linf, l2"),
@@ -210,8 +205,6 @@ def test_bad_losses_are_named(loss, message):
 
 
 # losses --------------------------------------------------------------------------------------------------------------
-
-
 def test_prediction_loss_of_a_vit_is_cross_entropy(vit):
     x, y = images(3), torch.tensor([0, 4, 2])
     want = -vit(x).log_softmax(1)[torch.arange(3), y]
@@ -377,16 +370,6 @@ def test_where_memory_runs_out_a_bare_vit_is_attacked_and_judged_in_halves(vit, 
     assert capsys.readouterr().err == "memory ran out; on with 2 images at a time\n"
 
 
-def test_the_explanation_attack_moves_the_map_more_than_noise_does(vit):
-    x = images(3)
-    heat = class_token_attention(vit, x)
-    loss = explanation_loss(vit, heat, 4)
-    with torch.no_grad():
-        noise = loss(pgd(loss, x, 0.03, steps=0), 0)
-        attacked = loss(pgd(loss, x, 0.03), 0)
-    assert (attacked > noise + 0.02).all()
-
-
 def test_the_adaptive_attack_holds_on_draws_it_has_not_seen(vit):
     x, y = images(3), vit(images(3)).argmax(1)
     dds = DDS(vit, None, 0.1, n_samples=32)
@@ -410,8 +393,6 @@ def test_losses_refuse_what_they_cannot_do(monkeypatch, vit):
 
 
 # restarts ------------------------------------------------------------------------------------------------------------
-
-
 def hills(x, step):
     """A loss whose optimum hangs on the start: sine waves along every pixel."""
     return (40 * x).sin().mean((1, 2, 3))
@@ -466,9 +447,3 @@ def test_the_choice_is_by_the_mean_of_the_judgements():
     runs = [pgd(loss, x, 0.1, steps=0, start=start) for start in starts]
     lower = min(runs, key=lambda v: v.mean().item())
     assert torch.equal(strongest(loss, x, 2, 0.1, steps=2, step_size=0, judgements=2), lower)
-
-
-@pytest.mark.parametrize("changes", [{"restarts": 0}, {"restarts": 1.5}, {"judgements": 0}])
-def test_strongest_refuses_what_is_no_count(changes):
-    with pytest.raises(ValueError, match="wanted an integer >= 1"):
-        strongest(hills, images(1), **changes)

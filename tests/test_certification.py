@@ -30,8 +30,6 @@ IDS = ["a", "b", "c"]
 
 
 # maps with a known truth ---------------------------------------------------------------------------------------------
-
-
 @dataclass
 class Law:
     """A map of g = <u, y> / sigma alone, constant between `cuts`; moving x by s sigma u moves the mean of g by s."""
@@ -145,8 +143,6 @@ def test_bounds_cover_all_tokens_and_the_set_is_not_chosen_from_the_draws_that_b
 
 
 # against the definitions ---------------------------------------------------------------------------------------------
-
-
 def test_votes_by_hand():
     rows = [[0.4, 0.3, 0.2, 0.1]] * 60 + [[0.25] * 4] * 10 + [[0.4, 0.1, 0.3, 0.2]] * 30  # a tie: to 0 and 1
     draws = np.random.default_rng(0).permutation(rows)  # votes: 100, 70, 30, 0 of 100
@@ -250,8 +246,6 @@ def test_names_of_tokens_do_not_matter():
 
 
 # end to end ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def vit():
     return tiny_vit(torch.float64)
@@ -388,28 +382,18 @@ def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(
 
 
 # refusals ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("change, message", [
     ({"failure_prob": 0}, r"failure_prob=0, wanted a number in \(0, 1\), e.g. 1e-3"),
-    ({"failure_prob": 1}, "failure_prob=1, wanted"),
-    ({"failure_prob": np.nan}, "failure_prob=nan, wanted"),
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
-    ({"n_samples": -5}, "n_samples=-5, wanted"),
-    ({"n_samples": 2.5}, "n_samples=2.5, wanted"),
     ({"certificate": "vote"}, "unknown certificate 'vote', known: votes, clipped, .*did you mean 'votes'"),
     ({"certificate": ["votes", "pooled"]}, "unknown certificate 'pooled'"),
     ({"method": "attention"}, "unknown method 'attention', known: .*raw_attention"),
-    ({"k": 17}, "k=17 with maps of 16 tokens, wanted 1 <= k <= 16"),
-    ({"k": 0}, "k=0 with maps of 16 tokens"),
-    ({"k": 2.0}, "k=2.0 is a float, wanted an integer"),
+    ({"k": 17}, "k=17 with maps of 16 tokens, wanted an integer, 1 <= k <= 16"),
     ({"beta": 1.5}, r"beta=1.5, wanted a share of the top-k in \[0, 1\]"),
     ({"beta": [1, "most"]}, "beta='most', wanted a number"),
     ({"x": torch.full((2, 3, 32, 32), 7.0)}, r"values in \[7, 7\], wanted \[0, 1\]; it looks like \[0, 255\]"),
     ({"x": torch.zeros(2, 3, 32, 24)}, r"images of \(32, 24\) pixels, the model wants \(32, 32\)"),
-    ({"x": torch.zeros(3, 32, 32)}, r"wanted \(B, 3, H, W\); a single image becomes x\[None\]"),
     ({"ids": ["a"]}, "got 1 ids for 2 images"),
-    ({"ids": ["a", "a"]}, "id 'a' occurs more than once"),
     ({"target": [0, 1, 2]}, r"target is .*\(3,\), wanted class indices \(B,\) = \(2,\)"),
     ({"target": [0, 99]}, r"target has classes 0\.\.99, wanted 0\.\.4"),
 ])  # fmt: skip

@@ -198,7 +198,6 @@ def test_huge_images_of_another_size_are_refused_unread(place, shape, dtype):
 
 
 # right answers -------------------------------------------------------------------------------------------------------
-
 SMALL = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64])
 
 

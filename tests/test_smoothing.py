@@ -1,11 +1,6 @@
 """DDS against slow loops and closed forms; batches, order and memory that must not matter."""
 
-import gc
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -50,8 +45,6 @@ def add_method(monkeypatch, function, class_specific=False):
 
 
 # noise ---------------------------------------------------------------------------------------------------------------
-
-
 def test_noise_has_the_stated_moments_and_one_stream_per_image_and_draw():
     x = torch.full((4, 3, 64, 64), 0.5)
     noisy = add_noise(x, 0.25, 0, "dds", ["a", "a", "b", "b"], [0, 1, 0, 1])
@@ -67,12 +60,6 @@ def test_noise_has_the_stated_moments_and_one_stream_per_image_and_draw():
     assert add_noise(x, 0, 0, "dds", None, 0) is x
 
 
-def test_noise_in_float64_is_the_noise_in_float32(x):
-    low, high = add_noise(x, 0.25, 0, "dds", IDS, 0), add_noise(x.double(), 0.25, 0, "dds", IDS, 0)
-    assert high.dtype == torch.float64
-    torch.testing.assert_close(low.double(), high, rtol=0, atol=1e-6)
-
-
 def test_noise_is_added_once(monkeypatch, vit, x):
     seen = []
     monkeypatch.setattr(smoothing.rng, "normal", lambda shape, *stream, **_: seen.append(stream) or torch.zeros(shape))
@@ -81,8 +68,6 @@ def test_noise_is_added_once(monkeypatch, vit, x):
 
 
 # against the loops ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("denoised", [True, False])
 def test_dds_is_the_loop_over_images_and_draws(denoised):
     vit, den, x = tiny_vit(torch.float64), tiny_denoiser(torch.float64) if denoised else None, images(3)
@@ -155,8 +140,6 @@ def test_votes_sum_to_k_and_are_votes_over_the_kept_maps(vit, den, x):
 
 
 # sigma = 0 and the denoiser's levels ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("method", list(METHODS))
 @pytest.mark.parametrize("denoiser", [identity, None])
 @pytest.mark.parametrize("aggregate", ["mean", "votes"])
@@ -201,8 +184,6 @@ def test_a_sigma_outside_the_schedule_is_refused_at_once(vit, den):
 
 
 # standard errors -----------------------------------------------------------------------------------------------------
-
-
 def test_standard_error_falls_as_one_over_root_n(vit, x):
     """A sample std from n draws is off by some 1/sqrt(2n), 9 % at 64; the mean over 48 tokens by less: 15 % allowed."""
     se = {n: DDS(vit, None, 0.25, n_samples=n)(x, IDS).heatmap_se for n in (64, 256)}
@@ -225,8 +206,6 @@ def test_one_draw_has_no_standard_error(vit, x):
 
 
 # batches, order, subsets ---------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def in_sevens(vit, den, x):
     return DDS(vit, den, 0.25, n_samples=5, batch_size=7)(x, IDS, keep_samples=True)
@@ -273,8 +252,6 @@ def test_network_batches_cross_images_and_draws(vit, x):
 
 
 # methods and classes -------------------------------------------------------------------------------------------------
-
-
 def test_a_list_of_methods_shares_the_denoised_draws(vit, den, x):
     calls = []
 
@@ -331,11 +308,9 @@ def test_class_specific_methods_share_the_draws_and_take_their_options(vit, x):
 
 
 @pytest.mark.parametrize(("method", "options", "message"), [
-    ("vta", {"start": 0}, "unknown option of vta 'start'"),
     ("vta", {"start_layer": 3}, "start_layer=3 with 3 blocks"),
     (["vta", "rollout"], {"rules": "orig"}, "unknown option of rollout 'rules'"),
     ("lrp", {"rules": "our"}, "unknown rules 'our'"),
-    ("lrp", {"start_layer": 1}, "wanted 0"),
 ])
 def test_options_are_checked_before_any_network_runs(vit, x, method, options, message):
     def never(x_noisy, sigma):
@@ -357,8 +332,6 @@ def test_under_attack_a_class_specific_map_is_detached_and_the_prediction_is_not
 
 
 # precision -----------------------------------------------------------------------------------------------------------
-
-
 def test_precision_is_set_for_this_dds_only(vit, den, x):
     low = DDS(vit, den, 0.25, n_samples=3, precision="bfloat16")
     assert low.den.precision == "bfloat16" and den.precision == "float32"
@@ -377,82 +350,10 @@ def test_the_average_is_that_of_float64():
     assert se.item() == pytest.approx(values.double().std().item() / 64, rel=1e-9, abs=0)  # it is 1.6e-8
 
 
-# memory --------------------------------------------------------------------------------------------------------------
-
-
-def live_bytes():
-    return sum(t.untyped_storage().nbytes() for t in gc.get_objects() if type(t) is torch.Tensor)
-
-
-def test_live_tensors_do_not_grow_with_the_draws(vit, x):
-    def at_the_last_batch(n_samples):
-        left, seen = [3 * n_samples // 16], []
-
-        def count(x_noisy, sigma):
-            left[0] -= 1
-            if left[0] == 0:
-                seen.append(live_bytes())
-            return x_noisy
-
-        DDS(vit, count, 0.25, n_samples=n_samples, batch_size=16)(x)
-        return seen[0]
-
-    at_the_last_batch(16)  # what the first call leaves in caches
-    assert at_the_last_batch(128) <= 1.02 * at_the_last_batch(16)
-
-
-PEAK = """
-import sys, torch
-from torch import nn
-from fvit.smoothing import DDS
-
-class Attention(nn.Module):
-    fused_attn = False
-    def __init__(self):
-        super().__init__()
-        self.attn_drop = nn.Identity()
-    def forward(self, tokens):
-        return self.attn_drop((tokens @ tokens.mT).softmax(-1)[:, None])[:, 0] @ tokens
-
-class Small(nn.Module):  # one block over 2 x 2 patches, the class token being their mean; without the weight of timm
-    grid, num_classes, num_prefix_tokens = (2, 2), 3, 1
-    def __init__(self):
-        super().__init__()
-        self.blocks = nn.ModuleList([nn.Module()])
-        self.blocks[0].attn = Attention()
-    def forward(self, x):
-        tokens = nn.functional.adaptive_avg_pool2d(x, 2).flatten(2).mT
-        return self.blocks[0].attn(torch.cat([tokens.mean(1, keepdim=True), tokens], 1))[:, 0]
-
-def peak():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-
-torch.set_num_threads(1)
-for n in (16, 256):
-    DDS(Small(), lambda x, sigma: x, .25, n_samples=n, batch_size=int(sys.argv[1]))(torch.full((8, 3, 64, 64), .5))
-    print(peak())
-"""
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc (Linux)")
-def test_peak_memory_at_256_draws_is_within_a_tenth_of_that_at_16():
-    """VmHWM of a process of its own: ru_maxrss would inherit the peak of the test process through fork."""
-    root = Path(smoothing.__file__).parents[1]
-    env = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", PEAK, "64"], env=env, capture_output=True, text=True, check=True)
-    few, many = map(int, done.stdout.split())
-    assert many <= 1.1 * few
-
-
 # errors --------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"sigma": -0.1}, "sigma=-0.1, wanted a number in .*noise std"),
-    ({"sigma": math.nan}, "sigma=nan, wanted a number in .*noise std"),
-    ({"sigma": math.inf}, "sigma=inf, wanted a number in .*noise std"),
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
-    ({"n_samples": 2.5}, r"n_samples=2\.5, wanted an integer"),
     ({"batch_size": 0}, "batch_size=0, wanted"),
     ({"aggregate": "vote"}, "unknown aggregate 'vote'.*did you mean 'votes'"),
     ({"precision": "float16"}, "unknown precision 'float16'"),
@@ -465,20 +366,12 @@ def test_bad_settings_are_refused(vit, kwargs, message):
 
 @pytest.mark.parametrize(("change", "kwargs", "message"), [
     (lambda x: x * 255, {}, "divide by 255"),
-    (lambda x: x * math.nan, {}, "NaN"),
-    (lambda x: x[:, :1], {}, "grey image"),
-    (lambda x: x[0], {}, "wanted .B, 3, H, W."),
     (lambda x: x[..., :24], {}, "wants .32, 32."),
     (lambda x: x, {"ids": ["a"]}, "got 1 ids for 3 images"),
-    (lambda x: x, {"ids": ["a", "a", "b"]}, "'a' occurs more than once"),
-    (lambda x: x, {"method": "raw_atention"}, "unknown method.*did you mean 'raw_attention'"),
     (lambda x: x, {"method": ["rollout", "no"]}, "unknown method 'no'"),
     (lambda x: x, {"k": 17}, "k=17 with maps of 16 tokens"),
-    (lambda x: x, {"k": 0}, "k=0"),
     (lambda x: x, {"target": torch.tensor([0, 1])}, r"wanted class indices \(B,\) = \(3,\)"),
-    (lambda x: x, {"target": torch.tensor([0.0, 1, 2])}, r"wanted class indices \(B,\) = \(3,\)"),
     (lambda x: x, {"target": torch.tensor([0, 1, 5])}, r"wanted 0\.\.4"),
-    (lambda x: x, {"target": torch.tensor([0, 1, -1])}, r"wanted 0\.\.4"),
 ])
 def test_bad_calls_are_refused_before_any_network_runs(vit, x, change, kwargs, message):
     def never(x_noisy, sigma):
@@ -486,11 +379,9 @@ def test_bad_calls_are_refused_before_any_network_runs(vit, x, change, kwargs, m
 
     with pytest.raises(ValueError, match=message):
         DDS(vit, never)(change(x), **kwargs)
-    if "k" not in kwargs:
-        kwargs = {name if name != "ids" else "ids": value for name, value in kwargs.items()}
-        if not isinstance(kwargs.get("method"), list):
-            with pytest.raises(ValueError, match=message):
-                DDS(vit, never).maps(change(x), **kwargs)
+    if "k" not in kwargs and "method" not in kwargs:
+        with pytest.raises(ValueError, match=message):
+            DDS(vit, never).maps(change(x), **kwargs)
 
 
 def test_votes_need_k_and_maps_need_draws(monkeypatch, vit, x):
@@ -506,8 +397,6 @@ def test_votes_need_k_and_maps_need_draws(monkeypatch, vit, x):
 
 
 # rows ----------------------------------------------------------------------------------------------------------------
-
-
 def test_rows_are_tidy(vit, den, x):
     out = DDS(vit, den, 0.25, n_samples=4)(x, IDS, method="rollout")
     rows = out.rows()
@@ -527,8 +416,6 @@ def test_rows_are_tidy(vit, den, x):
 
 
 # gradients -----------------------------------------------------------------------------------------------------------
-
-
 def test_gradients_do_not_depend_on_batches_and_keep_one_batch_of_activations():
     vit, den, x = tiny_vit(torch.float64), tiny_denoiser(torch.float64), images(2)
 

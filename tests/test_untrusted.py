@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from fixtures.hostile import Hostile
 from fixtures.oddities import REFUSED, TEXTS, has_nan, inputs, is_ours, outcome
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -29,16 +30,6 @@ from fvit.records import profiles, rows
 
 SIZES = dict(img_size=16, patch_size=8, embed_dim=12, depth=1, num_heads=3)
 SOURCES = (ValueError, OSError)
-
-
-class Hostile:
-    """A pickle of it makes a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +61,6 @@ def copied(folder, target):
 
 
 # nothing is run ------------------------------------------------------------------------------------------------------
-
 NAMES = ["model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.bin",
          "model.pt", "model.pth", "model.bin", "model.ckpt", "model", "config.json", "fvit.json"]
 
@@ -111,8 +101,6 @@ def test_a_configuration_cannot_send_for_another_file(models, tmp_path):
 
 
 # nor unpacked --------------------------------------------------------------------------------------------------------
-
-
 def grown(call):
     """MiB by which the most memory ever taken by this process grew."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -168,7 +156,6 @@ def test_a_checkpoint_of_views_that_claims_terabytes(tmp_path):
 
 
 # nor outside ---------------------------------------------------------------------------------------------------------
-
 ESCAPES = ["../../x", "../x", "..", "a/..", "./../x/y", "/etc/passwd", "~root/x", "a\\..\\x", "..%2fx", "x\0/../y",
            "../" * 99]
 
@@ -190,8 +177,6 @@ def test_names_do_not_leave_their_folder(tmp_path, name):
 
 
 # files that are parsed -----------------------------------------------------------------------------------------------
-
-
 @st.composite
 def damage(draw):
     """A way to damage bytes: cut, overwrite, insert, double, swap."""

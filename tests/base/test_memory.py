@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles.maps import images
+from oracles.maps import images, tiny_vit
 
 from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
 from fvit.base.memory import in_memory, peak_bytes
@@ -69,14 +69,7 @@ class Narrow(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def vit():
-    import timm
-    from oracles.maps import _fill
-
-    from fvit.models.vit import ViT
-
-    net = timm.models.VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=5)
-    _fill(net, 0.25, 0)
-    return ViT(net, mean=(0.5,) * 3, std=(0.5,) * 3, name="tiny").to(torch.float64)
+    return tiny_vit(torch.float64)
 
 
 def smoothers(vit, **narrow):

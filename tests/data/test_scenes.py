@@ -115,15 +115,12 @@ def test_colour_carries_no_class_information():
     assert hits.float().mean() < 0.1 + 4 * (0.1 * 0.9 / half) ** 0.5
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (dict(split="tset"), "tset.*test.*pairs"),
-        (dict(source="scene"), "scene.*scenes"),
-        (dict(n=0), "n=0, wanted an integer >= 1"),
-        (dict(start=-1), "start=-1"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "words"), [
+    (dict(split="tset"), "tset.*test.*pairs"),
+    (dict(source="scene"), "scene.*scenes"),
+    (dict(n=0), "n=0, wanted an integer >= 1"),
+    (dict(start=-1), "start=-1"),
+])
 def test_bad_requests_say_what_is_known(arguments, words):
     with pytest.raises(ValueError, match=words):
         load_images(**({"source": "scenes", "split": "test", "n": 2} | arguments))

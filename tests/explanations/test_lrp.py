@@ -103,8 +103,6 @@ def test_the_pass_goes_down_only_as_far_as_asked():
 
 
 # rules ---------------------------------------------------------------------------------------------------------------
-
-
 def test_division_at_its_edges():
     a = torch.tensor([2.0, 2, 2, 0], dtype=torch.float64)
     b = torch.tensor([0.0, -1e-9, 1, 0], dtype=torch.float64)
@@ -171,8 +169,6 @@ def test_pooling_shares_among_the_tokens_that_agree_with_the_mean():
 
 
 # layouts and edges ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rules", NAMES)
 def test_float32_agrees_with_float64(layout, rules):
@@ -210,15 +206,12 @@ def test_nothing_is_left_behind():
     assert not any(m._forward_hooks for m in vit.modules())
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (dict(block_fn=timm.models.vision_transformer.ParallelScalingBlock), "ParallelScalingBlock"),
-        (dict(block_fn=timm.models.vision_transformer.ResPostBlock, init_values=1), "ResPostBlock, Attention, Mlp"),
-        (dict(mlp_layer=timm.layers.SwiGLU), "Block, Attention, SwiGLU"),
-        (dict(global_pool="map"), r"heads that read 'token' or 'avg', VisionTransformer has pool 'map'"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    (dict(block_fn=timm.models.vision_transformer.ParallelScalingBlock), "ParallelScalingBlock"),
+    (dict(block_fn=timm.models.vision_transformer.ResPostBlock, init_values=1), "ResPostBlock, Attention, Mlp"),
+    (dict(mlp_layer=timm.layers.SwiGLU), "Block, Attention, SwiGLU"),
+    (dict(global_pool="map"), r"heads that read 'token' or 'avg', VisionTransformer has pool 'map'"),
+])
 @pytest.mark.parametrize("method", ["vta", "lrp", "partial_lrp", "lrp_rollout"])
 def test_layers_without_rules_are_named(changes, message, method):
     vit = ViT(timm.models.VisionTransformer(**{**SIZES, **changes}), (0.5,) * 3, (0.5,) * 3)

@@ -63,15 +63,12 @@ def test_golden_logits_and_attention(golden):
     torch.testing.assert_close(attention_of(vit, x), tensors["A/attn"], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("method", "options", "key"),
-    [
-        ("raw_attention", {}, "A/raw_attention"),
-        ("rollout", {}, "A/rollout_s1"),
-        ("rollout", dict(start_layer=1), "A/rollout_s1"),
-        ("rollout", dict(start_layer=0), "A/rollout_s0"),
-    ],
-)
+@pytest.mark.parametrize(("method", "options", "key"), [
+    ("raw_attention", {}, "A/raw_attention"),
+    ("rollout", {}, "A/rollout_s1"),
+    ("rollout", dict(start_layer=1), "A/rollout_s1"),
+    ("rollout", dict(start_layer=0), "A/rollout_s0"),
+])
 def test_golden_maps(golden, method, options, key):
     vit, x, tensors = golden
     raw = explain_with_logits(vit, x, method, raw=True, **options)[0]
@@ -167,13 +164,6 @@ def test_raw_attention_against_loops():
                 token = 1 + 3 * row + column  # patches are numbered row by row after the class token
                 expected[image, row, column] = sum(attn[image, -1, head, 0, token] for head in range(3)) / 3
     torch.testing.assert_close(explain(vit, X, "raw_attention", raw=True), expected, rtol=0, atol=1e-15)
-
-
-def test_rollout_of_the_last_block_alone_is_half_its_attention():
-    """M = (A + I) / 2 moves half of the class token's weight to itself; on patches the ranking is A's own."""
-    vit = tiny_vit()
-    half = explain(vit, X, "raw_attention", raw=True) / 2
-    torch.testing.assert_close(explain(vit, X, "rollout", start_layer=2, raw=True), half)
 
 
 def brightness_vit(sharpness):
@@ -465,17 +455,6 @@ def test_methods_without_meaning_for_swin_say_so(method):
         explain(swin(), IMAGES, method)
 
 
-@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if not row.class_specific])
-def test_permuting_classes_changes_nothing_but_the_logits(method):
-    vit, order = tiny_vit(), torch.tensor([2, 0, 3, 1])
-    heat, logits = explain_with_logits(vit, X, method)
-    vit.backbone.head.weight.data = vit.backbone.head.weight.data[order]
-    vit.backbone.head.bias.data = vit.backbone.head.bias.data[order]
-    permuted_heat, permuted_logits = explain_with_logits(vit, X, method, target=torch.tensor([0, 1, 2]))
-    assert torch.equal(permuted_heat, heat)
-    torch.testing.assert_close(permuted_logits, logits[:, order], rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_heatmaps_are_distributions_and_batches_do_not_matter(method):
     vit = tiny_vit()
@@ -550,24 +529,21 @@ def test_normalise_map():
     )  # sums 4 and 1: negatives count in their cell, then cells are clamped
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(method="rolout"), r"unknown method 'rolout', known: raw_attention, rollout.*did you mean 'rollout'"),
-        (dict(method="rollout", start=0), r"unknown option of rollout 'start', known: start_layer; did you mean"),
-        (dict(method="raw_attention", rules="ours"), "unknown option of raw_attention 'rules', known: start_layer"),
-        (dict(rules="our"), "unknown rules 'our', known: vta, orig, ours; did you mean 'ours'"),
-        (dict(method="gradcam", start_layer=3), "start_layer=3 with 3 blocks"),
-        (dict(method="rollout", start_layer=3), r"start_layer=3 with 3 blocks, wanted 0 <= start_layer <= 2"),
-        (dict(method="rollout", start_layer=-1), "start_layer=-1 with 3 blocks"),
-        (dict(target=4), r"target has classes 4\.\.4, wanted 0\.\.3"),
-        (dict(target=torch.tensor([0, 1])), r"wanted class indices \(B,\) = \(3,\)"),
-        (dict(target=torch.tensor([0.0, 1.0, 2.0])), "wanted class indices"),
-        (dict(x=X * 255), "divide by 255"),
-        (dict(x=X * float("nan")), "NaN or infinite"),
-        (dict(x=X[:, :1]), "a grey image: expand it"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), [
+    (dict(method="rolout"), r"unknown method 'rolout', known: raw_attention, rollout.*did you mean 'rollout'"),
+    (dict(method="rollout", start=0), r"unknown option of rollout 'start', known: start_layer; did you mean"),
+    (dict(method="raw_attention", rules="ours"), "unknown option of raw_attention 'rules', known: start_layer"),
+    (dict(rules="our"), "unknown rules 'our', known: vta, orig, ours; did you mean 'ours'"),
+    (dict(method="gradcam", start_layer=3), "start_layer=3 with 3 blocks"),
+    (dict(method="rollout", start_layer=3), r"start_layer=3 with 3 blocks, wanted 0 <= start_layer <= 2"),
+    (dict(method="rollout", start_layer=-1), "start_layer=-1 with 3 blocks"),
+    (dict(target=4), r"target has classes 4\.\.4, wanted 0\.\.3"),
+    (dict(target=torch.tensor([0, 1])), r"wanted class indices \(B,\) = \(3,\)"),
+    (dict(target=torch.tensor([0.0, 1.0, 2.0])), "wanted class indices"),
+    (dict(x=X * 255), "divide by 255"),
+    (dict(x=X * float("nan")), "NaN or infinite"),
+    (dict(x=X[:, :1]), "a grey image: expand it"),
+])
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         explain(tiny_vit(), **{"x": X, **arguments})
@@ -576,11 +552,3 @@ def test_errors(arguments, message):
 def test_noisy_images_may_leave_the_range_where_smoothing_needs_it():
     for method in METHODS:
         assert explain_with_logits(tiny_vit(), X + 2, method)[0].isfinite().all()
-
-
-@pytest.mark.parametrize("changes", [dict(reg_tokens=2), dict(class_token=True, no_embed_class=True)])
-def test_registers_are_not_patches(changes):
-    vit = tiny_vit(**changes)
-    attn = attention_of(vit, X)[:, -1].mean(1)[:, 0]
-    found = explain(vit, X, "raw_attention", raw=True).flatten(1)
-    torch.testing.assert_close(found, attn[:, -6:], rtol=0, atol=1e-6)

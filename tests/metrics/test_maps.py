@@ -39,15 +39,12 @@ def test_against_sets():
         )
 
 
-@pytest.mark.parametrize(
-    ("a", "b", "k", "message"),
-    [
-        (torch.ones(2, 4), torch.ones(2, 5), 1, r"wanted one shape"),
-        (torch.ones(4), torch.ones(4), 1, r"wanted one shape, \(B, h, w\) or \(B, n\)"),
-        (torch.ones(2, 4), torch.ones(2, 4), 5, "k=5 with maps of 4 tokens"),
-        (torch.ones(2, 4), torch.full((2, 4), float("nan")), 2, "NaN"),
-    ],
-)
+@pytest.mark.parametrize(("a", "b", "k", "message"), [
+    (torch.ones(2, 4), torch.ones(2, 5), 1, r"wanted one shape"),
+    (torch.ones(4), torch.ones(4), 1, r"wanted one shape, \(B, h, w\) or \(B, n\)"),
+    (torch.ones(2, 4), torch.ones(2, 4), 5, "k=5 with maps of 4 tokens"),
+    (torch.ones(2, 4), torch.full((2, 4), float("nan")), 2, "NaN"),
+])
 def test_errors(a, b, k, message):
     with pytest.raises(ValueError, match=message):
         topk_overlap(a, b, k)

@@ -44,8 +44,6 @@ def explicit(before, after):
 
 
 # the resize ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("before", "after"), SIZES)
 def test_norms_and_gains_against_the_explicit_matrix(before, after):
     matrix = explicit(before, after)
@@ -93,8 +91,6 @@ def test_linear_and_constant_images_stay(before, after):
 
 
 # noise at the ViT's size ---------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("size", [48, 20])
 def test_noise_is_added_once_and_the_prior_meets_what_the_algebra_says(size):
     met = []
@@ -155,20 +151,6 @@ def test_precision_is_set_on_a_copy():
         DDS(vit, ResizedDenoiser(copy.copy, 48, 32), precision="bfloat16")
 
 
-@pytest.mark.parametrize("noise_at", ["vit", "prior"])
-def test_batches_and_order_do_not_matter(noise_at):
-    vit, den = connect(tiny_vit(torch.float64), tiny_denoiser(torch.float64), 48, noise_at)
-    x = images(3) if noise_at == "vit" else images(3, size=48)
-    whole = DDS(vit, den, 0.25, n_samples=3, batch_size=9)(x, IDS)
-    pieces = DDS(vit, den, 0.25, n_samples=3, batch_size=2)(x.flip(0), IDS[::-1])
-    torch.testing.assert_close(pieces.heatmap.flip(0), whole.heatmap, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(pieces.probs.flip(0), whole.probs, rtol=1e-9, atol=1e-12)
-    assert (whole.heatmap_se > 0).all()
-    maps, probs = DDS(vit, den, 0.25, n_samples=2).maps(x.requires_grad_(), ids=IDS)
-    gradient = torch.autograd.grad(maps.square().sum() + probs[..., 0].sum(), x)[0]
-    assert gradient.abs().amax((1, 2, 3)).min() > 0
-
-
 def test_through_the_bridge_step_by_step():
     """Noise at the ViT's size, up, a call at the told level, down; and noise at the prior's size, a call, down."""
     vit, den, x = tiny_vit(torch.float64), tiny_denoiser(torch.float64), images(1)
@@ -191,8 +173,6 @@ def test_every_method_explains_a_resized_vit(method):
 
 
 # certificates --------------------------------------------------------------------------------------------------------
-
-
 def certified(a, b, mean, noise, sigma):
     """sigma Phi^-1(p) of the classifier 1[<a, u> > b] at u = mean + sigma * noise @ z, as certificates have it."""
     p = norm.cdf((a @ mean - b) / (sigma * np.linalg.norm(a @ noise)))
@@ -238,8 +218,6 @@ def test_certify_speaks_of_the_images_it_is_given(monkeypatch):
 
 
 # requests that cannot be met -----------------------------------------------------------------------------------------
-
-
 def test_wrong_sizes_are_named():
     vit, den = tiny_vit(), tiny_denoiser()
     with pytest.raises(ValueError, match=r"x_noisy is \(48, 48\) pixels, this bridge starts from \(32, 32\); connect"):

@@ -130,11 +130,6 @@ def test_agrees_with_diffusers(prediction_type, sigma):
         torch.testing.assert_close(den(X.float(), sigma), ((theirs + 1) / 2).clamp(0, 1), rtol=0, atol=2e-6)
 
 
-def test_the_answer_is_an_image():
-    out = Denoiser(gaussian_network(), LINEAR)(100 * (X - 0.5), 0.25)
-    assert out.amin() == 0 and out.amax() == 1
-
-
 @pytest.mark.parametrize("steps", [1, 3])
 def test_gradients_reach_the_image(steps):
     den = Denoiser(tiny_unet().double(), LINEAR).requires_grad_(False)
@@ -222,14 +217,11 @@ def test_pixel_unshuffle(tmp_path):
         den(x[:, :, :6], 0.25)
 
 
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        dict(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"),
-        dict(beta_schedule="scaled_linear", beta_start=0.001, beta_end=0.01, num_train_timesteps=50),
-        dict(trained_betas=[0.1, 0.2, 0.3]),
-    ],
-)
+@pytest.mark.parametrize("schedule", [
+    dict(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"),
+    dict(beta_schedule="scaled_linear", beta_start=0.001, beta_end=0.01, num_train_timesteps=50),
+    dict(trained_betas=[0.1, 0.2, 0.3]),
+])
 def test_the_schedule_is_the_folders_own(tmp_path, schedule):
     den = load_denoiser(save(tiny_unet(), tmp_path, **schedule))
     np.testing.assert_array_equal(den.alphas_cumprod, DDPMScheduler(**schedule).alphas_cumprod.double().numpy())
@@ -363,29 +355,12 @@ def test_sources_that_do_not_do(tmp_path, monkeypatch):
         load_denoiser("some/model")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (dict(x_noisy=X[:, :1]), r"expand it: x_noisy\.expand"),
-        (dict(x_noisy=X[0]), r"x_noisy\[None\]"),
-        (dict(sigma=100), r"sigma=100 is outside \[0\.005, 78\.\d*\]; is x in \[0, 1\]\?"),
-        (dict(steps=0), r"steps=0 at sigma=0\.0313725[0-9]*, which is t=15; wanted 1 <= steps <= 16"),
-        (dict(steps=17), "wanted 1 <= steps <= 16"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), [
+    (dict(x_noisy=X[0]), r"x_noisy\[None\]"),
+    (dict(sigma=100), r"sigma=100 is outside \[0\.005, 78\.\d*\]; is x in \[0, 1\]\?"),
+    (dict(steps=0), r"steps=0 at sigma=0\.0313725[0-9]*, which is t=15; wanted 1 <= steps <= 16"),
+    (dict(steps=17), "wanted 1 <= steps <= 16"),
+])
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         Denoiser(gaussian_network(), LINEAR)(**{"x_noisy": X, "sigma": 8 / 255, **arguments})
-
-
-def test_unknown_prediction_type():
-    with pytest.raises(ValueError, match=r"unknown prediction_type 'eps', known: epsilon, sample, v_prediction"):
-        Denoiser(gaussian_network(), LINEAR, "eps")
-
-
-def test_the_shipped_model_removes_noise():
-    den = load_denoiser()
-    x = torch.full((1, 3, 64, 64), 0.5)
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert (den(x + 0.25 * noise, 0.25) - x).std() < 0.25 / 3

