@@ -6,6 +6,8 @@ import seaborn as sns
 
 from fvit.report.style import legend_below, lines, one_panel, panels_by, ticks_at
 
+READINGS = {"relative_mass": "mass, relative to clean", "topk_overlap": "overlap"}  # of an attack: metric -> its label
+
 
 def _log_ticks(ax, values):
     ax.set_xscale("log")
@@ -35,11 +37,11 @@ def plot_ablation(df, x, xlabel, ylabel, n_tokens=None) -> plt.Figure:
 def plot_attack_strength(df, k) -> plt.Figure:
     """Attention mass and overlap left by attacks of more and more steps, draws and restarts, a panel each.
 
-    df   variant ("steps", "draws", "restarts"), level (its setting), measure, mean, low, high
+    df   variant ("steps", "draws", "restarts"), level (its setting), metric, mean, low, high
     """
     fig, panels = panels_by(df, "variant", 2.4, 2.9)
     for ax, knob, part in panels:
-        lines(ax, part, "measure", "level")
+        lines(ax, part, "metric", "level", names=READINGS.get)
         _log_ticks(ax, part["level"])
         ax.set(xlabel=f"{knob} of the attack", ylim=(0, 1.03), title="")
     panels[0][0].set_ylabel(f"kept of the clean top-{k}")

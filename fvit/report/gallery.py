@@ -8,6 +8,7 @@ import json
 import pandas as pd
 
 from fvit.base.paths import ROOT, output_root
+from fvit.records.words import AIMS, DEFENCES
 from fvit.report.on_record import _joined
 from fvit.report.saving import resized
 
@@ -15,11 +16,13 @@ from fvit.report.saving import resized
 def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
     """A table for print from rows with mean, low, high: "0.81 [0.77, 0.85]" in each cell, "" where nothing was run.
 
+    Defences and aims are said as by `records.words`.
     The space within the interval does not break: in a narrow window it stands whole below the mean.
     """
     said = [f"{m:.2f}" if low != low else f"{m:.2f} [{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]"
             for m, low, high in table[["mean", "low", "high"]].itertuples(index=False)]
-    wide = table.assign(cell=said).pivot(index=index, columns=columns, values="cell")
+    table = table.assign(cell=said).replace({"defence": DEFENCES, "aim": AIMS})
+    wide = table.pivot(index=index, columns=columns, values="cell")
     return wide.fillna("").sort_index(axis=1)  # one head for all columns that share it
 
 

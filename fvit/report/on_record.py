@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from fvit.base.paths import ROOT, output_root
-from fvit.records import ledger
+from fvit.records import ledger, provenance
 from fvit.records.ledger import natural
 from fvit.records.rows import load_rows
 
@@ -39,3 +39,10 @@ def find_rows(stem: str, folders=PROFILES[::-1]) -> pd.DataFrame | None:
     """
     paths = [find(f"results/{folder}/{stem}.parquet") for folder in folders]
     return next((load_rows(path) for path in paths if path.exists()), None)
+
+
+def find_timed(stem: str, folders=PROFILES[::-1]) -> tuple[pd.DataFrame, str]:
+    """`find_rows` of times, and the run that took them in words: "2026-11-24, cpu, 2 threads, load 2, 3 rounds"."""
+    rows = find_rows(stem, folders)
+    [(profile, run_id)] = set(zip(rows["profile"], rows["run_id"], strict=True))
+    return rows, provenance.run_said(find(f"results/{profile}/runs.csv"), run_id)

@@ -23,7 +23,7 @@ def test_by_k_the_chance_line_is_k_over_tokens():
 
 
 def test_attack_strength_has_a_panel_a_knob():
-    df = means(variant=["steps", "steps", "draws"], level=[5, 10, 4], measure=["overlap"] * 3)
+    df = means(variant=["steps", "steps", "draws"], level=[5, 10, 4], metric=["topk_overlap"] * 3)
     fig = f09_costs.plot_attack_strength(df, 25)
     assert [ax.get_xlabel() for ax in fig.axes] == ["steps of the attack", "draws of the attack"]
     assert list(drawn(fig.axes[1])[:1]) == [pytest.approx(0.8)] and "top-25" in fig.axes[0].get_ylabel()

@@ -89,6 +89,15 @@ def test_the_output_folder_comes_first_then_the_repository(folders):
     assert on_record.find("results/laptop/claims.csv") == out / "results/laptop/claims.csv"
 
 
+def test_times_come_with_the_run_that_took_them_in_words(folders):
+    root = folders[1]
+    write(root / "results/study/runs.csv", "run_id,date,device,threads,load,rounds\nr,d,cpu,2,3,5\n")
+    rows = pd.DataFrame({"metric": ["seconds"], "value": [0.5], "profile": "study", "run_id": "r"})
+    save_rows(rows, root / "results/study/09_cost.parquet")
+    found, when = on_record.find_timed("09_cost")
+    assert found["value"].tolist() == [0.5] and when == "d, cpu, 2 threads, load 3, 5 rounds"
+
+
 def test_ledgers_of_all_profiles_are_joined_and_none_is_an_error(folders):
     out, root = folders
     with pytest.raises(FileNotFoundError, match="fvit run all"):
@@ -191,6 +200,12 @@ def test_cells_say_mean_and_interval_and_leave_blank_what_was_not_run():
     printed = gallery.cells(table, "m", "s")
     assert printed.loc["a", "x"] == "0.50 [0.40,\N{NO-BREAK SPACE}0.60]"
     assert printed.loc["a", "y"] == "1.00" and printed.loc["b", "y"] == ""
+
+
+def test_cells_say_defences_in_words():
+    table = pd.DataFrame({"defence": ["none", "dds"], "aim": "none", "mean": 0.5, "low": 0.4, "high": 0.6})
+    assert list(gallery.cells(table, ["aim"], ["defence"])) == ["DDS", "bare"]
+    assert list(gallery.cells(table, ["aim"], ["defence"]).index) == ["clean"]
 
 
 def test_columns_that_share_a_head_stand_together():
