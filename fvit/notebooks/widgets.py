@@ -23,7 +23,7 @@ from fvit.explanations.passes import explain
 from fvit.metrics.maps import top_k, topk_overlap
 from fvit.report.f03_radii import plot_simplex
 from fvit.report.f04_noise import plot_noise_pair
-from fvit.report.panels import draw_panels, encode_map, encode_rgb
+from fvit.report.panels import draw_panels, encode
 from fvit.report.saving import Shown
 from fvit.smoothing import DDS, add_noise
 from fvit.theory import divergences, noise
@@ -126,12 +126,12 @@ def explore_smoothing(vit, den, x, image_id, *, sigmas=(0.1, 0.25, 0.5), n_sampl
         shares = [topk_overlap(mean, other, k).item() for other in (again, bare)]
         top = torch.zeros_like(mean).flatten(1).scatter_(1, top_k(mean, k), 1).view_as(mean)
         lit = torch.nn.functional.interpolate(top[:, None], size=x.shape[-2:]).to(x)
-        frames = [encode_rgb("image", x[0]), encode_rgb(f"+ noise {sigma}", noisy[sigma][0].clamp(0, 1))]
-        frames += [encode_rgb("denoised", seen[sigma][0])] if den else []
-        frames += [encode_map(f"mean of {n_samples}", mean[0]), encode_rgb(f"its top {k}", x[0] * (0.2 + 0.8 * lit[0]))]
+        pictures = {"image": x[0], f"+ noise {sigma}": noisy[sigma][0].clamp(0, 1)}
+        pictures |= {"denoised": seen[sigma][0]} if den else {}
+        pictures |= {f"mean of {n_samples}": mean[0], f"its top {k}": x[0] * (0.2 + 0.8 * lit[0])}
         said = (f"sigma {sigma}, {n_samples} draws: two runs share {shares[0]:.2f} of their top {k}; "
                 f"with bare attention this one shares {shares[1]:.2f} (unrelated maps {k / mean[0].numel():.2f}).")
-        return draw_panels(pd.concat(frames), ncols=len(frames), label="attention share"), said
+        return draw_panels(encode(pictures), ncols=len(pictures), label="attention share"), said
 
     explore(draw, handles, start, "Smoothing of one image")
 

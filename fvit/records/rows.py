@@ -36,8 +36,8 @@ def conform(rows, **given) -> pd.DataFrame:
     if unknown := [column for column in [*table, *given] if column not in SCHEMA]:
         raise ValueError(f"rows have unknown columns {unknown}, known: {', '.join(SCHEMA)}")
     table = pd.DataFrame({column: _typed(table.get(column), column, len(table)) for column in SCHEMA})
-    for column in ("defence", "aim"):
-        table[column] = table[column].replace("", given.get(column, "none"))
+    for column, otherwise in {"defence": "none", "aim": "none", "metric": ""}.items():
+        table[column] = table[column].replace("", given.get(column, otherwise))
     for column, known in CODES.items():
         for word in table[column].unique():
             check_choice(word, known, column)

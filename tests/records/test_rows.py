@@ -40,8 +40,8 @@ def test_what_is_given_fills_the_cells_to_which_it_belongs():
     assert rows.n_samples.tolist() == [1, 16, 1] and rows.eps.tolist() == [0, 0.5, 0]
     assert rows.norm.tolist() == ["", "linf", ""] and rows.k.isna().tolist() == [False, True, False]
     pd.testing.assert_frame_equal(conform(rows), rows)
-    given = conform([{"metric": "right"}], defence="dds", sigma=0.25)
-    assert (given.defence[0], given.sigma[0]) == ("dds", 0.25)
+    given = conform([{"image_id": "7"}], defence="dds", metric="fidelity", sigma=0.25, k=25)
+    assert (given.defence[0], given.sigma[0], given.k[0]) == ("dds", 0.25, 25)
 
 
 @pytest.mark.parametrize("change, message", [
