@@ -16,9 +16,8 @@ from fixtures.hostile import Hostile
 from PIL import Image
 
 from fvit import load_images, stream_images
-from fvit.data.datasets import OPENERS, choose, open_source
+from fvit.data.datasets import choose, open_source
 from fvit.data.folders import CIFAR10, imagenet_classes
-from fvit.data.known import KNOWN
 from fvit.data.pictures import read_rgb
 
 pytestmark = [pytest.mark.filterwarnings("error"),
@@ -35,10 +34,6 @@ def by_id(data):
 
 def corrupt(path):
     path.write_bytes(path.read_bytes()[:-len(path.read_bytes()) // 3])
-
-
-def test_every_name_is_known_with_how_to_get_it_and_has_what_opens_it():
-    assert set(OPENERS) == set(KNOWN)
 
 
 # ImageNet-Segmentation -----------------------------------------------------------------------------------------------
