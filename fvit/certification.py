@@ -3,6 +3,8 @@
 The module is not called after its function `certify`, so that a lazy import cannot shadow it.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -96,38 +98,34 @@ def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
     rest = np.setdiff1d(np.arange(n), top)
     if len(rest) == 0:
         return np.full(len(betas), np.inf)
-    high = _clip_level(pilot, k) if certificate in ("clipped", "cdf") else 1.0
+    values, high = _averaged(certificate, draws, pilot, k)
     if certificate == "cdf":
-        margin, clipped = dkw_margin(len(draws), each), np.minimum(draws, high)
-        return np.array([cdf_rho(clipped, top, beta, 0.0, high, margin) for beta in betas])
+        margin = dkw_margin(len(draws), each)
+        return np.array([cdf_rho(values, top, beta, 0.0, high, margin) for beta in betas])
     if certificate == "votes":
-        counts = votes(draws, k).sum(0)
-        lower = rate_bound(counts[top], len(draws), each, "lower")
-        upper = rate_bound(counts[rest], len(draws), each, "upper")
+        lower, upper = (rate_bound(values[:, tokens].sum(0), len(draws), each, side)
+                        for tokens, side in ((top, "lower"), (rest, "upper")))
     else:
-        lower = mean_bound(np.minimum(draws[:, top], high), each, "lower", high)
-        upper = mean_bound(np.minimum(draws[:, rest], high), each, "upper", high)
+        lower, upper = (mean_bound(values[:, tokens], each, side, high)
+                        for tokens, side in ((top, "lower"), (rest, "upper")))
     lower, upper = np.sort(np.clip(lower, 0, 1)), np.sort(np.clip(upper, 0, 1))
-    rho = []
-    for beta in betas:
-        k0 = tokens_to_break(k, beta)
-        if k0 > min(k, n - k):
-            rho.append(np.inf)
-        elif certificate in ("votes", "clipped"):
-            rho.append(coordinate_rho(lower[:k0], upper[-k0:], high))
-        else:
-            rho.append({"sharp": sharp_rho, "renyi": renyi_rho}[certificate](lower[:k0], upper[-k0:]))
-    return np.array(rho)
+    rule = {"sharp": sharp_rho, "renyi": renyi_rho}.get(certificate, partial(coordinate_rho, high=high))
+    k0 = [tokens_to_break(k, beta) for beta in betas]
+    return np.array([np.inf if m > min(k, n - k) else rule(lower[:m], upper[-m:]) for m in k0])
 
 
 def shown_set(pilot, k, certificate="votes"):
     """The k tokens (k,) that a certificate speaks of: the top-k of its map over the pilot, ties to the lowest index."""
     pilot = _maps(pilot, "pilot")
+    return np.argsort(-_averaged(certificate, pilot, pilot, k)[0].mean(0), kind="stable")[:k]
+
+
+def _averaged(certificate, maps, pilot, k):
+    """What the map of a certificate is the mean of, (draws, n) in [0, high], and high: votes, or maps clipped there."""
     if certificate == "votes":
-        heat = votes(pilot, k).mean(0)
-    else:
-        heat = np.minimum(pilot, _clip_level(pilot, k) if certificate in ("clipped", "cdf") else 1.0).mean(0)
-    return np.argsort(-heat, kind="stable")[:k]
+        return votes(maps, k), 1.0
+    high = _clip_level(pilot, k) if certificate in ("clipped", "cdf") else 1.0
+    return np.minimum(maps, high), high
 
 
 def votes(maps, k):

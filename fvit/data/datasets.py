@@ -1,20 +1,18 @@
 """Data sets on disk, opened by name: deterministic subsets, read in worker processes, batch by batch."""
 
 import warnings
+from pkgutil import resolve_name
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fvit.base import rng
 from fvit.base.checks import as_integer, check_count, check_size
-from fvit.data.folders import Folders, cifar10, imagenet
+from fvit.data.folders import Folders
 from fvit.data.images import Images
-from fvit.data.known import find
+from fvit.data.known import KNOWN, find
 from fvit.data.pictures import Source
-from fvit.data.segmented import Cityscapes, Coco, ImageNetSegmentation
 
-OPENERS = {"imagenet": imagenet, "imagenet-seg": ImageNetSegmentation, "coco": Coco, "cityscapes": Cityscapes,
-           "cifar10": cifar10}
 WITH_OBJECTS = ("coco", "cityscapes")
 
 
@@ -27,8 +25,9 @@ def open_source(source, split=None, root=None, objects=None) -> Source:
     if objects is not None and source not in WITH_OBJECTS:
         raise ValueError(f"objects={objects!r} with {source}; only {' and '.join(WITH_OBJECTS)} have such classes")
     folder = find(source, root)
-    if source in OPENERS:
-        return OPENERS[source](folder, split, **({} if objects is None else {"objects": objects}))
+    if source in KNOWN:
+        opens = resolve_name(f"fvit.data.{KNOWN[source][0]}")
+        return opens(folder, split, **({} if objects is None else {"objects": objects}))
     return Folders(folder, split, folder.resolve().name)
 
 

@@ -6,13 +6,18 @@ from pathlib import Path
 
 from fvit.base.checks import check_choice, check_source
 
-KNOWN = {  # name: how to get it
-    "imagenet": "ILSVRC 2012 from image-net.org, after registration; in class folders, val/n01440764/*",
-    "imagenet-seg": "gtsegs_ijcv.mat from calvin-vision.net/bigstuff/proj-imagenet/data",
-    "coco": "val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpacked side by side",
-    "cityscapes": "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, after "
-                  "registration, unpacked side by side",
-    "cifar10": "cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz, unpacked, or class folders test/frog/",
+KNOWN = {  # name: what opens it, in fvit.data, and how to get it
+    "imagenet": ("folders.imagenet",
+                 "ILSVRC 2012 from image-net.org, after registration; in class folders, val/n01440764/*"),
+    "imagenet-seg": ("segmented.ImageNetSegmentation",
+                     "gtsegs_ijcv.mat from calvin-vision.net/bigstuff/proj-imagenet/data"),
+    "coco": ("segmented.Coco",
+             "val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpacked side by side"),
+    "cityscapes": ("segmented.Cityscapes",
+                   "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, after "
+                   "registration, unpacked side by side"),
+    "cifar10": ("folders.cifar10",
+                "cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz, unpacked, or class folders test/frog/"),
 }
 
 
@@ -22,7 +27,7 @@ def find(source, root=None) -> Path:
     Raises ValueError for an unknown name; FileNotFoundError for a set that is absent, with how to get it.
     """
     if check_source(source) in KNOWN:
-        how = KNOWN[source]
+        _, how = KNOWN[source]
         if root is None and not os.environ.get("FVIT_DATA"):
             raise FileNotFoundError(f"where is {source}? Give root=, or set FVIT_DATA to the folder that holds "
                                     f"{source}/. To get it: {how}")

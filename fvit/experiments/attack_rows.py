@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fvit.base.checks import check_choice
-from fvit.experiments.bench import AIMS, Bench
+from fvit.experiments.bench import MOVED, Bench
 from fvit.explanations.methods import METHODS
 from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
 from fvit.metrics.perturbation import TENTHS, perturbation_curve
@@ -31,7 +31,7 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures) -> p
     measured a second time with the class predicted then ("re-predicted").
     """
     table = _Table(bench, images, measures)
-    needed = list(dict.fromkeys([*methods, *(AIMS[aim] for aim, _ in attacks if AIMS[aim])]))
+    needed = list(dict.fromkeys([*methods, *(MOVED[aim] for aim, _ in attacks if MOVED[aim])]))
     clean = {defence: bench.view(defence, images.x, images.ids, needed) for defence in ("none", "dds")}
     for defence, view in clean.items():
         table.add({"defence": defence}, view, methods)

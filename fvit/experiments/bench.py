@@ -13,7 +13,7 @@ from fvit.base.memory import in_memory
 from fvit.explanations.passes import explain_pass, forward_pass
 from fvit.smoothing import DDS
 
-AIMS = {"prediction": None, "explanation": "raw_attention", "rollout": "rollout"}  # aim of an attack -> map it moves
+MOVED = {"prediction": None, "explanation": "raw_attention", "rollout": "rollout"}  # aim of an attack -> map it moves
 
 
 @dataclass
@@ -80,10 +80,10 @@ class Bench:
         return View(torch.cat(probs), dict(zip(methods, map(torch.cat, zip(*maps, strict=True)), strict=True)))
 
     def attack(self, aim, through, x, ids, clean: View, eps) -> torch.Tensor:
-        """PGD (linf) on the prediction, or on the top-k of a map with the class held (AIMS), made on the ViT itself
+        """PGD (linf) on the prediction, or on the top-k of a map with the class held (MOVED), made on the ViT itself
         ("vit") or through the whole DDS ("dds"). `clean` is the view, by that model, of `x`."""
         model = self.vit if check_choice(through, ("vit", "dds"), "through") == "vit" else self.smoother()
-        method = AIMS[check_choice(aim, AIMS, "aim of an attack")]
+        method = MOVED[check_choice(aim, MOVED, "aim of an attack")]
         if method is None:
             loss = prediction_loss(model, clean.predicted, n_samples=self.attack_draws, ids=ids)
         else:
