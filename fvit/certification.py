@@ -3,7 +3,6 @@
 The module is not called after its function `certify`, so that a lazy import cannot shadow it.
 """
 
-import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -60,8 +59,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     several = CERTIFICATES if certificate == "all" else certificate, beta, n_samples
     names, betas, sizes = ([one] if as_list(one) is None else as_list(one) for one in several)
     if not (names and betas and sizes):
-        raise ValueError(f"certificate={certificate}, beta={beta}, n_samples={n_samples}: an empty list asks for "
-                         "nothing; give one at least")
+        raise ValueError(f"certificate={certificate}, beta={beta}, n_samples={n_samples}: an empty list asks nothing")
     for name in names:
         check_choice(name, CERTIFICATES, "certificate")
     k = check_k(k, int(np.prod(dds.vit.grid)))
@@ -74,20 +72,17 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     rows = []
     for i, image_id in enumerate(ids):
         one, of = (x[i:i + 1], image_id), (method, None if target is None else target[i:i + 1])
-        pilot, draws = (draw_maps(dds, *one, *stream, *of)
-                        for stream in (("dds", dds.n_samples), ("certify", max(sizes))))
+        pilot, draws = (draw_maps(dds, *one, *s, *of) for s in (("dds", dds.n_samples), ("certify", max(sizes))))
         shared = {"image_id": image_id, "model": str(getattr(dds.vit, "name", "")), "method": method,
                   "defence": "dds" if dds.denoises else "noise_only", "sigma": dds.sigma, "norm": "l2", "k": k,
                   "n_pilot": dds.n_samples}
-        for name, n in itertools.product(names, sizes):
-            rho = certify_draws(pilot, draws[:n], k, betas, failure_prob, name)
-            rows += [{**shared, "metric": "radius", "certificate": name, "n_samples": n, "failure_prob": failure_prob,
-                      "level": level, "radius": dds.sigma * r if r > 0 else ABSTAIN}
-                     for level, r in zip(levels, rho, strict=True)]
-        rows += [{**shared, "metric": "plugin_radius", "certificate": name, "n_samples": max(sizes),
-                  "failure_prob": 1.0, "level": level,
-                  "radius": certified_radius(draws.mean(0), k, b, dds.sigma, certificate=name)}
-                 for name in plugin for level, b in zip(levels, betas, strict=True)]
+        found = [("radius", name, n, failure_prob, certify_draws(pilot, draws[:n], k, betas, failure_prob, name))
+                 for name in names for n in sizes]
+        found += [("plugin_radius", name, max(sizes), 1.0,
+                   [certified_radius(draws.mean(0), k, b, 1.0, certificate=name) for b in betas]) for name in plugin]
+        rows += [{**shared, "metric": metric, "certificate": name, "n_samples": n, "failure_prob": p, "level": level,
+                  "radius": ABSTAIN if metric == "radius" and r <= 0 else dds.sigma * r}
+                 for metric, name, n, p, rho in found for level, r in zip(levels, rho, strict=True)]
     return pd.DataFrame(rows)
 
 
