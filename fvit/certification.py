@@ -3,17 +3,18 @@
 The module is not called after its function `certify`, so that a lazy import cannot shadow it.
 """
 
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
 import torch
 
-from fvit.base.checks import check_array, check_choice, check_count, check_k, check_number
+from fvit.base.checks import as_list, check_array, check_choice, check_count, check_k, check_number
 from fvit.explanations.methods import METHODS
 from fvit.theory.bounds import dkw_margin, mean_bound, rate_bound
 from fvit.theory.cdf_radii import cdf_rho
 from fvit.theory.divergences import tokens_to_break
-from fvit.theory.radii import coordinate_rho, renyi_rho, sharp_rho
+from fvit.theory.radii import certified_radius, coordinate_rho, renyi_rho, sharp_rho
 
 ABSTAIN = -1.0
 FAILURE = "failure_prob", "(0, 1)", "e.g. 1e-3"
@@ -21,7 +22,7 @@ CERTIFICATES = ("votes", "clipped", "cdf", "sharp", "renyi")
 
 
 def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_attention", target=None,
-            certificate="votes"):
+            certificate="votes", plugin=()):
     """Radius around each image within which a share `beta` of its shown top-k tokens stays in the top-k.
 
     The shown set is the top-k of the certificate's own map over the draws that `dds` itself makes, the pilot: for
@@ -30,17 +31,20 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
 
     x             (B, 3, H, W) in [0, 1]
     beta          overlap to keep, or a list: one failure_prob covers the list, since the bounds cover all tokens
-    n_samples     draws that bound, an image, fixed beforehand: raising it after a look voids failure_prob
+    n_samples     draws that bound, an image, or a list: the first so many of one sample. Fixed beforehand: raising it
+                  after a look, or picking the best of a list, voids failure_prob
     failure_prob  probability, over the draws, that an image's radius is wrong: per image and per certificate
     target        (B,) class explained, for class-specific methods: a constant, chosen without looking at x
-    certificate   one of CERTIFICATES or a list of them on the same draws. Each speaks of its own map:
+    certificate   one of CERTIFICATES, a list of them on the same draws, or "all". Each speaks of its own map:
                   "votes": share of draws with the token in their top-k, by exact binomial bounds;
                   "clipped": mean of min(map, c), c twice the pilot's k-th value, by betting bounds, token by token;
                   "cdf": the same map by bounds of each token's whole law;
                   "sharp", "renyi": the mean map, by betting bounds in the sharp and in the divergence certificate
-    returns       DataFrame, a row for each image, certificate and beta: image_id, model, method, defence, sigma,
-                  certificate, k, overlap (the share kept, >= beta), failure_prob, n_pilot, n_samples and radius
-                  (l2, in [0, 1] pixel units; every smaller one is certified; ABSTAIN = -1 where none is)
+    plugin        certificates of `certified_radius`, to compare: what the mean of all draws would give if it were
+                  exact, in rows of metric "plugin_radius"; they guarantee nothing, and their failure_prob is 1
+    returns       DataFrame, a row for each image, certificate, n_samples and beta: image_id, model, method, defence,
+                  sigma, norm, k, n_pilot, metric ("radius"), certificate, n_samples, failure_prob, level (beta) and
+                  radius (l2, in [0, 1] pixel units; every smaller one is certified; ABSTAIN = -1 where none is)
 
     The guarantee is on the expected map at every image within the radius, with this image's c, and not on an average
     over frozen seeds. To pick the best of several certificates, or speak of all images at once, divide failure_prob.
@@ -53,10 +57,10 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     if not hasattr(dds, "check"):
         raise ValueError(f"dds is a {type(dds).__name__}, wanted a fvit.DDS(vit, den, sigma)")
     ids, target = dds.check(x, ids, [method], target)
-    names = list(certificate) if isinstance(certificate, list | tuple) else [certificate]
-    betas = list(np.ravel(beta) if isinstance(beta, np.ndarray) else beta if isinstance(beta, list | tuple) else [beta])
-    if not names or not betas:
-        raise ValueError(f"certificate={certificate}, beta={beta}: an empty list asks for nothing; give one at least")
+    several = CERTIFICATES if certificate == "all" else certificate, beta, n_samples
+    names, betas, sizes = ([one] if as_list(one) is None else as_list(one) for one in several)
+    if not (names and betas and sizes):
+        raise ValueError(f"certificate={certificate}, beta={beta}, n_samples={n_samples}: an empty list asks nothing")
     for name in names:
         check_choice(name, CERTIFICATES, "certificate")
     k = check_k(k, int(np.prod(dds.vit.grid)))
@@ -64,19 +68,22 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
         raise ValueError("sigma=0 adds no noise, and without noise nothing is certified; give the DDS a sigma > 0")
     if METHODS[method].class_specific and target is None:
         raise ValueError(f"method {method!r} explains a class: give target (B,), constants chosen without looking at x")
-    n_samples, failure_prob = check_count(n_samples, "n_samples"), check_number(failure_prob, *FAILURE)
-    kept = [k - tokens_to_break(k, b) + 1 for b in betas]
+    sizes, failure_prob = [check_count(n, "n_samples") for n in sizes], check_number(failure_prob, *FAILURE)
+    levels = [float(Fraction(str(b))) for b in betas if tokens_to_break(k, b)]  # which refuses what is no share
     rows = []
     for i, image_id in enumerate(ids):
-        one = x[i:i + 1], image_id, method, None if target is None else target[i:i + 1]
-        pilot, draws = draw_maps(dds, *one, "dds", dds.n_samples), draw_maps(dds, *one, "certify", n_samples)
+        one, of = (x[i:i + 1], image_id), (method, None if target is None else target[i:i + 1])
+        pilot, draws = (draw_maps(dds, *one, *s, *of) for s in (("dds", dds.n_samples), ("certify", max(sizes))))
         shared = {"image_id": image_id, "model": str(getattr(dds.vit, "name", "")), "method": method,
-                  "defence": "dds" if dds.denoises else "noise_only", "sigma": dds.sigma}
-        for name in names:
-            rho = certify_draws(pilot, draws, k, betas, failure_prob, name)
-            rows += [{**shared, "certificate": name, "k": k, "overlap": m / k, "failure_prob": failure_prob,
-                      "n_pilot": dds.n_samples, "n_samples": n_samples, "radius": dds.sigma * r if r > 0 else ABSTAIN}
-                     for m, r in zip(kept, rho, strict=True)]
+                  "defence": "dds" if dds.denoises else "noise_only", "sigma": dds.sigma, "norm": "l2", "k": k,
+                  "n_pilot": dds.n_samples}
+        found = [("radius", name, n, failure_prob, certify_draws(pilot, draws[:n], k, betas, failure_prob, name))
+                 for name in names for n in sizes]
+        found += [("plugin_radius", name, max(sizes), 1.0,
+                   [certified_radius(draws.mean(0), k, b, 1.0, certificate=name) for b in betas]) for name in plugin]
+        rows += [{**shared, "metric": metric, "certificate": name, "n_samples": n, "failure_prob": p, "level": level,
+                  "radius": ABSTAIN if metric == "radius" and r <= 0 else dds.sigma * r}
+                 for metric, name, n, p, rho in found for level, r in zip(levels, rho, strict=True)]
     return pd.DataFrame(rows)
 
 
@@ -135,7 +142,7 @@ def votes(maps, k):
     return cast
 
 
-def draw_maps(dds, x, image_id, method, target, purpose, n_samples):
+def draw_maps(dds, x, image_id, purpose, n_samples, method="raw_attention", target=None):
     """Maps (n_samples, tokens), float64, of one image x (1, 3, H, W), one for each draw of the streams `purpose`.
 
     "dds" are the draws of the map that is shown, "certify" those that bound; a portion of draws at a time.

@@ -24,7 +24,8 @@ from fvit.theory.bounds import dkw_margin, mean_bound
 from fvit.theory.radii import certified_radius
 
 pytestmark = pytest.mark.filterwarnings("error")  # a valid call prints no warning
-COLUMNS = ("image_id model method defence sigma certificate k overlap failure_prob n_pilot n_samples radius").split()
+COLUMNS = ("image_id model method defence sigma norm k n_pilot metric certificate n_samples failure_prob level "
+           "radius").split()
 BUT_RENYI = [c for c in CERTIFICATES if c != "renyi"]  # it is slow, and never above "sharp" on the same bounds
 IDS = ["a", "b", "c"]
 
@@ -278,14 +279,14 @@ def test_certify_is_the_loop_over_images_and_draws(vit, x):
                      for purpose, n in (("dds", 9), ("certify", 60)))  # fmt: skip
     betas = [1, "0.39", 0.2]
     frame = certify(DDS(vit, clamp, 0.05, 9, seed=3, batch_size=16), x[:2], 5, betas, 60, 0.3, IDS[:2],
-                    certificate=list(CERTIFICATES))  # fmt: skip
-    want = [(i, c, kept / 5, 0.05 * rho if rho > 0 else ABSTAIN)
+                    certificate="all")  # fmt: skip
+    want = [(i, c, level, 0.05 * rho if rho > 0 else ABSTAIN)
             for i, pilot, draw in zip(IDS[:2], pilots, draws, strict=True) for c in CERTIFICATES
-            for kept, rho in zip([5, 2, 1], certify_draws(pilot, draw, 5, betas, 0.3, c), strict=True)]
-    ids, names, overlaps, radius = zip(*want, strict=True)
+            for level, rho in zip([1, 0.39, 0.2], certify_draws(pilot, draw, 5, betas, 0.3, c), strict=True)]
+    ids, names, levels, radius = zip(*want, strict=True)
     assert frame["radius"].to_numpy() == pytest.approx(np.array(radius), rel=1e-6)
     assert ABSTAIN == -1 and 5 < radius.count(ABSTAIN) < 25
-    assert frame.columns.tolist() == COLUMNS and frame["overlap"].tolist() == list(overlaps)
+    assert frame.columns.tolist() == COLUMNS and frame["level"].tolist() == list(levels)
     assert frame["image_id"].tolist() == list(ids) and frame["certificate"].tolist() == list(names)
     rest = ["model", "method", "defence", "sigma", "k", "failure_prob", "n_pilot", "n_samples"]
     assert frame[rest].drop_duplicates().to_numpy().tolist() == [
@@ -310,7 +311,7 @@ def test_a_row_does_not_depend_on_company_order_or_batch_size(vit, dds, x):
 def test_lists_are_each_alone_and_every_form_of_beta_is_read(dds, x):
     common = {"ids": ["a"], "n_samples": 60, "failure_prob": 0.2}
     frame = certify(dds, x[:1], 5, ["0.6", "0.2"], certificate=["clipped", "votes"], **common)
-    assert frame["radius"].nunique() == 4 and frame["overlap"].tolist() == [0.6, 0.2] * 2
+    assert frame["radius"].nunique() == 4 and frame["level"].tolist() == [0.6, 0.2] * 2
     parts = [certify(dds, x[:1], 5, beta, certificate=name, **common)
              for name, beta in itertools.product(["clipped", "votes"], ["3/5", "1/5"])]  # fmt: skip
     assert pd.concat(parts, ignore_index=True).equals(frame)
@@ -318,12 +319,25 @@ def test_lists_are_each_alone_and_every_form_of_beta_is_read(dds, x):
         assert certify(dds, x[:1], 5, beta, certificate="clipped", **common).equals(parts[0])
 
 
+def test_several_numbers_of_draws_are_the_first_of_one_sample_and_plugins_take_its_mean(dds, x):
+    common = {"k": 5, "beta": ["0.6", "0.2"], "failure_prob": 0.2, "ids": ["a"], "certificate": ["votes", "sharp"]}
+    both = certify(dds, x[:1], n_samples=[60, 20], plugin=["sharp", "pooled"], **common)
+    for n in (60, 20):
+        alone = certify(dds, x[:1], n_samples=n, **common)
+        assert both[(both.n_samples == n) & (both.metric == "radius")].reset_index(drop=True).equals(alone)
+    mean = draw_maps(dds, x[:1], "a", "certify", 60).mean(0)
+    plugin = both[both.metric == "plugin_radius"]
+    assert plugin.radius.tolist() == [certified_radius(mean, 5, b, 0.02, certificate=c)
+                                      for c in ("sharp", "pooled") for b in ("0.6", "0.2")]
+    assert (plugin.n_samples == 60).all() and (plugin.failure_prob == 1).all() and len(both) == 12
+
+
 def test_the_shown_set_is_what_the_dds_shows(vit, dds, x):
     votes = DDS(vit, None, 0.02, 9, seed=3, batch_size=16, aggregate="votes")
     mean = top_k(dds(x, IDS).heatmap, 5).tolist()
     maps = dds(x, IDS, keep_samples=True).samples.flatten(2).numpy()
     for i, image_id in enumerate(IDS):
-        pilot = draw_maps(dds, x[i : i + 1], image_id, "raw_attention", None, "dds", 9)
+        pilot = draw_maps(dds, x[i : i + 1], image_id, "dds", 9)
         np.testing.assert_allclose(pilot, maps[i], rtol=1e-9)
         for name in ("sharp", "renyi"):
             assert shown_set(pilot, 5, name).tolist() == mean[i]
@@ -362,7 +376,7 @@ def test_a_set_that_cannot_break_has_an_infinite_radius(dds, x):
     frame = certify(dds, x[:1], 16, 1, 20, 0.1, certificate=list(CERTIFICATES))
     assert frame["radius"].eq(np.inf).all()
     frame = certify(dds, x[:1], 15, "14/15", 20, 0.1, certificate=list(CERTIFICATES))  # one token can go, two cannot
-    assert frame["radius"].eq(np.inf).all() and frame["overlap"].eq(14 / 15).all()
+    assert frame["radius"].eq(np.inf).all() and frame["level"].eq(14 / 15).all()
 
 
 def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(monkeypatch, dds, x):

@@ -360,4 +360,4 @@ def test_the_denoiser_stays_in_the_cube_and_the_timestep_grows(seed, sigma, step
 @given(images(), st.sampled_from(["0", "1/2", 0.5, 1]), st.sampled_from(["votes", "clipped", "cdf", "sharp", "renyi"]))
 def test_what_is_certified_for_more_overlap_is_no_farther(x, beta, certificate):
     rows = outcome(fvit.certify, DDS, x[:1], 2, [beta, "1"], 5, 0.1, certificate=certificate)
-    assert (rows.overlap.iloc[0] <= rows.overlap.iloc[1]) and (rows.radius.iloc[0] >= rows.radius.iloc[1])
+    assert (rows.level.iloc[0] <= rows.level.iloc[1]) and (rows.radius.iloc[0] >= rows.radius.iloc[1])
