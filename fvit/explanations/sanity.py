@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from fvit.base.rng import numpy_generator
+from fvit.base.rng import numpy_generator, stream_seed
 from fvit.models.attention import attention_blocks
 
 
@@ -49,18 +49,19 @@ def cascade(vit: nn.Module) -> dict[str, list[str]]:
     return stages | {"embedding": [n for n in names if n not in known]}
 
 
-def randomised(vit: nn.Module, n_stages: int, seed: int = 0) -> nn.Module:
+def randomised(vit: nn.Module, n_stages: int, seed: int = 0, network: str = "") -> nn.Module:
     """Copy of `vit` whose first `n_stages` stages of `cascade` have forgotten: each tensor's entries are permuted.
 
     A permutation keeps the number, size and spread of the weights and destroys their arrangement. Each parameter has a
-    stream of its own, so a stage that is random has the same weights however many stages follow.
+    stream of its own, so a stage that is random has the same weights however many stages follow. Each name of a
+    `network` gives others.
     Raises ValueError unless 0 <= n_stages <= len(cascade(vit)). Source: Adebayo et al. 2018, cascading randomisation,
     who draw new weights; that we permute the old ones is ours. Taught in notebook 06.
     """
     stages = list(cascade(vit).values())
     if n_stages not in range(len(stages) + 1):
         raise ValueError(f"n_stages={n_stages}, wanted 0 <= n_stages <= {len(stages)}, the stages of cascade(vit)")
-    changed = copy.deepcopy(vit)
+    changed, seed = copy.deepcopy(vit), stream_seed(seed, "network", network) if network else seed
     parameters = dict(changed.named_parameters())
     for name in (name for stage in stages[:n_stages] for name in stage):
         weights = parameters[name].data

@@ -10,17 +10,14 @@ def plot_pointing(df):
 
     df   method, group (a colour and marker each), mean, low, high
     """
-    methods = list(dict.fromkeys(df["method"]))
-    ax = one_panel(5.6, 0.32 * len(methods) + 1.1)
+    ax = one_panel(5.6, 0.32 * len(df) + 1.1)
     ax.axvline(0.5, color="0.3", linewidth=1, linestyle="--")
     ax.annotate("chance", (0.5, 1), xycoords=ax.get_xaxis_transform(), xytext=(0, 2), textcoords="offset points",
                 ha="center", fontsize="small", color="0.3")
-    dots(ax, df, "method", methods, "group", gap=0, linewidth=1.2)
-    for bars in ax.containers:
-        points = bars.lines[0]
-        for value, y in zip(*points.get_data(), strict=True):
-            ax.annotate(f"{value:.2f}", (1, y), xycoords=ax.get_yaxis_transform(), xytext=(4, 0),
-                        textcoords="offset points", va="center", fontsize="small", color=points.get_color())
+    dots(ax, df, "method", list(df["method"]), "group", gap=0, linewidth=1.2)
+    for y, value in enumerate(df["mean"]):
+        ax.annotate(f"{value:.2f}", (1, y), xycoords=ax.get_yaxis_transform(), xytext=(4, 0), color="0.3",
+                    textcoords="offset points", va="center", fontsize="small")
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="share of the digits' mass on the digit of the map's own class")
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
@@ -28,20 +25,20 @@ def plot_pointing(df):
     return ax.figure
 
 
-def plot_cascade(df, ncols=4):
+def plot_cascade(df, k, ncols=4):
     """Likeness to the trained map as layers lose what they learnt, a panel per method.
 
     df   method, metric (a colour and marker each), variant (the stages in order of appearance; "another scene" is a
          dotted level), mean, low, high
     """
-    reference = "another scene"
+    reference, said = "another scene", {"rank_correlation": "rank correlation", "topk_overlap": f"top-{k} overlap"}
     stages = [stage for stage in dict.fromkeys(df["variant"]) if stage != reference]
     fig, panels = panels_by(df, "method", 2.35, 2.1, ncols=ncols, extra=(0, 0.5), sharex=True)
     for ax, _, part in panels:
         levels = part[part["variant"] == reference].set_index("metric")["mean"]
         steps = part[part["variant"] != reference]
         steps = steps.assign(place=steps["variant"].map(stages.index)).sort_values("place", kind="stable")
-        for metric, _, colour in lines(ax, steps, "metric", "place"):
+        for metric, _, colour in lines(ax, steps, "metric", "place", names=lambda metric: said.get(metric, metric)):
             ax.axhline(levels[metric], color=colour, linestyle=":", linewidth=1.2)
         ax.axhline(0, color="0.3", linewidth=0.8)
         ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", fontsize="small")

@@ -19,6 +19,7 @@ from fvit.experiments.attack_rows import attack_rows
 from fvit.models.denoiser import compiled
 from fvit.records import profiles
 from fvit.records.rows import load_rows
+from fvit.report import captions
 
 VIT = {"source": "vit_tiny_patch16_224", "pretrained": False}
 FEW = {"n_images": 2, "n_samples": 2, "attack_steps": 1, "attack_draws": 1}
@@ -61,8 +62,8 @@ def drawn(monkeypatch):
         assert len(df) and alt and not plt.close(fig)
         found[number] = caption
 
-    monkeypatch.setattr(fvit, "save_figure", save, raising=False)
-    monkeypatch.setattr(fvit, "show_figure", lambda number: found[number], raising=False)
+    monkeypatch.setattr(captions, "save_figure", save)
+    monkeypatch.setattr(captions, "show_figure", lambda number: found[number])
     return found
 
 
@@ -75,7 +76,9 @@ def test_05_takes_them_from_its_section_4_on(out, vit, den, drawn):
     names = paper.execute("05", profile="paper", vit=repr(vit), den=repr(den), **FEW)
     rows = load_rows(out / "results" / "paper" / "05_overlap.parquet")
     assert set(rows.dataset) == {"imagenet"} and set(rows.model) == {"vit"} and names["cfg"].k == 2
-    assert rows.groupby(["smoothing", "attack"]).image_id.nunique().eq(2).all()
+    met = rows.groupby(["defence", "aim", "made_on", "metric"]).image_id.nunique()
+    assert met.eq(2).all() and met.groupby("defence").size().to_dict() == {
+        "none": 3, "constant_map": 3, "denoise_only": 4, "noise_only": 4, "dds": 4}
     assert len(names["training"]) == 4 and not set(names["training"].ids) & set(names["ids"])
     assert claims(out) == {f"{kind}.{n}" for kind, most in {"M5": 4, "O3": 3, "P5": 5, "P7": 2}.items()
                            for n in range(1, most + 1)}

@@ -25,9 +25,11 @@ def test_pointing_has_a_row_a_method_in_order_and_the_line_of_chance():
 def test_cascade_has_a_panel_a_method_with_the_stages_in_order_and_the_level_of_another_scene():
     stages = ["another scene", "trained", "+ head", "+ block 1"]
     df = pd.DataFrame([{"method": m, "metric": metric, "variant": stage, "mean": (i + 10 * j + 5 * k) / 100}
-                       for i, m in enumerate("ab") for j, metric in enumerate(["rank", "top"])
+                       for i, m in enumerate("ab") for j, metric in enumerate(["rank_correlation", "topk_overlap"])
                        for k, stage in enumerate(stages)]).assign(low=lambda d: d["mean"], high=lambda d: d["mean"])
-    axes = f06_methods.plot_cascade(df, ncols=3).axes
+    fig = f06_methods.plot_cascade(df, 7, ncols=3)
+    axes, legend = fig.axes, [text.get_text() for text in fig.legends[0].get_texts()]
+    assert legend == ["rank correlation", "top-7 overlap", "dotted: another scene, trained"]
     assert [ax.get_title() for ax in axes if ax.axison] == ["a", "b"]
     assert [label.get_text() for label in axes[1].get_xticklabels()] == stages[1:]
     assert points(axes[1], "y").tolist() == pytest.approx([0.06, 0.11, 0.16, 0.16, 0.21, 0.26])

@@ -401,7 +401,7 @@ def test_a_panel_may_have_a_scale_of_its_own():
 
 
 REDRAWN = {  # the widest figures, by which function each is drawn from the CSV beside it
-    "F06c": lambda df: f06_methods.plot_cascade(df.rename(columns={"stage": "variant"})),
+    "F06c": lambda df: f06_methods.plot_cascade(df.rename(columns={"stage": "variant"}), 25),
     "F07a": lambda df: f07_localisation.plot_scores_by_eps(df, "mIoU, in [0, 1]"),
     "F07c": lambda df: draw_panels(df, 7, label="attention share"),
     "F08b": lambda df: f08_ranking.plot_clean_curves(
