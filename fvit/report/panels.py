@@ -14,6 +14,11 @@ from fvit.report.style import WIDEST
 
 
 # Pictures travel as rows too: one row per image line, so a figure of images is drawn from its CSV like any other.
+def encode(pictures: dict) -> pd.DataFrame:
+    """The rows of panel -> image (3, H, W) in [0, 1] or map (h, w), in their order."""
+    return pd.concat([(encode_rgb if np.ndim(p) == 3 else encode_map)(name, p) for name, p in pictures.items()])
+
+
 def encode_rgb(panel: str, image) -> pd.DataFrame:
     """Rows (panel, kind "rgb", y, data) of an image (3, H, W) in [0, 1]; data is "#" and the line's bytes in hex."""
     image = check_array(image, f"panel {panel!r}")
