@@ -25,7 +25,7 @@ from fvit.report.tables import (
     conditions,
     curve_rows,
     curve_table,
-    image_count,
+    gain,
     image_iou,
     paired_conditions,
     segmentation_table,
@@ -53,13 +53,6 @@ def tidy(table, **columns):
 
 def as_series(table):
     return table.set_index("metric")
-
-
-def test_captions_say_at_which_radii_there_are_fewer_images():
-    full = pd.DataFrame({"image_id": list("abc") * 2, "eps": [0.0] * 3 + [8 / 255] * 3})
-    assert image_count(pd.concat([full, full])) == "3"  # several rows of an image are one image
-    less = [pd.DataFrame({"image_id": list("ab"), "eps": eps / 255}) for eps in (2, 4)]
-    assert image_count(pd.concat([full, *less])) == "3 (2 of them at 2/255, 2 of them at 4/255)"
 
 
 def test_pooled_scores_are_those_of_the_summary():
@@ -162,12 +155,17 @@ def test_what_has_no_model_of_its_own_is_under_either_threat_and_the_order_stays
         ("constant_map", "explanation, adaptive"), ("dds", "random signs")]
 
 
+def photographed(rows):
+    return rows.assign(photograph=rows["image_id"].map(PHOTOGRAPH))
+
+
 def some_curves(seed=0):
     g = np.random.default_rng(seed)
     hits = {(i, kind, explained): g.integers(0, 2, 11) for i in PHOTOGRAPH for kind in ("positive", "negative")
             for explained in ("fixed", "re-predicted")}
-    return conform([{"image_id": i, "method": "vta", "explained": explained, "metric": kind, "level": t / 10,
-                     "value": hit} for (i, kind, explained), h in hits.items() for t, hit in enumerate(h)]), hits
+    rows = conform([{"image_id": i, "method": "vta", "explained": explained, "metric": kind, "level": t / 10,
+                     "value": hit} for (i, kind, explained), h in hits.items() for t, hit in enumerate(h)])
+    return photographed(rows), hits
 
 
 @pytest.mark.parametrize("convention", ["mean_height", "unit_interval"])
@@ -183,7 +181,7 @@ def test_areas_are_those_of_curve_auc_whatever_the_order_of_the_rows(convention)
 
 def test_the_mean_curve():
     rows, hits = some_curves(1)
-    line = curve_table(rows, PHOTOGRAPH).query("kind == 'negative' and explained == 'fixed'")
+    line = curve_table(rows).query("kind == 'negative' and explained == 'fixed'")
     assert list(line["removed"]) == [t / 10 for t in range(11)] and line["n"].eq(3).all()
     np.testing.assert_allclose(line["mean"], np.mean([hits[i, "negative", "fixed"] for i in PHOTOGRAPH], axis=0))
 
@@ -197,6 +195,20 @@ def test_a_curve_with_a_step_missing_or_twice_and_no_curve_are_refused():
         curve_rows(rows.assign(metric="right"))
     with pytest.raises(ValueError, match="convention"):
         auc_rows(rows, "trapezoid")
+
+
+def test_a_gain_is_paired_by_image_and_averages_what_an_image_has_several_of():
+    sides = [("none", "clean", [0.1, 0.2, 0.3, 0.9, 0.8, 0.7]), ("dds", "clean", [0.5, 0.7, 0.3, 0.1, 0.2, 0.3]),
+             ("dds", "attacked", [1.0] * 6)]
+    rows = photographed(pd.concat([pd.DataFrame({"image_id": list("abcabc"), "defence": d, "condition": c, "value": v,
+                                                 "method": ["vta"] * 3 + ["lrp"] * 3}) for d, c, v in sides]))
+    found = gain(rows.sample(frac=1, random_state=0), method="vta", condition="clean")
+    assert found == pytest.approx(mean_interval([0.4, 0.5, 0.0], [*PHOTOGRAPH.values()])) and found.n_groups == 2
+    assert gain(rows, condition="clean")[0] == pytest.approx(-0.15)  # of the two methods: -0.2, -0.05, -0.2
+    attacked, clean = {"condition": "attacked"}, {"condition": "clean"}
+    assert gain(rows, attacked, clean, defence="dds", method="lrp")[0] == pytest.approx(0.8)
+    with pytest.raises(ValueError, match="1 of 3 values are NaN"):
+        gain(rows.iloc[1:], method="vta", condition="clean")
 
 
 def right(aim, hits):
@@ -276,6 +288,6 @@ def test_denoise_only_is_the_vit_behind_the_denoiser(bench, scene):
 def test_tables_take_the_rows_of_the_experiment(bench, scene):
     rows = attack_rows(bench, scene, methods=["raw_attention", "gradcam"], attacks=[("prediction", "vit")],
                        radii=[0.05], measures=["perturbation"])
-    table = curve_table(pd.concat([rows, control_rows(bench, scene)]), PHOTOGRAPH)
+    table = curve_table(photographed(pd.concat([rows, control_rows(bench, scene)])))
     assert set(table.loc[table["explained"] == "re-predicted", "method"]) == {"gradcam"}
     assert table["n"].eq(3).all() and set(accuracy_table(rows)["defence"]) == {"none", "dds"}
