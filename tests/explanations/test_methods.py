@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 from oracles import golden
-from oracles.maps import lrp_loop
+from oracles.maps import lrp_loop, small_vit
 from timm.models.swin_transformer import window_partition
 from torch import nn
 
@@ -352,15 +352,9 @@ LAYOUTS = {
 }
 
 
-def layout(name, **changes):
-    sizes = dict(img_size=(16, 24), patch_size=8, embed_dim=12, depth=3, num_heads=3, num_classes=4)
-    arch, own, readers = LAYOUTS[name]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        backbone = timm.create_model(arch, pretrained=False, **{**sizes, **own, **changes})
-        for parameter in backbone.parameters():
-            parameter.data += 0.3 * torch.randn(parameter.shape)
-    return ViT(backbone.double(), HALF, HALF), readers
+def layout(name):
+    arch, changes, readers = LAYOUTS[name]
+    return small_vit(arch, 0.3, img_size=(16, 24), **changes).double(), readers
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -399,15 +393,8 @@ def test_a_token_that_no_head_reads_gets_no_gradient(name):
 
 
 def swin(window_size=4):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        backbone = timm.create_model(
-            "swin_tiny_patch4_window7_224", img_size=(32, 48), window_size=window_size, embed_dim=12, depths=(1, 2),
-            num_heads=(3, 3), num_classes=4, pretrained=False,
-        )
-        for parameter in backbone.parameters():
-            parameter.data += 0.3 * torch.randn(parameter.shape)
-    return ViT(backbone.double(), HALF, HALF)
+    return small_vit("swin_tiny_patch4_window7_224", 0.3, img_size=(32, 48), window_size=window_size, embed_dim=12,
+                     depths=(1, 2), num_heads=(3, 3), num_classes=4).double()
 
 
 IMAGES = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -19,6 +19,18 @@ def tiny_vit(dtype=torch.float32, seed=0, num_classes=5) -> ViT:
     return ViT(backbone, mean=(0.5,) * 3, std=(0.5,) * 3, name="tiny").to(dtype)
 
 
+def small_vit(arch="vit_tiny_patch16_224", noise=0.0, **sizes) -> ViT:
+    """A timm architecture made small, the same each time; noise in every parameter makes its attention peaked."""
+    small = dict(img_size=16, patch_size=8, embed_dim=12, depth=3, num_heads=3, num_classes=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = timm.create_model(arch, pretrained=False, **(sizes if "swin" in arch else small | sizes))
+    g = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        parameter.data += noise * torch.randn(parameter.shape, generator=g)
+    return ViT(net, (0.5,) * 3, (0.5,) * 3, name="tiny")
+
+
 def tiny_denoiser(dtype=torch.float32, seed=0) -> Denoiser:
     """A diffusers UNet of two levels with random weights: no good as a prior, but a true one in form."""
     unet = UNet2DModel(
