@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from oracles.maps import images, lrp_loop, slow_divide, slow_linear, small_vit, tiny_vit
+from oracles.maps import images, slow_divide, slow_linear, small_vit, tiny_vit
 from torch import nn
 
 from fvit.explanations import lrp
@@ -36,17 +36,6 @@ def made(layout, noise=0.3):
 def passed(vit, x, target, rules):
     forward = forward_pass(vit, x)
     return RelevancePass(vit, forward.layers, torch.as_tensor(target).expand(len(x)), rules)
-
-
-@pytest.mark.parametrize("rules", NAMES)
-def test_a_batch_against_loops(rules):
-    vit, target = tiny_vit(torch.float64), torch.tensor([0, 3, 1])
-    got = passed(vit, X, target, rules)
-    attention = torch.stack([got.attention(layer) for layer in range(3)], 1)
-    for i in range(3):
-        expected = lrp_loop(vit, X[i], target[i].item(), rules)
-        for mine, loop in zip((attention[i], got.tokens()[i], got.pixels()[i]), expected, strict=True):
-            assert (mine - loop).norm() <= 1e-9 * loop.norm()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

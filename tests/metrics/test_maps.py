@@ -81,9 +81,7 @@ def test_max_sensitivity_of_a_linear_map_is_that_of_its_worst_draw():
 
 @pytest.mark.parametrize("changes, message", [
     ({"eps": -0.1}, "eps=-0.1, wanted a number in "),
-    ({"eps": float("nan")}, "eps=nan, wanted"),
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
-    ({"x": 255 * torch.ones(1, 3, 4, 4)}, "divide by 255"),
     ({"ids": ["a", "b"]}, "got 2 ids for 1 images"),
 ])  # fmt: skip
 def test_max_sensitivity_refuses(changes, message):
