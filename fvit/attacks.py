@@ -130,11 +130,7 @@ def prediction_loss(model, y, n_samples=None, ids=None):
     def loss(x, step):
         classes = check_classes(y, len(check_shape(x)), name="y").to(x.device)
         if not _is_dds(model):
-            logits = model(x)
-            if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or not int(classes.max()) < logits.shape[1]:
-                raise ValueError(f"the model gave {getattr(logits, 'shape', type(logits).__name__)} for classes "
-                                 f"{classes.tolist()}, wanted logits (B, C), C > y")
-            return cross_entropy(logits, classes, reduction="none")
+            return cross_entropy(checks.check_logits(model(x), classes), classes, reduction="none")
         _, probs = _draw(model, x, step, None, n, ids)
         return -_log_probs(probs).gather(1, classes[:, None])[:, 0]
 

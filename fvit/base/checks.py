@@ -226,6 +226,15 @@ def _real(values, name):
     return array
 
 
+def check_logits(logits, classes):
+    """Return `logits` if they are (B, C), C above each of the classes (B,): what a caller's model gave."""
+    if len(getattr(logits, "shape", ())) != 2 or len(logits) != len(classes) or int(classes.max()) >= logits.shape[1]:
+        got = f"{type(logits).__name__} of shape {tuple(getattr(logits, 'shape', ()))}"
+        raise ValueError(f"the model gave a {got} for {len(classes)} images with classes up to {int(classes.max())}; "
+                         "wanted logits (B, C), C > y: is the model one for these classes?")
+    return logits
+
+
 def check_classes(classes, n: int, n_classes: int | None = None, name: str = "target"):
     """Class indices as a tensor (n,) of int64, from (n,) or one for all; n_classes None where it is not known."""
     import torch

@@ -191,10 +191,8 @@ def scene(split: str, seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np
     scans, labels = digits(source)
     classes = g.choice(10, size=n_digits, replace=False)
     centres, heights = _place(g, n_digits)
-    alphas = [
-        _digit_alpha(g, scans[g.choice(np.flatnonzero(labels == c))], centre, height)
-        for c, centre, height in zip(classes, centres, heights, strict=True)
-    ]
+    alphas = [_digit_alpha(g, scans[g.choice(np.flatnonzero(labels == c))], centre, height)
+              for c, centre, height in zip(classes, centres, heights, strict=True)]
     free = ~ndimage.binary_dilation(np.max(alphas, 0) > 0, iterations=2)
     for _ in range(g.integers(2, 6)):
         pixels = _paint_stroke(g, pixels, free)
@@ -223,7 +221,5 @@ def load_scenes(split: str = "test", n: int = 64, *, seed: int = 0, start: int =
     seed = checks.check_seed(seed)
     x, y, mask, photos = scene_batch(split, seed, range(start, start + n))
     single = SPLITS[split][1] == 1
-    return Images(
-        x=x.float() / 255, y=y[:, 0] if single else y, mask=(mask[:, 0] if single else mask).to(torch.int8),
-        ids=[f"{split}-{seed}-{i}" for i in range(start, start + n)], groups=photos, class_names=CLASS_NAMES,
-    )
+    return Images(x=x.float() / 255, y=y[:, 0] if single else y, mask=(mask[:, 0] if single else mask).to(torch.int8),
+                  ids=[f"{split}-{seed}-{i}" for i in range(start, start + n)], groups=photos, class_names=CLASS_NAMES)

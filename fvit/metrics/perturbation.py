@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fvit.base.checks import check_choice, check_classes, check_count, check_images, check_tensor
+from fvit.base.checks import check_choice, check_classes, check_count, check_images, check_logits, check_tensor
 from fvit.metrics.maps import to_pixels
 
 TENTHS = range(11)  # of the pixels removed: 0, 10, ..., 100 %
@@ -30,32 +30,21 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
     if not callable(vit):
         raise ValueError(f"vit is a {type(vit).__name__}, wanted a model: images (B, 3, H, W) -> logits (B, C)")
     pixels = to_pixels(map, tuple(check_images(x, size=getattr(vit, "image_size", None)).shape[2:]))
-    y = check_tensor(y, "y").cpu()
-    if len(pixels) != len(x) or y.shape != (len(x),):
-        got = f"{len(x)} images, {len(pixels)} maps and y {y.dtype} of shape {tuple(y.shape)}"
-        raise ValueError(f"{got}; wanted one map and one class index >= 0 for each image")
-    y, batch_size = check_classes(y, len(x), name="y"), min(check_count(batch_size, "batch_size"), len(x))
+    if len(pixels) != len(x):
+        raise ValueError(f"{len(x)} images and {len(pixels)} maps, wanted one map for each image")
+    y, batch_size = check_classes(y, len(x), name="y").cpu(), min(check_count(batch_size, "batch_size"), len(x))
+    parts = zip(*(values.split(batch_size) for values in (x, y, pixels)), strict=True)
     with torch.no_grad():
-        return torch.cat([
-            _hits(vit, *part, kind, y.max())
-            for part in zip(x.split(batch_size), y.split(batch_size), pixels.split(batch_size), strict=True)
-        ])
+        return torch.cat([_hits(vit, *part, kind) for part in parts])
 
 
-def _hits(vit, x, y, pixels, kind, greatest_class):
+def _hits(vit, x, y, pixels, kind):
     order = pixels.flatten(1).argsort(dim=1, descending=kind == "positive", stable=True)  # (B, H * W)
     rank = order.argsort(dim=1).view(len(x), 1, *x.shape[2:]).to(x.device)  # of each pixel, 0 goes first
     hits = []
     for tenths in TENTHS:
         removed = rank < rank[0].numel() * tenths // 10
-        logits = vit(x.masked_fill(removed, 0))
-        if not isinstance(logits, torch.Tensor):
-            raise ValueError(f"the model gave a {type(logits).__name__}, wanted logits (B, C)")
-        logits = logits.cpu()
-        if logits.ndim != 2 or len(logits) != len(x) or greatest_class >= logits.shape[1]:
-            got = f"logits of shape {tuple(logits.shape)} for {len(x)} images with classes up to {greatest_class}"
-            raise ValueError(f"{got}; wanted logits (B, C), C > y: is the model one for these classes?")
-        hits.append(logits.argmax(1) == y)
+        hits.append(check_logits(vit(x.masked_fill(removed, 0)), y).argmax(1).cpu() == y)
     return torch.stack(hits, 1).double()
 
 

@@ -105,9 +105,7 @@ class ResizedDenoiser(nn.Module):
 
     def forward(self, x_noisy: torch.Tensor, sigma: float, **options) -> torch.Tensor:
         """x_hat (B, 3, H, W) in [0, 1], differentiable; options, such as `steps`, go to the denoiser."""
-        if tuple(check_shape(x_noisy, "x_noisy").shape[-2:]) != self.before:
-            raise ValueError(f"x_noisy is {tuple(x_noisy.shape[-2:])} pixels, this bridge starts from {self.before}; "
-                             "connect it to the ViT that takes such images")
+        check_shape(x_noisy, "x_noisy", self.before)
         return resize(self.den(resize(x_noisy, self.size), self.level(sigma), **options), self.before)
 
     def network(self, x_t: torch.Tensor, t) -> SimpleNamespace:
@@ -149,9 +147,7 @@ class ResizedViT(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, C) of images (B, 3, H, W) of that size."""
-        if tuple(check_shape(x).shape[-2:]) != self.image_size:
-            raise ValueError(f"x has images of {tuple(x.shape[-2:])} pixels, wanted the prior's {self.image_size}; "
-                             "load them so, load_images(..., size=...), or use fvit.models.bridge.resize")
+        check_shape(x, size=self.image_size)
         return self.vit(resize(x, self.vit.image_size))
 
     def __getattr__(self, name: str):

@@ -52,13 +52,10 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
 
 
 def _assemble(unet: UNet2DModel, schedule: dict, factor: int = 1) -> Denoiser:
-    return Denoiser(
-        (PixelUnshuffled(unet, factor) if factor > 1 else unet).eval().requires_grad_(False),
-        _alphas_cumprod(schedule),
-        schedule.get("prediction_type", "epsilon"),
-        learned_variance=unet.config.out_channels == 2 * unet.config.in_channels,
-        multiple=factor * 2 ** (len(unet.config.down_block_types) - 1),
-    ).eval()
+    return Denoiser((PixelUnshuffled(unet, factor) if factor > 1 else unet).eval().requires_grad_(False),
+                    _alphas_cumprod(schedule), schedule.get("prediction_type", "epsilon"),
+                    learned_variance=unet.config.out_channels == 2 * unet.config.in_channels,
+                    multiple=factor * 2 ** (len(unet.config.down_block_types) - 1)).eval()
 
 
 def _read_unet(top: Path, mend: str) -> UNet2DModel:

@@ -113,11 +113,9 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
         optimiser.step()
         step += 1
         decay = min(0.998, 1 - 1 / (step / 10 + 1))
-        torch._foreach_lerp_(
-            list(ema.values()),
-            [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)],
-            1 - decay,
-        )
+        torch._foreach_lerp_(list(ema.values()),
+                             [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)],
+                             1 - decay)
         running.append(total)
         if step % every == 0 or step == steps:
             averaged = {k: v.clone() for k, v in ema.items()}
