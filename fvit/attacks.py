@@ -74,8 +74,7 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
 
     restarts     runs; the first is that of `pgd` to the bit, start streams of the others are (seed, "pgd", id, restart)
     judgements   the last iterates are compared by the mean loss at so many step indices after all those of the
-                 attacks: draws that no gradient and no other judgement has seen. They are spent on the choice, so the
-                 attack's strength is to be measured on others, as evaluations do
+                 attacks: draws that no gradient has seen. The attack's strength is to be measured on yet others
     returns      x_adv as from `pgd`; other arguments are its
 
     Raises ValueError as `pgd` does, and for less than one run or judgement.
@@ -86,21 +85,17 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
     steps, ids = check_count(steps, "steps", least=0), check_ids(ids, len(check_images(x)))
     eps = checks.check_number(eps, "eps", *LENGTH)
     check_choice(norm, ("linf", "l2"), "norm")
-    best, most = None, None
+    best, most = x.detach(), -math.inf
     for run in range(restarts):
         start = _start(x.detach(), "random", eps, norm, seed, ids, *([run] if run else []))
         later = _shifted(loss, run * steps)  # draws of its own for each run
         x_adv = pgd(later, x, eps, norm, steps, step_size, start, seed, ids)
         with torch.no_grad():
-            reached = sum(_by_portions(_value, loss, x_adv, restarts * steps + j) for j in range(judgements))
-        better = torch.ones_like(reached, dtype=torch.bool) if best is None else reached > most
-        best = x_adv if best is None else torch.where(better.view(-1, 1, 1, 1), x_adv, best)
-        most = reached if most is None else torch.where(better, reached, most)
+            after = range(restarts * steps, restarts * steps + judgements)
+            reached = sum(_by_portions(lambda f, images, step: f(images, step), loss, x_adv, step) for step in after)
+        better = reached > most if run else torch.ones_like(reached, dtype=torch.bool)
+        best, most = torch.where(better.view(-1, 1, 1, 1), x_adv, best), torch.where(better, reached, most)
     return best
-
-
-def _value(loss, x, step):
-    return loss(x, step)
 
 
 def _shifted(loss, first):
@@ -123,8 +118,7 @@ def prediction_loss(model, y, n_samples=None, ids=None):
     Source: Athalye et al. 2018 for the expectation; Salman et al. 2019 for the log outside the mean.
     """
     _check_callable(model, "model")
-    n = check_count(4 if n_samples is None else n_samples, "n_samples")
-    n_classes = getattr(getattr(model, "vit", model), "num_classes", None)
+    n, n_classes = _draws_and_classes(model, n_samples)
     y = check_classes(y, checks.check_tensor(y, "y").numel(), n_classes, "y")
 
     def loss(x, step):
@@ -158,12 +152,10 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
                          f"{able}, then explain x_adv with {method!r}")
     _check_callable(explainer, "explainer")
     order, tokens = top_k(heat, k), checks.check_tensor(heat, "heat")[:1].numel()
-    n = check_count(4 if n_samples is None else n_samples, "n_samples")
+    n, n_classes = _draws_and_classes(explainer, n_samples)
     has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
     if keep_class is not None and not has_prediction:
         raise ValueError("keep_class needs a ViT or a DDS; a callable has no prediction: add a penalty to its loss")
-
-    n_classes = getattr(getattr(explainer, "vit", explainer), "num_classes", None)
     held = None if keep_class is None else check_classes(keep_class, len(order), n_classes, "keep_class")
 
     def loss(x, step):
@@ -183,7 +175,8 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         if keep_class is None:
             return -mass
         classes = check_classes(held, len(x), log_probs.shape[1], "keep_class").to(x.device)
-        return -mass - relu(1 - _margin(log_probs, classes))
+        other = log_probs.masked_fill(one_hot(classes, log_probs.shape[1]).bool(), -math.inf).amax(1)
+        return -mass - relu(1 - (log_probs.gather(1, classes[:, None])[:, 0] - other))
 
     if has_prediction:
         names = check_ids(ids, len(heat))
@@ -204,6 +197,11 @@ def _in_portions(loss, model, n, count, part):
     loss.portion = portion
 
 
+def _draws_and_classes(model, n_samples):
+    classes = getattr(getattr(model, "vit", model), "num_classes", None)
+    return check_count(4 if n_samples is None else n_samples, "n_samples"), classes
+
+
 def _is_dds(model):
     return hasattr(model, "maps")
 
@@ -222,11 +220,6 @@ def _draw(dds, x, step, method, n, ids):
 
 def _log_probs(probs):
     return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()  # an underflow has no gradient, rather than NaN
-
-
-def _margin(log_probs, y):
-    other = log_probs.masked_fill(one_hot(y, log_probs.shape[1]).bool(), -math.inf).amax(1)
-    return log_probs.gather(1, y[:, None])[:, 0] - other
 
 
 def _start(x, start, eps, norm, seed, ids, *restart):
@@ -265,7 +258,5 @@ def _direction(grad, norm):
 def _project(x_adv, x, eps, norm):
     delta = x_adv - x
     if norm == "linf":
-        delta = delta.clamp(-eps, eps)
-    else:
-        delta = delta * (eps / _norm(delta, "l2").clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
-    return (x + delta).clamp(0, 1)
+        return (x + delta.clamp(-eps, eps)).clamp(0, 1)
+    return (x + delta * (eps / _norm(delta, "l2").clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)).clamp(0, 1)

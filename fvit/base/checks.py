@@ -35,33 +35,29 @@ def check_noisy(x, name: str = "x", size=None):
 
 
 def check_shape(x, name: str = "x", size=None):
-    """Return `x` unchanged if it is a floating-point tensor (B, 3, H, W), each >= 1, whatever its values.
-
-    size   (H, W) that a model wants, if it is known
-    """
+    """As `check_images`, whatever the values are."""
     import torch
 
     if not isinstance(x, torch.Tensor):
         raise ValueError(f"{name} is a {type(x).__name__}, wanted a tensor (B, 3, H, W); try torch.as_tensor({name})")
     if str(x.dtype).removeprefix("torch.") not in FLOATS:
         raise ValueError(f"{name} has dtype {x.dtype}, wanted floating point in [0, 1]; for bytes {name}.float() / 255")
-    got = f"{name} has shape {tuple(x.shape)}, wanted (B, 3, H, W)"
+    shape, mend = tuple(x.shape), None
     if x.ndim != 4:
-        raise ValueError(got + (f"; a single image becomes {name}[None]" if x.ndim == 3 else ""))
-    if len(x) == 0:
-        raise ValueError(f"{got} with B >= 1; the batch is empty")
-    if x.shape[1] == 1:
-        raise ValueError(f"{got}; a grey image: expand it: {name}.expand(-1, 3, -1, -1)")
-    if x.shape[1] != 3:
-        channels_last = x.shape[-1] == 3
-        raise ValueError(got + (f"; move the channels: {name}.permute(0, 3, 1, 2)" if channels_last else "; give RGB"))
-    if 0 in x.shape:
-        raise ValueError(f"{got} with H, W >= 1; the images have no pixels")
+        mend = f"; a single image becomes {name}[None]" if x.ndim == 3 else ""
+    elif len(x) == 0:
+        mend = " with B >= 1; the batch is empty"
+    elif shape[1] == 1:
+        mend = f"; a grey image: expand it: {name}.expand(-1, 3, -1, -1)"
+    elif shape[1] != 3:
+        mend = f"; move the channels: {name}.permute(0, 3, 1, 2)" if shape[-1] == 3 else "; give RGB"
+    elif 0 in shape:
+        mend = " with H, W >= 1; the images have no pixels"
+    if mend is not None:
+        raise ValueError(f"{name} has shape {shape}, wanted (B, 3, H, W){mend}")
     if size is not None and tuple(x.shape[-2:]) != tuple(size):
-        raise ValueError(
-            f"{name} has images of {tuple(x.shape[-2:])} pixels, the model wants {tuple(size)}; resize them: "
-            f"torch.nn.functional.interpolate({name}, {tuple(size)}, mode='bilinear', antialias=True)"
-        )
+        raise ValueError(f"{name} has images of {shape[-2:]} pixels, the model wants {tuple(size)}; resize them: torch."
+                         f"nn.functional.interpolate({name}, {tuple(size)}, mode='bilinear', antialias=True)")
     return x
 
 
@@ -168,20 +164,20 @@ def check_count(n, name: str, least: int = 1) -> int:
     return found
 
 
-def check_size(size) -> tuple[int, int]:
-    """`size` in pixels, a side or (height, width), as (height, width)."""
-    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(sides) != 2 or not all((as_integer(side) or 0) > 0 for side in sides):
-        raise ValueError(f"size={size!r}, wanted pixels a side, or (height, width)")
-    return sides
-
-
 def check_seed(seed) -> int:
     """Return `seed` as an int."""
     found = as_integer(seed)
     if found is None:
         raise ValueError(f"seed {seed!r} is a {type(seed).__name__}, wanted an integer")
     return found
+
+
+def check_size(size) -> tuple[int, int]:
+    """`size` in pixels, a side or (height, width), as (height, width)."""
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2 or not all((as_integer(side) or 0) > 0 for side in sides):
+        raise ValueError(f"size={size!r}, wanted pixels a side, or (height, width)")
+    return sides
 
 
 def check_flag(value, name: str) -> bool:

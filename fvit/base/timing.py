@@ -15,8 +15,7 @@ def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_c
     warmup   rounds before, not timed: the first call of a network allocates memory and chooses algorithms
     clock    seconds, only differences count
 
-    A median over rounds (`times.median()`) shrugs off a round that was disturbed. For a ratio take the median of the
-    ratios of each round, `(times.a / times.b).median()`: both sides then met the same load.
+    For a ratio take the median of each round's, `(times.a / times.b).median()`: both sides then met the same load.
     Raises ValueError for no calls, or repeats or warmup that are no count.
     """
     check_count(len(calls), "number of calls")
@@ -27,16 +26,11 @@ def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_c
         for name, call in calls.items():
             start = clock()
             call()
-            _wait_for_gpu()
+            if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():  # not imported for it
+                sys.modules["torch"].cuda.synchronize()
             seconds[name] = clock() - start
         rounds.append(seconds)
     return pd.DataFrame(rounds[warmup:])
-
-
-def _wait_for_gpu() -> None:
-    torch = sys.modules.get("torch")  # not imported for it: where no torch is loaded, nothing runs on a GPU
-    if torch and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
 
 
 class Progress:

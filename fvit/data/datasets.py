@@ -1,10 +1,11 @@
 """Data sets on disk, opened by name: deterministic subsets, read in worker processes, batch by batch."""
 
 import warnings
+from functools import partial
 from pkgutil import resolve_name
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from fvit.base import rng
 from fvit.base.checks import as_integer, check_count, check_size
@@ -77,20 +78,19 @@ class ImageStream:
     """
 
     def __init__(self, source: Source, positions, size=None, batch_size: int = 32, workers: int = 0):
-        self._settings = {"batch_size": check_count(batch_size, "batch_size"),
-                          "num_workers": check_count(workers, "workers", least=0)}
-        size = check_size(source.size if size is None else size)
         self.name, self.class_names, self.skipped = source.name, source.class_names, []
         self.ids = [source.ids[i] for i in positions]
-        self._items = _Items(source, positions, size)
+        # A generator of its own: the loader draws a seed for its workers, which is nobody's business here.
+        self._rows = DataLoader(positions, check_count(batch_size, "batch_size"), generator=torch.Generator(),
+                                num_workers=check_count(workers, "workers", least=0),
+                                collate_fn=partial(_read, source, check_size(source.size if size is None else size)))
 
     def __len__(self) -> int:
-        return -(-len(self.ids) // self._settings["batch_size"])
+        return len(self._rows)
 
     def __iter__(self):
         read, reason = 0, None
-        # A generator of its own: the loader draws a seed for its workers, which is nobody's business here.
-        for rows in DataLoader(self._items, collate_fn=list, generator=torch.Generator(), **self._settings):
+        for rows in self._rows:
             broken = [(name, item) for name, _, item in rows if isinstance(item, str)]
             for name, why in broken:
                 reason = reason or f"{name}: {why}"
@@ -112,21 +112,15 @@ class ImageStream:
                       class_names=self.class_names, name=self.name, skipped=skipped)
 
 
-class _Items(Dataset):
+def _read(source, size, positions):
     """(id, group, item) of each image; where it cannot be read the item is the reason, so no worker dies of it."""
-
-    def __init__(self, source, positions, size):
-        self.source, self.positions, self.size = source, positions, size
-
-    def __len__(self):
-        return len(self.positions)
-
-    def __getitem__(self, number):
-        i = self.positions[number]
+    rows = []
+    for i in positions:
         try:
-            item = self.source.item(i, self.size)
+            item = source.item(i, size)
         except MemoryError:
             raise
         except Exception as err:  # Pillow, HDF5 and pycocotools raise a dozen classes on broken bytes
             item = f"{type(err).__name__}: {err}"
-        return self.source.ids[i], self.source.groups[i], item
+        rows.append((source.ids[i], source.groups[i], item))
+    return rows

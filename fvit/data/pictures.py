@@ -51,8 +51,7 @@ class Source:
 def read_rgb(path: Path | str) -> Image.Image:
     """The image in a file as 8-bit RGB, as torchvision's folder loader reads it: what published accuracies refer to.
 
-    Grey is repeated in three channels, CMYK converted without a colour profile, alpha dropped and not blended, and an
-    EXIF orientation is not applied, since masks, too, refer to the pixels as they are stored.
+    Alpha is dropped, not blended, and an EXIF orientation not applied: masks refer to the pixels as they are stored.
     Raises what Pillow raises for a broken or truncated file; ValueError for more than 8 bits, which it would clip.
     """
     with Image.open(path) as image:

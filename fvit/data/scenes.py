@@ -32,11 +32,7 @@ CRC32 = {  # of the files: a damaged or another picture would make other scenes,
     "rocket": 0x2745D9F4, "retina": 0x63169089, "gravel": 0xC743D5B9, "clock_motion": 0xCDB0A97C,
     "coffee": 0xC5ECBC0B, "chelsea": 0x8BA3C2C9, "flower": 0xA5CA919D, "moon": 0xF2B0986C, "page": 0xCFE71BC5,
 }
-DIGITS = {
-    "train": slice(0, 1200),
-    "val": slice(1200, 1400),
-    "test": slice(1400, None),
-}  # file order; writers are unknown
+DIGITS = {"train": slice(0, 1200), "val": slice(1200, 1400), "test": slice(1400, None)}  # file order; writers unknown
 SPLITS = {  # split: (sources of digits and photographs, digits in a scene)
     "train": ("train", 1), "val": ("val", 1), "test": ("test", 1),
     "pairs": ("test", 2), "train_pairs": ("train", 2), "val_pairs": ("val", 2),
@@ -66,16 +62,15 @@ def digits(source: str) -> tuple[np.ndarray, np.ndarray]:
 def photograph(name: str) -> Image.Image:
     """One photograph from the wheels, as 8-bit RGB; OSError if it is not there or not to the bit the one we know."""
     mend = "reinstall scikit-image and scikit-learn from the lock"
-    for package, folder, suffix in (
-        ("skimage", "data", ".png"), ("skimage", "data", ".jpg"), ("sklearn", "datasets/images", ".jpg")
-    ):
-        path = files(package) / folder / (name + suffix)
-        if path.is_file():
-            data = path.read_bytes()
-            if zlib.crc32(data) != CRC32[name]:
-                raise OSError(f"{path} is damaged, or not the picture that the scenes are made of; {mend}")
-            return Image.open(io.BytesIO(data)).convert("RGB")
-    raise FileNotFoundError(f"photograph {name!r} is in neither wheel; {mend}")
+    places = ("skimage", "data", ".png"), ("skimage", "data", ".jpg"), ("sklearn", "datasets/images", ".jpg")
+    paths = [files(package) / folder / (name + suffix) for package, folder, suffix in places]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"photograph {name!r} is in neither wheel; {mend}")
+    data = path.read_bytes()
+    if zlib.crc32(data) != CRC32[name]:
+        raise OSError(f"{path} is damaged, or not the picture that the scenes are made of; {mend}")
+    return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 @cache
@@ -92,9 +87,7 @@ def _crop(g: np.random.Generator, name: str) -> np.ndarray:
     crop = photo.resize((detail, detail), Image.Resampling.BOX, box=(left, top, left + side, top + side))
     pixels = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float64) / 255
     pixels = pixels[:, ::-1] if g.random() < 0.5 else pixels
-    if _is_grey(name):  # a grey photograph is toned, so that grey says nothing
-        pixels = pixels ** g.uniform(0.6, 1.6, size=3)
-    return pixels
+    return pixels ** g.uniform(0.6, 1.6, size=3) if _is_grey(name) else pixels  # toned, so that grey says nothing
 
 
 def _background(g: np.random.Generator, source: str) -> tuple[np.ndarray, str]:
@@ -133,10 +126,8 @@ def _digit_alpha(g: np.random.Generator, scan: np.ndarray, centre: np.ndarray, h
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     pixels_per_cell = height / 8 * turn @ np.array([[1, 0], [shear, stretch]])
     to_scan = np.linalg.inv(pixels_per_cell)
-    padded = np.pad(scan, 2)
-    values = ndimage.affine_transform(
-        padded, to_scan, offset=5.5 - to_scan @ centre, output_shape=(SIZE, SIZE), order=3
-    )
+    offset = 5.5 - to_scan @ centre
+    values = ndimage.affine_transform(np.pad(scan, 2), to_scan, offset, output_shape=(SIZE, SIZE), order=3)
     return np.clip((values - 0.3) / 0.3, 0, 1)
 
 
@@ -212,13 +203,10 @@ def scene_batch(split: str, seed: int, indices: range) -> tuple[torch.Tensor, to
 def load_scenes(split: str = "test", n: int = 64, *, seed: int = 0, start: int = 0) -> Images:
     """Scenes number start ... start + n - 1 of the endless stream named by (split, seed); see `fvit.load_images`.
 
-    split   "train", "val", "test", or "pairs" (two test digits a scene); "train_pairs", "val_pairs" for choices
-
-    Raises ValueError for an unknown split, or n < 1. Digits and photographs of the splits are disjoint.
+    Raises ValueError for an unknown split, or n < 1.
     """
-    checks.check_choice(split, tuple(SPLITS), "split")
-    n, start = checks.check_count(n, "n"), checks.check_count(start, "start", least=0)
-    seed = checks.check_seed(seed)
+    checks.check_choice(split, SPLITS, "split")
+    n, start, seed = checks.check_count(n, "n"), checks.check_count(start, "start", least=0), checks.check_seed(seed)
     x, y, mask, photos = scene_batch(split, seed, range(start, start + n))
     single = SPLITS[split][1] == 1
     return Images(x=x.float() / 255, y=y[:, 0] if single else y, mask=(mask[:, 0] if single else mask).to(torch.int8),

@@ -28,8 +28,8 @@ class Pass:
     def read(self, attn: torch.Tensor) -> torch.Tensor:
         """Rows of `attn` (B, ..., N, N) of the tokens the head reads, their mean, on the patches -> (B, ..., h, w).
 
-        Note: as published for class tokens; the mean over several tokens (distilled DeiT, pooled heads, Swin, whose
-        maps are (B * windows, heads, n, n)) is ours, since no reference exists (docs/reference-code.md, 1.9).
+        As published for class tokens; the mean over several, or over Swin's windows, is ours (docs/reference-code.md,
+        1.9).
         """
         if getattr(self.vit, "windowed", False):
             return _join_windows(attn.mean(-2), attention_blocks(self.vit)[-1], len(self.x))

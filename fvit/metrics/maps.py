@@ -5,8 +5,7 @@ import torch
 from scipy import stats
 from torch.nn.functional import interpolate
 
-from fvit.base.checks import check_count, check_ids, check_images, check_k, check_number, check_tensor
-from fvit.base.rng import numpy_generator
+from fvit.base.checks import check_k, check_tensor
 
 
 def topk_overlap(a, b, k: int):
@@ -55,34 +54,11 @@ def l2_change(a, b):
     return change.cpu().numpy() if arrays else change
 
 
-def max_sensitivity(explainer, x, eps=8 / 255, n_samples: int = 10, seed: int = 0, ids=None):
-    """Largest l2 change of the map over random perturbations within `eps` (l-infinity) of each image.
-
-    explainer   callable: images -> maps (B, h, w), e.g. `lambda x: fvit.explain(vit, x, "rollout")`
-    x           (B, 3, H, W) in [0, 1]; perturbed images are clipped to [0, 1]
-    eps         radius in [0, 1] pixel units; draws are uniform in the cube, one stream for each (seed, id, draw)
-    returns     (B,) float64 on the device of the maps: a lower bound on the supremum that the measure is defined by,
-                and never smaller with more draws. An attack finds more
-
-    Raises ValueError for images outside [0, 1], eps that is negative or not finite, or n_samples < 1.
-    Source: Yeh et al. 2019, not divided by the norm of the map.
-    """
-    ids = check_ids(ids, len(check_images(x)))
-    eps = check_number(eps, "eps", "[0, inf)", "for images in [0, 1]")
-    n_samples = check_count(n_samples, "n_samples")
-    heat, changes = explainer(x), []
-    for draw in range(n_samples):
-        delta = np.stack([numpy_generator(seed, "sensitivity", i, draw).uniform(-eps, eps, x.shape[1:]) for i in ids])
-        changes.append(l2_change(heat, explainer((x + torch.from_numpy(delta).to(x)).clamp(0, 1))))
-    return torch.stack(changes).amax(0)
-
-
 def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
     """Maps (B, h, w) on the patch grid as attributions (B, H, W): bilinear, corners not aligned.
 
     maps      any real values, tensor or array; maps that have the `size` (H, W) already are not interpolated
-    returns   on the CPU, in the precision of the maps (integers as float64), detached; a map that was constant is so
-              to the bit
+    returns   on the CPU, in the precision of the maps (integers as float64), detached; constant maps stay so to the bit
 
     Raises ValueError for other shapes, maps finer than `size`, and values that are complex, NaN or infinite.
     Source: Chefer et al. 2021, with a scale factor of 16 (docs/reference-code.md, 1.10).
@@ -107,9 +83,13 @@ def _two_maps(a, b):
     a, b = check_tensor(a, "a"), check_tensor(b, "b")
     if a.shape != b.shape or a.ndim not in (2, 3):
         raise ValueError(f"maps of shapes {tuple(a.shape)} and {tuple(b.shape)}, wanted one shape, (B, h, w) or (B, n)")
-    if a.isnan().any() or b.isnan().any():
+    return _ranked(a), _ranked(b), arrays
+
+
+def _ranked(maps):
+    if maps.isnan().any():
         raise ValueError("maps hold NaN, which has no rank; look at maps.isnan()")
-    return a, b, arrays
+    return maps
 
 
 def normalise_map(values: torch.Tensor, grid: tuple[int, int] | None = None) -> torch.Tensor:
@@ -137,6 +117,4 @@ def top_k(maps, k: int) -> torch.Tensor:
         raise ValueError(f"maps have shape {tuple(maps.shape)}, wanted (B, h, w) or (B, n); one map becomes maps[None]")
     flat = maps.flatten(1)  # (B, n)
     k = check_k(k, flat.shape[1])
-    if flat.isnan().any():
-        raise ValueError("maps hold NaN, which has no rank; look at maps.isnan()")
-    return flat.argsort(dim=1, descending=True, stable=True)[:, :k]
+    return _ranked(flat).argsort(dim=1, descending=True, stable=True)[:, :k]

@@ -19,9 +19,8 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
     kind      "positive": greatest values go first, a good map falls early; "negative": least first, it falls late
     returns   (B, 11) float64 on the CPU: 1 where the greatest logit is that of y, else 0
 
-    At each step int(H * W * share) pixels of the clean image are set to 0 in all channels, black before normalisation.
-    Ties in the map break by the lowest index, row by row: a constant map removes the image from its top.
-    `batch_size` images go through the model at a time; it does not change the result.
+    At each step int(H * W * share) pixels are set to 0 in all channels, black before normalisation. Ties in the map
+    break by the lowest index: a constant map removes the image from its top. `batch_size` does not change the result.
 
     Raises ValueError for images outside [0, 1], classes the model has not, other shapes, NaN, or an unknown kind.
     Source: Chefer et al. 2021, evaluation code, whose steps are 10 ... 90 % (docs/reference-code.md, 3.2).
@@ -54,11 +53,10 @@ def curve_auc(hits, convention: str):
     hits         (B, 11), or a mean curve (11,): at 0, 10, ..., 100 % removed; tensor or array
     convention   "mean_height": trapezoids over 10 ... 90 %, divided by that width, as in the reproduction (Kurek et al.
                  2025); "unit_interval": trapezoids over 0 ... 100 %, which is what Chefer et al.'s numbers fit
-    returns      (B,), or a scalar for one curve, float64 in [0, 1]; an array for an array, else a tensor. The area is
-                 linear: the mean over images is the area of the mean curve
+    returns      (B,), or a scalar for one curve, float64 in [0, 1]; an array for an array, else a tensor
 
     Raises ValueError for another number of steps, values outside [0, 1] and an unknown convention.
-    Source: docs/reference-code.md, 8.3; that the second is Chefer et al.'s is inferred from their numbers.
+    Source: docs/reference-code.md, 8.3.
     """
     check_choice(convention, ("mean_height", "unit_interval"), "convention")
     curve = check_tensor(hits, "hits").double()
@@ -66,8 +64,6 @@ def curve_auc(hits, convention: str):
         raise ValueError(f"hits have shape {tuple(curve.shape)}, wanted (B, 11) or (11,): 0, 10, ..., 100 % removed")
     if not ((curve >= 0) & (curve <= 1)).all():
         raise ValueError("hits have values that are NaN or outside [0, 1], wanted hits or their means; divide per cent")
-    if convention == "mean_height":
-        area = torch.trapezoid(curve[..., 1:10], dx=1 / 8)
-    else:
-        area = torch.trapezoid(curve, dx=1 / 10)
+    inner = convention == "mean_height"
+    area = torch.trapezoid(curve[..., 1:10] if inner else curve, dx=1 / 8 if inner else 1 / 10)
     return area.numpy() if isinstance(hits, np.ndarray) else area

@@ -63,11 +63,9 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     mean and std; FileNotFoundError or OSError where weights are absent, truncated or cannot be downloaded.
     """
     pretrained = True if pretrained is None else check_flag(pretrained, "pretrained")
-    if not isinstance(source, nn.Module):
-        check_source(source)
     if isinstance(source, nn.Module):
         backbone, name = source, type(source).__name__
-    elif source in paths.SHIPPED:
+    elif check_source(source) in paths.SHIPPED:
         backbone, name = _from_folder(paths.shipped(source, "vit"), None, pretrained), str(source)
     elif Path(source).is_dir():
         backbone, name = _from_folder(Path(source), None, pretrained), Path(source).name
@@ -97,16 +95,15 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
         backbone = described()
     except Exception as err:  # JSON errors, missing keys, unknown architectures: each its own class inside timm
         raise ValueError(f"{config} does not describe a timm model ({short(err)}); {mend}") from err
-    if pretrained:
-        try:
-            backbone.load_state_dict(load_file(weights))
-        except RuntimeError as err:
-            raise ValueError(f"{weights} does not fit the model in {config} ({short(err)}); {mend}") from err
-        size = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
-        if size is not None:  # else no ViT, which ViT() says
-            weight = next(backbone.parameters())
-            check_call(lambda: backbone.eval()(torch.zeros(1, 3, *size).to(weight)),
-                       f"{config}, which fits model.safetensors,", mend)
+    if not pretrained:
+        return backbone
+    try:
+        backbone.load_state_dict(load_file(weights))
+    except RuntimeError as err:
+        raise ValueError(f"{weights} does not fit the model in {config} ({short(err)}); {mend}") from err
+    if size := getattr(getattr(backbone, "patch_embed", None), "img_size", None):  # else no ViT, which ViT() says
+        blank = torch.zeros(1, 3, *size).to(next(backbone.parameters()))
+        check_call(lambda: backbone.eval()(blank), f"{config}, which fits model.safetensors,", mend)
     return backbone
 
 
@@ -123,9 +120,9 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
     scheme, colon, _ = name.partition(":")
     if colon and scheme not in ("hf-hub", "hf_hub"):  # timm's local-dir: reads pickles too
         raise ValueError(f"{name} begins with {scheme}:, known: hf-hub:owner/name; a folder is given by its path alone")
+    if not colon and ("/" in name or "\\" in name):
+        raise FileNotFoundError(f"no folder {name}; for a model on the hub write 'hf-hub:{name}'")
     if not colon:
-        if "/" in name or "\\" in name:
-            raise FileNotFoundError(f"no folder {name}; for a model on the hub write 'hf-hub:{name}'")
         _check_name(name)
     try:
         return _create(name, pretrained=pretrained)
@@ -144,11 +141,9 @@ def _create(name: str, pretrained: bool) -> nn.Module:
 def _check_name(name: str) -> None:
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        close = difflib.get_close_matches(arch, [*paths.SHIPPED, *timm.list_models()], n=3)
-        raise ValueError(
-            f"unknown model {name!r}{'; did you mean ' + ' or '.join(map(repr, close)) + '?' if close else ''}; "
-            "known: 'scenes', 'cifar10', a folder, 'hf-hub:owner/name', and the names of timm.list_models('*vit*')"
-        )
+        close = " or ".join(map(repr, difflib.get_close_matches(arch, [*paths.SHIPPED, *timm.list_models()], n=3)))
+        raise ValueError(f"unknown model {name!r}{f'; did you mean {close}?' if close else ''}; known: 'scenes', "
+                         "'cifar10', a folder, 'hf-hub:owner/name', and the names of timm.list_models('*vit*')")
     if tag:
         check_choice(name, timm.list_models(f"{arch}.*", pretrained=True), "weights")
 

@@ -24,20 +24,19 @@ def check_weights(path, mend: str) -> Path:
 
 
 def check_fits(describe, config: dict, path, mend: str) -> None:
-    """ValueError if the model that `describe()` makes has more parameters than the weights at `path` have bytes.
+    """ValueError if the model `describe()`, or a number in its `config`, is larger than the file `path` is, in bytes.
 
-    config   settings of the model: no number among them, such as its blocks, may exceed the bytes either
     On device meta, where nothing is allocated: a file of settings can claim terabytes.
     """
     import torch
 
     size = Path(path).stat().st_size
-    sizes = [n for value in config.values() for n in as_list(value) or [value] if (as_integer(n) or 0) > size]
-    if not sizes:
+    claimed = max((as_integer(n) or 0 for value in config.values() for n in as_list(value) or [value]), default=0)
+    if claimed <= size:
         with torch.device("meta"):
-            sizes = [n for n in [sum(p.numel() for p in describe().parameters())] if n > size]
-    if sizes:
-        raise ValueError(f"the settings beside {path} claim a size of {sizes[0]}, more than its {size} bytes; {mend}")
+            claimed = sum(p.numel() for p in describe().parameters())
+    if claimed > size:
+        raise ValueError(f"the settings beside {path} claim a size of {claimed}, more than its {size} bytes; {mend}")
 
 
 def check_call(call, config, mend: str) -> None:

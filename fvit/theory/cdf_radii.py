@@ -16,8 +16,7 @@ def shifted_mean_bounds(values, rho, low, high, margin=0.0):
     returns  (lower, upper), each (tokens,): low + the integral of Phi(Phi^-1(P(f > t)) -+ rho) over t in [low, high]
 
     Raises ValueError for values that are no finite (draws, tokens) in [low, high], rho < 0, or margin < 0.
-    Source: our derivation (docs/theory.md, Theorem 5 (i)) in the line of Kumar et al. 2020; the margin
-    from Massart 1990.
+    Source: our derivation (docs/theory.md, Theorem 5 (i)), in the line of Kumar et al. 2020; margin: Massart 1990.
     """
     rho = check_number(rho, "rho", "[0, inf)", "a radius in units of sigma")
     steps, margin = _steps(values, low, high), _share(margin)
@@ -29,8 +28,7 @@ def cdf_rho(values, top, beta, low=0.0, high=1.0, margin=0.0):
 
     values   (draws, n) attention of each draw, in [low, high]; top (k,) indices of the top set
     margin   as in `shifted_mean_bounds`; 0 takes the sample for the law, and certifies nothing
-    returns  rho in [0, inf]
-    Source: our derivation (docs/theory.md, Theorem 5 (ii)).
+    returns  rho in [0, inf]. Source: our derivation (docs/theory.md, Theorem 5 (ii))
     """
     top, rest, k0 = _split(values, top, beta)
     if k0 > min(len(top), len(rest)):

@@ -21,30 +21,23 @@ def compare_pairs(df, family: list[str], pair=("none", "dds"), by="defence", val
     family    columns that make the family of hypotheses, e.g. ["method", "aim"]; blanks (NaN) are a value
     pair      the two values of column `by`; rows with others are left out
     groups    column of the cluster, the photograph; None: every image is its own
-    seeds     columns of the seeds of noise and attack: values are averaged over them within an image, which is then one
-              of n. Their spread enters interval and test, since streams are named by seed *and* image: what the draws
-              did to one image is independent of what they did to the next. A side that has no use for a seed (no
-              smoothing, no noise) leaves it blank
+    seeds     columns of the seeds of noise and attack, averaged over within an image; their spread is in interval and
+              test, since streams are named by seed *and* image. Blank on a side that has no use for a seed
     test      "t" or "sign_flip", two-sided, of the means of the groups, see Note
     returns   DataFrame in order of appearance, columns of family and
-              difference, low, high   mean over images and its bootstrap interval clustered by group, `mean_interval`;
-                                      NaN from a single group. Too narrow below about 20 groups: decide by p_holm
+              difference, low, high   mean over images and `mean_interval` by group, NaN from a single group
               p, p_holm               p-value, alone and corrected for the family by Holm; 1 from a single group
-              d_z                     effect size, mean over standard deviation of the differences of images; NaN where
-                                      they do not vary
-              share_greater           effect size in [0, 1]: share of images whose second value is greater, ties half
-              n, n_groups             images and clusters
+              d_z                     mean over standard deviation of the differences of images; NaN where none vary
+              share_greater           share of images whose second value is greater, ties half, in [0, 1]
+              n, n_groups             images and clusters; below about 20 clusters decide by p_holm, not the interval
 
     Raises ValueError for unknown columns, a side that is missing, images or seeds that the sides do not share, rows
     that occur twice, values that are not finite, and images in two groups.
     Source: Student 1908 and Fisher 1935 on cluster means as Ibragimov and Mueller 2010; Holm 1979.
-    Note: with G groups the sign-flip test, like Wilcoxon's signed ranks of the group means, has no p-value below
-    2 ** (1 - G): 1/16 for five photographs, so at 5 % it never finds anything. It is exact if each group's mean is as
-    likely to have either sign. The t-test of group means asks a little more, that each be a scale mixture of centred
-    normals, of whatever spread (Bakirov and Szekely 2005: it is then valid up to p = 0.08), and can decide with five.
-    Both weigh groups alike, where the difference weighs images. A test that takes images for independent (Wilcoxon's
-    of the images) would count the peculiarity of one photograph many times over. Where group means do not vary at all,
-    no spread can be estimated, and p is that of the sign-flip test.
+    Note: with G groups the sign-flip test has no p-value below 2 ** (1 - G): 1/16 for five photographs. It is exact if
+    each group's mean is as likely to have either sign. The t-test asks a little more, that each be a scale mixture of
+    centred normals (Bakirov and Szekely 2005: it is then valid up to p = 0.08), and can decide with five. Both weigh
+    groups alike, where the difference weighs images. Where group means do not vary at all, p is the sign-flip test's.
     """
     family, seeds = list(family), list(seeds)
     _check_arguments(df, family, pair, [by, value, image, *seeds, *([groups] if groups else [])], test)
@@ -63,6 +56,10 @@ def compare_pairs(df, family: list[str], pair=("none", "dds"), by="defence", val
     table = pd.DataFrame(rows, columns=[c for c in COLUMNS if c != "p_holm"])
     table.insert(COLUMNS.index("p_holm"), "p_holm", multipletests(table.p, method="holm")[1])
     return pd.concat([pd.DataFrame(keys, columns=family), table], axis=1)
+
+
+def _varies(values):
+    return np.ptp(values) > 1e-12 * np.abs(values).max()  # more than by rounding
 
 
 def _clusters(part, where, image, groups):
@@ -94,10 +91,6 @@ def _p_value(means, test, seed):
         (means, np.zeros_like(means)), lambda a, b, axis: (a - b).mean(axis), permutation_type="samples",
         vectorized=True, n_resamples=9999, rng=numpy_generator(seed, "sign flips"),
     ).pvalue  # all 2 ** G signs up to G = 13
-
-
-def _varies(values):
-    return np.ptp(values) > 1e-12 * np.abs(values).max()  # more than by rounding
 
 
 def _per_image(part, where, value, image, seeds):

@@ -1,8 +1,7 @@
 """How good is Gaussian noise? Lower bounds for every additive noise, and noise families of equal divergence.
 
 A noise z protects to (order, divergence, radius) if D_order(x + z || x' + z) <= divergence for all x, x' at most
-`radius` apart: then no attention map, whatever it is, moves by more (data processing; van Erven and Harremoes 2014).
-All scales are in the unit of `radius`, all divergences in nats.
+`radius` apart. All scales are in the unit of `radius`, all divergences in nats. Proofs: docs/theory.md, section 4.
 """
 
 import math
@@ -20,8 +19,8 @@ from fvit.base.checks import check_choice, check_count, check_number
 def half_log_ratio(order: float, divergence: float) -> float:
     """Half the |log-ratio| of the two coins (1 - r, r) and (r, 1 - r) whose divergence is the given one; 0 at 0.
 
-    The x of log(cosh((2 order - 1) x) / cosh x) / (order - 1) = divergence; 2 x tanh x at order 1, 2 x at order inf.
-    No two laws within that divergence, both ways, lie further apart in total variation than tanh x. Derivation: ours.
+    The x of log(cosh((2 order - 1) x) / cosh x) / (order - 1) = divergence, in nats. Derivation: ours (docs/theory.md,
+    section 4.2).
     """
     check_levels(order=order, divergence=divergence)
     if order == math.inf:
@@ -109,7 +108,8 @@ _FAMILIES = {
     "laplace": (lambda y, c: -np.abs(y) - math.log(2), lambda c: 2.0, lambda lag, c: lag),
     "logistic": (lambda y, c: -np.abs(y) - 2 * np.log1p(np.exp(-np.abs(y))), lambda c: math.pi**2 / 3,
                  lambda lag, c: lag),
-    "student": (lambda y, c: -(c + 1) / 2 * np.log1p(y * y / c) - _student_log_area(c),
+    "student": (lambda y, c: -(c + 1) / 2 * np.log1p(y * y / c)
+                - (gammaln(c / 2) - gammaln((c + 1) / 2) + math.log(c * math.pi) / 2),
                 lambda c: c / (c - 2) if c > 2 else math.inf,
                 lambda lag, c: (c + 1) * math.asinh(lag / math.sqrt(4 * c))),
     "generalised_normal": (lambda y, c: -np.abs(y) ** c - math.log(2) - gammaln(1 + 1 / c),
@@ -118,17 +118,12 @@ _FAMILIES = {
 FAMILIES = ("gaussian", "uniform", *_FAMILIES)
 
 
-def _student_log_area(df):
-    return gammaln(df / 2) - gammaln((df + 1) / 2) + math.log(df * math.pi) / 2
-
-
 def shifted_divergence(family, shift, order, scale=1.0, shape=None) -> float:
     """Renyi divergence between a one-dimensional noise and itself moved by `shift`; the same in both directions.
 
     family   "gaussian" (scale: std), "uniform" (half-width), "laplace", "logistic", "student" (shape: degrees of
              freedom), "generalised_normal" (density ~ exp(-|z / scale|^shape))
-    returns  nats in [0, inf]. All these densities are symmetric and fall away from 0; for such it grows with |shift|
-             (level sets of one copy lose mass under the other), so its value at a radius is the worst within it
+    returns  nats in [0, inf], growing with |shift|: the value at a radius is the worst within it
 
     Closed forms for Gaussian, uniform and order inf; else double-exponential quadrature, relative error below 1e-10:
     half the nodes must give the same. Raises ValueError for bad arguments, or if they do not.
@@ -263,8 +258,7 @@ class ProductNoise(NamedTuple):
 def product_noise(shape, dim, divergence, order, radius=1.0) -> ProductNoise:
     """Generalised-normal noise, one draw per coordinate, calibrated to the linf ball; shape 2 is the Gaussian.
 
-    Divergences of independent coordinates add and each grows with its shift, so the worst shift is a corner and
-    every coordinate may spend divergence / dim. Relative error below 1e-8 for dim up to 10^7.
+    Every coordinate may spend divergence / dim. Relative error below 1e-8 for dim up to 10^7.
     """
     check_levels(dim=dim, divergence=divergence)
     scale = calibrated_scale("generalised_normal", divergence / dim, order, radius, shape)

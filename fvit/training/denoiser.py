@@ -58,7 +58,6 @@ class Denoising:
         return *(F.pixel_unshuffle(v, 2).contiguous(memory_format=torch.channels_last) for v in (x_t, noise)), t, ac
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
-        """The batch's mean loss, in one part."""
         x, g = batch[0], rng.generator(self.seed, "noise", step)
         low, high = torch.tensor(SIGMA_RANGE).log()
         sigma = (low + (high - low) * torch.rand(len(x), generator=g)).exp()

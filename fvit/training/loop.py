@@ -1,7 +1,8 @@
 """Training of the shipped models: the loop, its checkpoints, and `fvit train`.
 
-A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. The learning
-rate is held and then falls over the last quarter. What is trained, on what: on_scenes.py, on_cifar10.py.
+A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. What is trained,
+on what (on_scenes.py, on_cifar10.py), is a task: `name`, `model`, `lr`, `weight_decay`, `save`, `batches`, `validate`,
+and `losses`, which yields the batch's mean loss in parts: each part's graph is freed before the next is made.
 """
 
 import argparse
@@ -34,9 +35,7 @@ def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> flo
 def _state(model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Everything a resumed run needs besides its log, as plain tensors."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
-    for name, p in model.named_parameters():
-        for key, value in optimiser.state[p].items():
-            state[f"adam.{key}.{name}"] = value
+    state |= {f"adam.{k}.{name}": v for name, p in model.named_parameters() for k, v in optimiser.state[p].items()}
     return {k: v.detach().cpu().contiguous() for k, v in state.items()}
 
 
@@ -66,11 +65,7 @@ def _checkpoint(state: dict[str, Tensor], log: list[dict]) -> bytes:
 
 
 def _digest(state: dict[str, Tensor], log: str) -> str:
-    digest = hashlib.sha256(log.encode())
-    for name in sorted(state):
-        digest.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
-        digest.update(state[name].numpy().tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(save(state) + log.encode()).hexdigest()
 
 
 def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0, chapter: int = CHAPTER,
@@ -113,30 +108,26 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
         optimiser.step()
         step += 1
         decay = min(0.998, 1 - 1 / (step / 10 + 1))
-        torch._foreach_lerp_(list(ema.values()),
-                             [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)],
-                             1 - decay)
+        latest = [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)]
+        torch._foreach_lerp_(list(ema.values()), latest, 1 - decay)
         running.append(total)
         if step % every == 0 or step == steps:
-            averaged = {k: v.clone() for k, v in ema.items()}
             current = {k: v.clone() for k, v in model.state_dict().items()}
-            model.load_state_dict(averaged)
+            model.load_state_dict(ema)
             row = {"step": step, "loss": sum(running) / len(running), **task.validate(model.eval(), n_val, where)}
             model.load_state_dict(current)
             model.train()
-            log.append(row)
-            running = []
+            log, running = [*log, row], []
             files.write_atomic(log_file, pd.DataFrame(log).to_csv(index=False, float_format="%.5g"))
-            task.save({k: v.cpu() for k, v in averaged.items()}, out)
+            task.save({k: v.cpu() for k, v in ema.items()}, out)
             files.write_atomic(checkpoint, _checkpoint(_state(model, ema, optimiser), log))
             left = (time.monotonic() - begun) / (step - begun_step) * (steps - step)
             shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
             print(f"{task.name} {step}/{steps}  {shown}  {left / 60:.0f} min left", file=sys.stderr, flush=True)
     frame = pd.DataFrame(log)
     if step == steps:
-        files.write_atomic(
-            out / "training.png", saving.png_bytes(f00_training.plot_training(frame, title=f"Training the {task.name}"))
-        )
+        figure = f00_training.plot_training(frame, title=f"Training the {task.name}")
+        files.write_atomic(out / "training.png", saving.png_bytes(figure))
     return frame
 
 

@@ -14,7 +14,7 @@ from fvit.base import rng
 from fvit.data import scenes
 from fvit.data.images import Images
 from fvit.training.denoiser import Denoising
-from fvit.training.vit import Taught, Teaching, read_teacher, vit_config
+from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config
 
 CHAPTER, REUSE = 4096, 6  # scenes drawn at once, and how often each is seen, every time recoloured
 PAIR_SHARE = 0.25
@@ -52,11 +52,8 @@ class Scenes:
 
 def boxes(masks: Tensor) -> Tensor:
     """Bounding boxes (B, 4) = top, bottom, left, right (ends exclusive) of masks (B, H, W)."""
-    rows, columns = masks.any(2).int(), masks.any(1).int()
-    size = masks.shape[1]
-    return torch.stack(
-        [rows.argmax(1), size - rows.flip(1).argmax(1), columns.argmax(1), size - columns.flip(1).argmax(1)], 1
-    )
+    sides, size = (masks.any(2).int(), masks.any(1).int()), masks.shape[1]  # rows and columns that show something
+    return torch.stack([end for side in sides for end in (side.argmax(1), size - side.flip(1).argmax(1))], 1)
 
 
 def fade_in(x: Tensor, mask: Tensor, progress: float) -> Tensor:
@@ -95,9 +92,7 @@ def vit_tokens(vit: nn.Module, x: Tensor, corner: tuple[int, int]) -> Tensor:
     g, grid = tokens.shape[-1], vit.patch_embed.grid_size[0]
     position = vit.pos_embed[:, 1:].unflatten(1, (grid, grid))
     position = position[:, corner[0] : corner[0] + g, corner[1] : corner[1] + g].flatten(1, 2)
-    tokens = tokens.flatten(2).transpose(1, 2) + position
-    tokens = torch.cat([(vit.cls_token + vit.pos_embed[:, :1]).expand(len(x), -1, -1), tokens], 1)
-    return vit.norm(vit.blocks(tokens))
+    return final_tokens(vit, tokens.flatten(2).transpose(1, 2) + position)
 
 
 class Teacher(nn.Module):
@@ -108,16 +103,9 @@ class Teacher(nn.Module):
 
     def __init__(self, width: int = 48):
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, width // 2, 3, 2, 1), nn.GroupNorm(4, width // 2), nn.ReLU(),
-            nn.Conv2d(width // 2, width, 3, 2, 1), nn.GroupNorm(4, width), nn.ReLU(),
-        )
+        self.stem = nn.Sequential(*convolved(3, width // 2, 2), *convolved(width // 2, width, 2))
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, width, 3, 1, d, d), nn.GroupNorm(4, width), nn.ReLU(),
-                nn.Conv2d(width, width, 3, 1, d, d), nn.GroupNorm(4, width),
-            )
-            for d in (1, 2, 2)
+            nn.Sequential(*convolved(width, width, 1, d), *convolved(width, width, 1, d)[:2]) for d in (1, 2, 2)
         )
         self.evidence = nn.Conv2d(width, 10, 1)
 
@@ -143,7 +131,6 @@ class TeacherTask(OnScenes, Teaching):
     network = Teacher
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
-        """The batch's mean loss, in one part."""
         x, y = fade_in(batch[0], batch[2], progress), batch[1]
         yield F.cross_entropy(model(x.to(device))[0], y.to(device))
 
@@ -181,14 +168,13 @@ class ViTTask(OnScenes, Taught):
         return scenes.scene_batch("train", self.seed, range(64))[0].float() / 255
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
-        """The batch's mean loss in parts: the attention of 16 images fits a processor's cache, that of 64 does not."""
         x, y, mask, box, first = batch
         x = fade_in(x, mask, progress)
         g, side = rng.generator(self.seed, "window", step), vit_stage(progress)
         if side < 16:
             x, y = close_up(x, box, 4 * side, g), F.one_hot(first, 10).float()
         corner = torch.randint(0, 17 - side, (2,), generator=g).tolist()
-        size = 16 if device.type == "cpu" else len(x)
+        size = 16 if device.type == "cpu" else len(x)  # the attention of 16 images fits a processor's cache
         for x_part, y_part in zip(x.to(device).split(size), y.to(device).split(size), strict=True):
             _, wanted = self.teach(x_part)
             tokens = vit_tokens(model["vit"], x_part, corner)

@@ -42,6 +42,17 @@ def new_vit(config: dict) -> nn.Module:
     return vit
 
 
+def convolved(channels: int, width: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """A 3x3 convolution, normalised, then clamped at 0: what teachers are made of."""
+    return nn.Sequential(nn.Conv2d(channels, width, 3, stride, dilation, dilation), nn.GroupNorm(4, width), nn.ReLU())
+
+
+def final_tokens(vit: nn.Module, patches: Tensor) -> Tensor:
+    """Tokens (B, 1 + n, dim) after the last block, of embedded patches (B, n, dim) and the class token."""
+    first = (vit.cls_token + vit.pos_embed[:, :1]).expand(len(patches), -1, -1)
+    return vit.norm(vit.blocks(torch.cat([first, patches], 1)))
+
+
 def read_teacher(teacher: nn.Module, data: str) -> nn.Module:
     """`teacher` with the trained weights that ship with the package, frozen; FileNotFoundError if they are not there.
 
@@ -73,10 +84,8 @@ class Teaching:
 class Taught:
     """What the loop needs to train a ViT beside its teacher; a subclass for a set of images gives the rest.
 
-    config            as of `vit_config`
-    load_teacher()    the frozen teacher
-    examples()        images (n, 3, H, W) on which the spread of what it says is measured
-    and `batches`, `losses` and `validate`
+    `config` as of `vit_config`, `load_teacher()`, frozen, and `examples()`, images (n, 3, H, W) on which the spread of
+    what it says is measured.
     """
 
     name = "vit"

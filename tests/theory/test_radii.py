@@ -19,7 +19,6 @@ from fvit.theory.radii import (
     certified_overlap,
     certified_radius,
     coordinate_rho,
-    label_radius,
     prediction_radius,
     renyi_rho,
     required_sigma,
@@ -651,20 +650,14 @@ def test_the_worst_prediction_is_a_vertex_of_the_reachable_set():
     assert worst_prediction_divergence([0.5, 0.3, 0.2], 2, 0.0) == pytest.approx(0, abs=1e-12)
 
 
-def test_prediction_and_label_radius():
+def test_prediction_radius():
     assert prediction_radius(4, 0.08, 0.25) == pytest.approx(0.25 * 0.2)
-    assert label_radius([0.2, 0.7, 0.1], 0.5) == pytest.approx(0.25 * (ndtri(0.7) - ndtri(0.2)))
-    rng = np.random.default_rng(18)
-    y = rng.dirichlet(np.ones(5), size=4)
-    values = label_radius(y, 0.5)
-    assert values.shape == (4,) and values.dtype == np.float64 and np.ndim(label_radius(y[0], 0.5)) == 0
-    np.testing.assert_allclose(values, [certified_radius(row, 1, 1, 0.5) for row in y], rtol=1e-9)
-    assert label_radius([0.5, 0.5], 0.5) == 0 and label_radius([1.0, 0.0], 0.5) == np.inf
 
 
 @pytest.mark.parametrize("call, message", [
     (lambda: prediction_radius(0, 0.1, 0.5), "order.*0"), (lambda: prediction_radius(2, -1, 0.5), "gamma.*-1"),
-    (lambda: prediction_radius(2, 0.1, 0), "sigma.*0"), (lambda: label_radius([0.5, 0.4], 0.5), "sums? to"),
+    (lambda: prediction_radius(2, 0.1, 0), "sigma.*0"),
+    (lambda: worst_prediction_divergence([0.5, 0.4], 2, 0.5), "sums? to"),
     (lambda: worst_prediction_divergence(np.full(9, 1 / 9), 2, 0.5), "9.*8|8.*9"),
     (lambda: worst_prediction_divergence([0.5, 0.5], 2, -0.5), "rho.*-0.5"),
     (lambda: worst_prediction_divergence([0.5, 0.5], 2, 0.5, "sideways"), "sideways"),
