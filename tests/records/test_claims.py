@@ -198,7 +198,8 @@ def test_notebooks_use_every_claim_once_and_state_none_themselves():
     for claim_id, (number, args, keywords) in found.items():
         said = claims.CHECKS[claim_id]
         assert len(args) == 4 and number in claims.HEADS[claim_id.split(".")[0]]["notebooks"], claim_id
-        assert set(keywords) - {"ci"} == templates.fields(said["text"], said.get("note", "")), claim_id
+        wanted, given = templates.fields(said["text"], said.get("note", "")), set(keywords) - {"ci"}
+        assert given == wanted or (None in given and given - {None} < wanted), claim_id  # None: **several
 
 
 @pytest.mark.parametrize("profile", ["laptop", "study"])
