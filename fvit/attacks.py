@@ -92,15 +92,12 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
         later = _shifted(loss, run * steps)  # draws of its own for each run
         x_adv = pgd(later, x, eps, norm, steps, step_size, start, seed, ids)
         with torch.no_grad():
-            reached = sum(_by_portions(_value, loss, x_adv, restarts * steps + j) for j in range(judgements))
+            reached = sum(_by_portions(lambda loss, x, step: loss(x, step), loss, x_adv, restarts * steps + j)
+                          for j in range(judgements))
         better = torch.ones_like(reached, dtype=torch.bool) if best is None else reached > most
         best = x_adv if best is None else torch.where(better.view(-1, 1, 1, 1), x_adv, best)
         most = reached if most is None else torch.where(better, reached, most)
     return best
-
-
-def _value(loss, x, step):
-    return loss(x, step)
 
 
 def _shifted(loss, first):

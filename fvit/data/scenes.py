@@ -32,11 +32,7 @@ CRC32 = {  # of the files: a damaged or another picture would make other scenes,
     "rocket": 0x2745D9F4, "retina": 0x63169089, "gravel": 0xC743D5B9, "clock_motion": 0xCDB0A97C,
     "coffee": 0xC5ECBC0B, "chelsea": 0x8BA3C2C9, "flower": 0xA5CA919D, "moon": 0xF2B0986C, "page": 0xCFE71BC5,
 }
-DIGITS = {
-    "train": slice(0, 1200),
-    "val": slice(1200, 1400),
-    "test": slice(1400, None),
-}  # file order; writers are unknown
+DIGITS = {"train": slice(0, 1200), "val": slice(1200, 1400), "test": slice(1400, None)}  # writers are unknown
 SPLITS = {  # split: (sources of digits and photographs, digits in a scene)
     "train": ("train", 1), "val": ("val", 1), "test": ("test", 1),
     "pairs": ("test", 2), "train_pairs": ("train", 2), "val_pairs": ("val", 2),

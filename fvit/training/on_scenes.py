@@ -54,9 +54,8 @@ def boxes(masks: Tensor) -> Tensor:
     """Bounding boxes (B, 4) = top, bottom, left, right (ends exclusive) of masks (B, H, W)."""
     rows, columns = masks.any(2).int(), masks.any(1).int()
     size = masks.shape[1]
-    return torch.stack(
-        [rows.argmax(1), size - rows.flip(1).argmax(1), columns.argmax(1), size - columns.flip(1).argmax(1)], 1
-    )
+    ends = [line for lines in (rows, columns) for line in (lines.argmax(1), size - lines.flip(1).argmax(1))]
+    return torch.stack(ends, 1)
 
 
 def fade_in(x: Tensor, mask: Tensor, progress: float) -> Tensor:
