@@ -5,8 +5,7 @@ import torch
 from scipy import stats
 from torch.nn.functional import interpolate
 
-from fvit.base.checks import check_count, check_ids, check_images, check_k, check_number, check_tensor
-from fvit.base.rng import numpy_generator
+from fvit.base.checks import check_k, check_tensor
 
 
 def topk_overlap(a, b, k: int):
@@ -53,28 +52,6 @@ def l2_change(a, b):
     a, b, arrays = _two_maps(a, b)
     change = (a.detach().double() - b.detach().double().to(a.device)).flatten(1).norm(dim=1)
     return change.cpu().numpy() if arrays else change
-
-
-def max_sensitivity(explainer, x, eps=8 / 255, n_samples: int = 10, seed: int = 0, ids=None):
-    """Largest l2 change of the map over random perturbations within `eps` (l-infinity) of each image.
-
-    explainer   callable: images -> maps (B, h, w), e.g. `lambda x: fvit.explain(vit, x, "rollout")`
-    x           (B, 3, H, W) in [0, 1]; perturbed images are clipped to [0, 1]
-    eps         radius in [0, 1] pixel units; draws are uniform in the cube, one stream for each (seed, id, draw)
-    returns     (B,) float64 on the device of the maps: a lower bound on the supremum that the measure is defined by,
-                and never smaller with more draws. An attack finds more
-
-    Raises ValueError for images outside [0, 1], eps that is negative or not finite, or n_samples < 1.
-    Source: Yeh et al. 2019, not divided by the norm of the map.
-    """
-    ids = check_ids(ids, len(check_images(x)))
-    eps = check_number(eps, "eps", "[0, inf)", "for images in [0, 1]")
-    n_samples = check_count(n_samples, "n_samples")
-    heat, changes = explainer(x), []
-    for draw in range(n_samples):
-        delta = np.stack([numpy_generator(seed, "sensitivity", i, draw).uniform(-eps, eps, x.shape[1:]) for i in ids])
-        changes.append(l2_change(heat, explainer((x + torch.from_numpy(delta).to(x)).clamp(0, 1))))
-    return torch.stack(changes).amax(0)
 
 
 def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
