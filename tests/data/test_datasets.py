@@ -405,12 +405,6 @@ def test_subsets_are_nested_and_do_not_depend_on_the_order_on_disk():
     assert [fewer[i] for i in choose(fewer, 49)] == chosen[:3] + chosen[4:]
 
 
-def test_a_subset_is_spread_over_the_whole():
-    """Where the images of a hash order lie is a uniform sample: mean 0.5 within four standard errors."""
-    places = np.array(choose([f"image {i}" for i in range(10_000)], 1000)) / 10_000
-    assert abs(places.mean() - 0.5) < 4 * (1 / 12 / 1000) ** 0.5
-
-
 def test_start_and_n_of_loaders(tmp_path):
     class_folders(tmp_path, ["ant", "bee"], n=3)
     whole = load_images(tmp_path, size=8)

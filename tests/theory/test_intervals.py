@@ -69,27 +69,12 @@ def test_coverage_with_and_without_groups():
     assert hits["naive"] / 300 < 0.82
 
 
-def test_groups_of_one_change_nothing_in_width_and_identical_images_add_nothing():
-    values = np.random.default_rng(4).normal(size=12)
-    one = mean_interval(np.sort(values), np.arange(12))
-    assert one == pytest.approx(mean_interval(values))
-    copies = mean_interval(np.repeat(np.sort(values), 5), np.repeat(np.arange(12), 5))
-    assert copies == pytest.approx(one)
-
-
 def test_order_of_images_does_not_matter_and_the_seed_does():
     rng = np.random.default_rng(5)
     values, groups, order = rng.normal(size=30), rng.integers(6, size=30), rng.permutation(30)
     for labels, shuffled in ((None, None), (groups, groups[order])):
         assert mean_interval(values, labels)[1:] == mean_interval(values[order], shuffled)[1:]
         assert mean_interval(values, labels, seed=1)[1:] != mean_interval(values, labels, seed=2)[1:]
-
-
-def test_a_higher_level_is_wider_and_a_constant_has_no_width():
-    values = np.random.default_rng(6).normal(size=30)
-    (_, low80, high80), (_, low99, high99) = mean_interval(values, level=0.8), mean_interval(values, level=0.99)
-    assert low99 < low80 < high80 < high99
-    assert mean_interval([0.25] * 9) == (0.25, 0.25, 0.25)
 
 
 @pytest.mark.parametrize("groups, values", [(None, [0.3]), (["a", "a"], [0.2, 0.4])])
