@@ -118,8 +118,8 @@ def prediction_loss(model, y, n_samples=None, ids=None):
     Source: Athalye et al. 2018 for the expectation; Salman et al. 2019 for the log outside the mean.
     """
     _check_callable(model, "model")
-    n, n_classes = _draws_and_classes(model, n_samples)
-    y = check_classes(y, checks.check_tensor(y, "y").numel(), n_classes, "y")
+    n = check_count(4 if n_samples is None else n_samples, "n_samples")
+    y = check_classes(y, checks.check_tensor(y, "y").numel(), _classes(model), "y")
 
     def loss(x, step):
         classes = check_classes(y, len(check_shape(x)), name="y").to(x.device)
@@ -156,11 +156,11 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
                          f"{able}, then explain x_adv with {method!r}")
     _check_callable(explainer, "explainer")
     order, tokens = top_k(heat, k), checks.check_tensor(heat, "heat")[:1].numel()
-    n, n_classes = _draws_and_classes(explainer, n_samples)
+    n = check_count(4 if n_samples is None else n_samples, "n_samples")
     has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
     if keep_class is not None and not has_prediction:
         raise ValueError("keep_class needs a ViT or a DDS; a callable has no prediction: add a penalty to its loss")
-    held = None if keep_class is None else check_classes(keep_class, len(order), n_classes, "keep_class")
+    held = None if keep_class is None else check_classes(keep_class, len(order), _classes(explainer), "keep_class")
 
     def loss(x, step):
         if len(check_shape(x)) != len(order):
@@ -201,13 +201,12 @@ def _in_portions(loss, model, n, count, part):
     loss.portion = portion
 
 
-def _draws_and_classes(model, n_samples):
-    classes = getattr(getattr(model, "vit", model), "num_classes", None)
-    return check_count(4 if n_samples is None else n_samples, "n_samples"), classes
-
-
 def _is_dds(model):
     return hasattr(model, "maps")
+
+
+def _classes(model):
+    return getattr(getattr(model, "vit", model), "num_classes", None)
 
 
 def _check_callable(value, name):

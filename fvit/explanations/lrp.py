@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation (LRP) through a ViT: a backward pass with rules of its own, batched."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import torch
@@ -120,12 +120,10 @@ def trace_layers(vit: nn.Module):
     def keep(module, args, out):
         seen[module] = (args[0], out)
 
-    handles = [module.register_forward_hook(keep) for module in vit.backbone.modules()]
-    try:
+    with ExitStack() as hooks:
+        for module in vit.backbone.modules():
+            hooks.callback(module.register_forward_hook(keep).remove)
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class RelevancePass:

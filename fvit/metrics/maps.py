@@ -26,11 +26,10 @@ def topk_overlap(a, b, k: int):
 def rank_correlation(a, b):
     """Spearman's rank correlation of two maps, per image; ties share their mean rank.
 
-    a, b      (B, h, w) or (B, n), of one shape; tensors or arrays
-    returns   (B,) float64 in [-1, 1]; an array if both are arrays, else a tensor. NaN where a map is constant (or has
-              one value): it ranks nothing, so the correlation does not exist
+    returns   (B,) float64 in [-1, 1], NaN where a map is constant (or has one value); arguments and errors as
+              `topk_overlap`
 
-    Raises ValueError for unlike shapes or NaN. Source: Spearman 1904; for maps Adebayo et al. 2018.
+    Source: Spearman 1904; for maps Adebayo et al. 2018.
     """
     a, b, arrays = _two_maps(a, b)
     ranks = [stats.rankdata(m.detach().double().cpu().flatten(1).numpy(), axis=1) for m in (a, b)]  # 2 x (B, n)
@@ -44,10 +43,7 @@ def rank_correlation(a, b):
 def l2_change(a, b):
     """Euclidean distance of two maps, per image, in the units of the maps: at most sqrt(2) for heatmaps of sum 1.
 
-    a, b      (B, h, w) or (B, n), of one shape; tensors or arrays
-    returns   (B,) float64; an array if both are arrays, else a tensor
-
-    Raises ValueError for unlike shapes or NaN.
+    Arguments, result, (B,) float64, and errors as `topk_overlap`.
     """
     a, b, arrays = _two_maps(a, b)
     change = (a.detach().double() - b.detach().double().to(a.device)).flatten(1).norm(dim=1)

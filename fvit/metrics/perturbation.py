@@ -35,10 +35,8 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
         raise ValueError(f"{got}; wanted one map and one class index >= 0 for each image")
     y, batch_size = check_classes(y, len(x), name="y"), min(check_count(batch_size, "batch_size"), len(x))
     with torch.no_grad():
-        return torch.cat([
-            _hits(vit, *part, kind, y.max())
-            for part in zip(x.split(batch_size), y.split(batch_size), pixels.split(batch_size), strict=True)
-        ])
+        parts = zip(*(values.split(batch_size) for values in (x, y, pixels)), strict=True)
+        return torch.cat([_hits(vit, *part, kind, y.max()) for part in parts])
 
 
 def _hits(vit, x, y, pixels, kind, greatest_class):

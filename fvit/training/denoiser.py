@@ -15,12 +15,10 @@ from fvit.models import schedule
 UNET_CONFIG = {  # diffusers' UNet2DModel on 2x2 blocks of pixels taken as channels
     "in_channels": 12, "out_channels": 12, "layers_per_block": 1, "norm_num_groups": 16,
     "block_out_channels": [48, 96, 128], "attention_head_dim": 32,
-    "down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3,
-}
+    "down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3}
 SCHEDULER_CONFIG = {
     "_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
-    "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon", "clip_sample": False,
-}
+    "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon", "clip_sample": False}
 SIGMA_RANGE = (0.008, 0.55)  # noise the denoiser is trained on, [0, 1] units
 VAL_SIGMAS = (8 / 255, 0.1, 0.25, 0.5)
 
