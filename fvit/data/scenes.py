@@ -1,9 +1,8 @@
 """The embedded data set: real handwritten digits on real photographs, 64x64, with a pixel-exact mask.
 
 Digits are scikit-learn's `load_digits` (8x8 scans), photographs ship in the scikit-learn and scikit-image wheels: no
-download. Digits and photographs of train, validation and test are disjoint. A scene is a pure function of
-(split, seed, index); colour carries no class information; distractor strokes see to it that "any blob" is no answer.
-Our own design. Taught in notebook 00.
+download, and those of train, validation and test are disjoint. A scene is a pure function of (split, seed, index);
+colour carries no class information; distractor strokes see to it that "any blob" is no answer. Our own design.
 """
 
 import colorsys

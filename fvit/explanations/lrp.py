@@ -130,8 +130,7 @@ class RelevancePass:
     """LRP of one class per image from what `trace_layers` saw; goes down block by block, and only as far as asked.
 
     seen     module -> (input, output) of a forward pass of `vit`
-    target   (B,) class whose logit starts with relevance 1 (not with its value)
-    rules    "vta" or "orig"
+    target   (B,) class whose logit starts with relevance 1 (not with its value); rules: "vta" or "orig"
 
     Per-sample: batches do not matter. Sources: Bach et al. 2015; for ViTs Chefer et al. 2021, as their code computes it
     (docs/reference-code.md, section 2). Ours: the rule of a pooled head (`pool`), and that the two heads of a distilled

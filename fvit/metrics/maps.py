@@ -50,7 +50,7 @@ def l2_change(a, b):
     return change.cpu().numpy() if arrays else change
 
 
-def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
+def to_pixels(maps, size: tuple[int, int]) -> torch.Tensor:
     """Maps (B, h, w) on the patch grid as attributions (B, H, W): bilinear, corners not aligned.
 
     maps      any real values, tensor or array; maps that have the `size` (H, W) already are not interpolated
@@ -59,14 +59,14 @@ def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
     Raises ValueError for other shapes, maps finer than `size`, and values that are complex, NaN or infinite.
     Source: Chefer et al. 2021, with a scale factor of 16 (docs/reference-code.md, 1.10).
     """
-    maps = check_tensor(maps, what).detach().cpu()
+    maps = check_tensor(maps, "map").detach().cpu()
     (height, width), sides = size, maps.shape[1:]
     if maps.ndim != 3 or 0 in maps.shape or sides[0] > height or sides[1] > width:
         wanted = f"real (B, h, w), each side at least 1 and no more than {tuple(size)}"
-        raise ValueError(f"{what} is {maps.dtype} of shape {tuple(maps.shape)}, wanted {wanted}; give one map an image")
+        raise ValueError(f"map is {maps.dtype} of shape {tuple(maps.shape)}, wanted {wanted}; give one map an image")
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32 if maps.is_floating_point() else torch.float64))
     if not maps.isfinite().all():
-        raise ValueError(f"{what} has NaN or infinite values, wanted finite ones; fvit.explain gives no others")
+        raise ValueError("map has NaN or infinite values, wanted finite ones; fvit.explain gives no others")
     if tuple(sides) == tuple(size):
         return maps
     pixels = interpolate(maps[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]  # (B, H, W)

@@ -22,13 +22,12 @@ MEND = "copy the file again from where it came"
 def load_adm(path, config: dict | None = None) -> tuple[UNet2DModel, dict]:
     """Read a guided-diffusion checkpoint: its UNet in float32, and the configuration of its diffusers scheduler.
 
-    path      a state dict as guided-diffusion saves it (.pt), in half or full precision
+    path      a state dict as guided-diffusion saves it (.pt), in half or full precision; nothing in it is run
     config    what differs from adm_settings.PUBLISHED, in guided-diffusion's words. Heads, order of attention and
               noise schedule leave no trace in the file: if they are stated wrongly, nothing can notice
 
-    Nothing in the file is run (weights_only). Raises ValueError for settings that a UNet2DModel cannot express, for a
-    pickle of more than tensors, and for tensors of another model, naming the first that differs; FileNotFoundError or
-    OSError for a file that is absent or truncated.
+    Raises ValueError for settings that a UNet2DModel cannot express, a pickle of more than tensors, and tensors of
+    another model, naming the first that differs; FileNotFoundError or OSError for a file that is absent or truncated.
     Source: Dhariwal and Nichol 2021, and the names and defaults of their code.
     """
     settings = complete(config)

@@ -43,9 +43,8 @@ def capture_attention(vit: nn.Module, blocks=None):
     blocks   indices of the blocks that are read, default all; the others stay fused, which is faster
     yields   AttentionMaps: attn[l] is (B, heads, N, N), attn.stack() is (B, L, heads, N, N)
 
-    Each forward pass replaces the maps of the one before. Inside, blocks that are read run unfused, since the fused
-    kernel never forms the map (logits differ by some 1e-7). On exit, also by an exception, only our own hooks are
-    removed and the flags are as they were.
+    Each forward pass replaces the maps of the one before. Blocks that are read run unfused (logits differ by some
+    1e-7). On exit, also by an exception, only our own hooks are removed and the flags are as they were.
     Raises ValueError if the model has no such blocks, RuntimeError if what was captured is not attention.
     """
     layers = [block.attn for block in attention_blocks(vit)]

@@ -52,12 +52,10 @@ def variance_lower_bound(order, divergence, radius=1.0, dim=None, norm="l2") -> 
     """Least E||z||_2^2 that any noise needs: dim^(2 - 2/p) radius^2 / (4 sinh^2 half_log_ratio), for the lp ball.
 
     order    in (0, inf];  divergence, radius > 0
-    dim      of the space the noise is added in; 1 unless given, and wanted for every norm but l2
-    norm     "l2", "linf" or a number p >= 2
-    returns  at order 2 in l2: dim radius^2 / (exp(divergence) - 1)
+    norm     "l2", "linf" or a number p >= 2; dim, of the space the noise is added in, is wanted for every norm but l2
 
-    Raises ValueError for arguments out of range.
-    Source: Hammersley 1950, Chapman and Robbins 1951 at order 2; other orders, and the norms, ours.
+    Raises ValueError for arguments out of range. Source: Hammersley 1950, Chapman and Robbins 1951 at order 2; other
+    orders, and the norms, ours.
     """
     x = half_log_ratio(order, divergence)
     return _spread(radius, dim, norm) * math.exp(-2 * x) / math.expm1(-2 * x) ** 2  # sinh would overflow

@@ -12,6 +12,7 @@ from fvit.base.checks import as_integer, as_number, check_array, check_choice, c
 from fvit.theory import divergences
 
 FARTHEST = 100.0  # in units of sigma; beyond it no normal quantile of a float64 reaches
+S_POOLED = 1 + np.geomspace(1e-3, 60, 60)
 S_GRID = np.unique(np.r_[-np.geomspace(60, 1, 20), np.linspace(-1, 2, 31), np.geomspace(2, 60, 20)])
 
 
@@ -155,10 +156,6 @@ def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
     return np.array(worst).reshape(shape)[()]
 
 
-def _pooled_rho(a, b, rest):
-    return np.sqrt(2 * _best(lambda s: divergences.pooled_rate(s, a, b), 1 + np.geomspace(1e-3, 60, 60), len(a)))
-
-
 def _rho(w, k, beta, certificate, order):
     """The certificate in units of sigma, a scalar or (B,)."""
     if order is not None:
@@ -168,7 +165,9 @@ def _rho(w, k, beta, certificate, order):
 
 
 OF_A_MEAN = {"sharp": lambda a, b, rest: sharp_rho(a, b), "renyi": renyi_rho,
-             "coordinate": lambda a, b, rest: coordinate_rho(_below_one(a, b), b), "pooled": _pooled_rho}
+             "coordinate": lambda a, b, rest: coordinate_rho(_below_one(a, b), b),
+             "pooled": lambda a, b, rest:
+                 np.sqrt(2 * _best(lambda s: divergences.pooled_rate(s, a, b), S_POOLED, len(a)))}
 
 
 def _below_one(a, b):

@@ -23,13 +23,6 @@ SIGMA_RANGE = (0.008, 0.55)  # noise the denoiser is trained on, [0, 1] units
 VAL_SIGMAS = (8 / 255, 0.1, 0.25, 0.5)
 
 
-def new_unet(image_size: int) -> nn.Module:
-    """The denoiser's network, untrained: a diffusers UNet2DModel of 3.3 M parameters."""
-    from diffusers import UNet2DModel
-
-    return UNet2DModel(sample_size=image_size // 2, **UNET_CONFIG)
-
-
 def as_json(config: dict) -> str:
     return json.dumps(config, indent=2) + "\n"
 
@@ -43,7 +36,10 @@ class Denoising:
     name = "denoiser"
 
     def __init__(self, seed: int):
-        self.model = new_unet(self.image_size).to(memory_format=torch.channels_last)
+        from diffusers import UNet2DModel
+
+        unet = UNet2DModel(sample_size=self.image_size // 2, **UNET_CONFIG)  # 3.3 M parameters
+        self.model = unet.to(memory_format=torch.channels_last)
         self.lr, self.weight_decay, self.seed = 1e-3, 0.0, seed
         self.alphas_cumprod = schedule.linear_alphas_cumprod()
 
