@@ -40,8 +40,7 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     x_adv = _project(_start(x, start, eps, norm, seed, ids), x, eps, norm)
     for step in range(steps if eps > 0 else 0):
         grad = _by_portions(_gradient, loss, x_adv, step)
-        bad = [i for i, ok in zip(ids, grad.isfinite().flatten(1).all(1).tolist(), strict=True) if not ok]
-        if bad:
+        if bad := [i for i, ok in zip(ids, grad.isfinite().flatten(1).all(1).tolist(), strict=True) if not ok]:
             raise ValueError(f"gradient at step {step} is not finite for images {bad}; look at their loss")
         x_adv = _project(x_adv.detach() + step_size * _direction(grad, norm), x, eps, norm)
     return x_adv.detach()
@@ -118,8 +117,8 @@ def prediction_loss(model, y, n_samples=None, ids=None):
     Source: Athalye et al. 2018 for the expectation; Salman et al. 2019 for the log outside the mean.
     """
     _check_callable(model, "model")
-    n, n_classes = _draws_and_classes(model, n_samples)
-    y = check_classes(y, checks.check_tensor(y, "y").numel(), n_classes, "y")
+    n = check_count(4 if n_samples is None else n_samples, "n_samples")
+    y = check_classes(y, checks.check_tensor(y, "y").numel(), _classes(model), "y")
 
     def loss(x, step):
         classes = check_classes(y, len(check_shape(x)), name="y").to(x.device)
@@ -139,8 +138,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
 
     explainer    a ViT, a DDS (fresh draws at each step, streams "eot"), or a callable (x, step) -> (B, h, w)
     heat         (B, h, w) clean maps, whose top-k (ties to the lowest index) is attacked
-    keep_class   (B,) class to hold: subtracts relu(1 - margin), margin = log p_y - max of the other log p. A penalty
-                 and no guarantee: count the images whose class has changed all the same
+    keep_class   (B,) class to hold, by a penalty and no guarantee: relu(1 - margin), log p_y - max of the other log p
     n_samples    draws a step for a DDS, default 4
 
     Raises ValueError for a method without derivatives: it is attacked by transfer.
@@ -152,11 +150,11 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
                          f"{able}, then explain x_adv with {method!r}")
     _check_callable(explainer, "explainer")
     order, tokens = top_k(heat, k), checks.check_tensor(heat, "heat")[:1].numel()
-    n, n_classes = _draws_and_classes(explainer, n_samples)
+    n = check_count(4 if n_samples is None else n_samples, "n_samples")
     has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
     if keep_class is not None and not has_prediction:
         raise ValueError("keep_class needs a ViT or a DDS; a callable has no prediction: add a penalty to its loss")
-    held = None if keep_class is None else check_classes(keep_class, len(order), n_classes, "keep_class")
+    held = None if keep_class is None else check_classes(keep_class, len(order), _classes(explainer), "keep_class")
 
     def loss(x, step):
         if len(check_shape(x)) != len(order):
@@ -190,20 +188,15 @@ def _in_portions(loss, model, n, count, part):
     with n draws each. The gradient of a batch is taken before the next begins: no activations are computed twice."""
     loss.part, draws = part, n if getattr(model, "sigma", 0) > 0 else 1
     loss.sized = model if _is_dds(model) else SimpleNamespace(batch_size=max(1, min(count, VIT_BATCH)))
-
-    def portion(images):
-        return max(1, loss.sized.batch_size // draws) if images == count else images  # else the loss says what is wrong
-
-    loss.portion = portion
-
-
-def _draws_and_classes(model, n_samples):
-    classes = getattr(getattr(model, "vit", model), "num_classes", None)
-    return check_count(4 if n_samples is None else n_samples, "n_samples"), classes
+    loss.portion = lambda images: max(1, loss.sized.batch_size // draws) if images == count else images
 
 
 def _is_dds(model):
     return hasattr(model, "maps")
+
+
+def _classes(model):
+    return getattr(getattr(model, "vit", model), "num_classes", None)
 
 
 def _check_callable(value, name):

@@ -26,9 +26,7 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
     sigma     noise std for images in [0, 1]; at 0 the answer is x itself
     purpose   name of the streams: "dds" in evaluations, "eot" in attacks, so that the two never share a draw
     ids       (B,) image ids, None for positions; an id may occur again with another draw
-    draws     (B,) draw indices, or one for all rows
-
-    Drawn on the CPU, then moved. Raises ValueError for a bad sigma, or ids or draws that do not fit the rows.
+    draws     (B,) draw indices, or one for all rows. Raises ValueError where they, ids or sigma do not fit
     """
     check_noisy(x)
     sigma = checks.check_number(sigma, "sigma", *SIGMA)
@@ -126,9 +124,8 @@ class DDS:
         target = probs[0].argmax(1) if target is None else target
         later = [m for m in names if m not in first]  # the class is known now: the same draws again
         found |= self._average(x, ids, later, target, keep_samples, k, options)[1] if later else {}
-        kind = ("none", "noise_only", "denoise_only", "dds")[2 * self.denoises + (self.sigma > 0)]
-        shared = {"model": str(getattr(self.vit, "name", "")), "defence": kind, "sigma": self.sigma,
-                  "n_samples": self.n_samples}
+        shared = {"model": str(getattr(self.vit, "name", "")), "sigma": self.sigma, "n_samples": self.n_samples,
+                  "defence": ("none", "noise_only", "denoise_only", "dds")[2 * self.denoises + (self.sigma > 0)]}
         out = {m: DDSOutput(*found[m][:2], *probs, target, ids, found[m][2], shared | {"method": m}) for m in names}
         return out if isinstance(method, list | tuple) else out[method]
 

@@ -1,7 +1,4 @@
-"""Checks on arguments: every message says what was got, what was wanted and what to do.
-
-torch is imported late: theory, intervals and tables check their numbers here without it.
-"""
+"""Checks on arguments: every message says what was got, what was wanted and what to do. torch is imported late."""
 
 import difflib
 import math
@@ -144,10 +141,7 @@ def check_source(source, name: str = "source"):
 
 
 def check_number(value, name: str, within: str, what: str = "") -> float:
-    """Return `value` as a float if it is one number in the interval `within`, such as "[0, inf)" or "(0, 1)".
-
-    what   says in the message what the number means, or gives an example
-    """
+    """Return `value` as a float if it is one number in `within`, e.g. "[0, inf)"; the message adds `what` it means."""
     found, (low, high) = as_number(value), map(float, within[1:-1].split(","))
     if not (low < found < high or (found == low and within[0] == "[") or (found == high and within[-1] == "]")):
         raise ValueError(f"{name}={value}, wanted a number in {within}{what and ', '}{what}")

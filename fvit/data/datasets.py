@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fvit.base import rng
-from fvit.base.checks import as_integer, check_count, check_size
+from fvit.base.checks import check_count, check_size
 from fvit.data.folders import Folders
 from fvit.data.images import Images
 from fvit.data.known import KNOWN, find
@@ -45,13 +45,6 @@ def choose(ids: list[str], n: int | None, seed: int = 0, start: int = 0) -> list
         raise ValueError(f"n={n}, start={start}: there are {len(ids)} images; want start + n <= {len(ids)}")
     order = sorted(range(len(ids)), key=lambda i: (rng.stream_seed(seed, "subset", ids[i]), ids[i]))
     return order[start:stop]
-
-
-def load(source, split=None, n=None, *, seed=0, start=0, root=None, size=None, objects=None) -> Images:
-    """Images of a data set, all in memory: `fvit.load_images` for every source but the scenes, which see."""
-    opened = open_source(source, split, root, objects)
-    n = min(64, max(len(opened.ids) - (as_integer(start) or 0), 1)) if n is None else n
-    return next(iter(ImageStream(opened, choose(opened.ids, n, seed, start), size, batch_size=n)))
 
 
 def stream_images(source, split=None, n=None, *, batch_size=32, workers=0, seed=0, start=0, root=None, size=None,

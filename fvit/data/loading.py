@@ -25,10 +25,10 @@ def load_images(source="scenes", split=None, n=None, *, seed=0, start=0, root=No
     a data set or an index that is absent or broken, saying how to get it. Nothing is downloaded.
     """
     if str(check_source(source)) != "scenes":
-        from fvit.data.datasets import load  # late: only data sets on disk need it
+        from fvit.data.datasets import stream_images  # late: only data sets on disk need it
 
-        return load(source, split, n, seed=seed, start=start, root=root, size=size, objects=objects)
-    given = [name for name, value in {"root": root, "size": size, "objects": objects}.items() if value is not None]
-    if given:
+        options = {"seed": seed, "start": start, "root": root, "size": size, "objects": objects}
+        return next(iter(stream_images(source, split, n, batch_size=64 if n is None else n, **options)))
+    if given := [name for name, value in (("root", root), ("size", size), ("objects", objects)) if value is not None]:
         raise ValueError(f"{given[0]}= is for data sets on disk; scenes are drawn, 64x64; leave it out")
     return load_scenes("test" if split is None else split, 64 if n is None else n, seed=seed, start=start)

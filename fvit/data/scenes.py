@@ -1,9 +1,8 @@
 """The embedded data set: real handwritten digits on real photographs, 64x64, with a pixel-exact mask.
 
 Digits are scikit-learn's `load_digits` (8x8 scans), photographs ship in the scikit-learn and scikit-image wheels: no
-download. Digits and photographs of train, validation and test are disjoint. A scene is a pure function of
-(split, seed, index); colour carries no class information; distractor strokes see to it that "any blob" is no answer.
-Our own design. Taught in notebook 00.
+download, and those of train, validation and test are disjoint. A scene is a pure function of (split, seed, index);
+colour carries no class information; distractor strokes see to it that "any blob" is no answer. Our own design.
 """
 
 import colorsys
@@ -24,19 +23,16 @@ SIZE = 64  # pixels a side
 PHOTOGRAPHS = {  # a photograph belongs to one split only
     "train": ("china", "astronaut", "motorcycle_left", "camera", "hubble_deep_field", "ihc", "brick", "grass", "coins"),
     "val": ("rocket", "retina", "gravel", "clock_motion"),
-    "test": ("coffee", "chelsea", "flower", "moon", "page"),
-}
+    "test": ("coffee", "chelsea", "flower", "moon", "page")}
 CRC32 = {  # of the files: a damaged or another picture would make other scenes, and nobody would see it
     "china": 0xCD0CD462, "astronaut": 0x3A0DC29E, "motorcycle_left": 0x375B213D, "camera": 0x18AA3E90,
     "hubble_deep_field": 0xE91315B6, "ihc": 0xBC4C9EAB, "brick": 0x6CF9AB8D, "grass": 0x30736A2F, "coins": 0x37C21221,
     "rocket": 0x2745D9F4, "retina": 0x63169089, "gravel": 0xC743D5B9, "clock_motion": 0xCDB0A97C,
-    "coffee": 0xC5ECBC0B, "chelsea": 0x8BA3C2C9, "flower": 0xA5CA919D, "moon": 0xF2B0986C, "page": 0xCFE71BC5,
-}
+    "coffee": 0xC5ECBC0B, "chelsea": 0x8BA3C2C9, "flower": 0xA5CA919D, "moon": 0xF2B0986C, "page": 0xCFE71BC5}
 DIGITS = {"train": slice(0, 1200), "val": slice(1200, 1400), "test": slice(1400, None)}  # file order; writers unknown
 SPLITS = {  # split: (sources of digits and photographs, digits in a scene)
     "train": ("train", 1), "val": ("val", 1), "test": ("test", 1),
-    "pairs": ("test", 2), "train_pairs": ("train", 2), "val_pairs": ("val", 2),
-}
+    "pairs": ("test", 2), "train_pairs": ("train", 2), "val_pairs": ("val", 2)}
 CLASS_NAMES = tuple("0123456789")
 LUMA = np.array([0.299, 0.587, 0.114])
 MIN_CONTRAST = 0.2  # luminance step that nine tenths of the digit's rim must show
@@ -209,5 +205,6 @@ def load_scenes(split: str = "test", n: int = 64, *, seed: int = 0, start: int =
     n, start, seed = checks.check_count(n, "n"), checks.check_count(start, "start", least=0), checks.check_seed(seed)
     x, y, mask, photos = scene_batch(split, seed, range(start, start + n))
     single = SPLITS[split][1] == 1
+    ids = [f"{split}-{seed}-{i}" for i in range(start, start + n)]
     return Images(x=x.float() / 255, y=y[:, 0] if single else y, mask=(mask[:, 0] if single else mask).to(torch.int8),
-                  ids=[f"{split}-{seed}-{i}" for i in range(start, start + n)], groups=photos, class_names=CLASS_NAMES)
+                  ids=ids, groups=photos, class_names=CLASS_NAMES)

@@ -1,7 +1,7 @@
 """Layer-wise relevance propagation (LRP) through a ViT: a backward pass with rules of its own, batched."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import torch
@@ -120,20 +120,17 @@ def trace_layers(vit: nn.Module):
     def keep(module, args, out):
         seen[module] = (args[0], out)
 
-    handles = [module.register_forward_hook(keep) for module in vit.backbone.modules()]
-    try:
+    with ExitStack() as hooks:
+        for module in vit.backbone.modules():
+            hooks.callback(module.register_forward_hook(keep).remove)
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class RelevancePass:
     """LRP of one class per image from what `trace_layers` saw; goes down block by block, and only as far as asked.
 
     seen     module -> (input, output) of a forward pass of `vit`
-    target   (B,) class whose logit starts with relevance 1 (not with its value)
-    rules    "vta" or "orig"
+    target   (B,) class whose logit starts with relevance 1 (not with its value); rules: "vta" or "orig"
 
     Per-sample: batches do not matter. Sources: Bach et al. 2015; for ViTs Chefer et al. 2021, as their code computes it
     (docs/reference-code.md, section 2). Ours: the rule of a pooled head (`pool`), and that the two heads of a distilled

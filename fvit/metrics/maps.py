@@ -26,11 +26,10 @@ def topk_overlap(a, b, k: int):
 def rank_correlation(a, b):
     """Spearman's rank correlation of two maps, per image; ties share their mean rank.
 
-    a, b      (B, h, w) or (B, n), of one shape; tensors or arrays
-    returns   (B,) float64 in [-1, 1]; an array if both are arrays, else a tensor. NaN where a map is constant (or has
-              one value): it ranks nothing, so the correlation does not exist
+    returns   (B,) float64 in [-1, 1], NaN where a map is constant (or has one value); arguments and errors as
+              `topk_overlap`
 
-    Raises ValueError for unlike shapes or NaN. Source: Spearman 1904; for maps Adebayo et al. 2018.
+    Source: Spearman 1904; for maps Adebayo et al. 2018.
     """
     a, b, arrays = _two_maps(a, b)
     ranks = [stats.rankdata(m.detach().double().cpu().flatten(1).numpy(), axis=1) for m in (a, b)]  # 2 x (B, n)
@@ -44,17 +43,14 @@ def rank_correlation(a, b):
 def l2_change(a, b):
     """Euclidean distance of two maps, per image, in the units of the maps: at most sqrt(2) for heatmaps of sum 1.
 
-    a, b      (B, h, w) or (B, n), of one shape; tensors or arrays
-    returns   (B,) float64; an array if both are arrays, else a tensor
-
-    Raises ValueError for unlike shapes or NaN.
+    Arguments, result, (B,) float64, and errors as `topk_overlap`.
     """
     a, b, arrays = _two_maps(a, b)
     change = (a.detach().double() - b.detach().double().to(a.device)).flatten(1).norm(dim=1)
     return change.cpu().numpy() if arrays else change
 
 
-def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
+def to_pixels(maps, size: tuple[int, int]) -> torch.Tensor:
     """Maps (B, h, w) on the patch grid as attributions (B, H, W): bilinear, corners not aligned.
 
     maps      any real values, tensor or array; maps that have the `size` (H, W) already are not interpolated
@@ -63,14 +59,14 @@ def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
     Raises ValueError for other shapes, maps finer than `size`, and values that are complex, NaN or infinite.
     Source: Chefer et al. 2021, with a scale factor of 16 (docs/reference-code.md, 1.10).
     """
-    maps = check_tensor(maps, what).detach().cpu()
+    maps = check_tensor(maps, "map").detach().cpu()
     (height, width), sides = size, maps.shape[1:]
     if maps.ndim != 3 or 0 in maps.shape or sides[0] > height or sides[1] > width:
         wanted = f"real (B, h, w), each side at least 1 and no more than {tuple(size)}"
-        raise ValueError(f"{what} is {maps.dtype} of shape {tuple(maps.shape)}, wanted {wanted}; give one map an image")
+        raise ValueError(f"map is {maps.dtype} of shape {tuple(maps.shape)}, wanted {wanted}; give one map an image")
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32 if maps.is_floating_point() else torch.float64))
     if not maps.isfinite().all():
-        raise ValueError(f"{what} has NaN or infinite values, wanted finite ones; fvit.explain gives no others")
+        raise ValueError("map has NaN or infinite values, wanted finite ones; fvit.explain gives no others")
     if tuple(sides) == tuple(size):
         return maps
     pixels = interpolate(maps[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]  # (B, H, W)

@@ -13,8 +13,7 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
     """Is the prediction still right once 0, 10, ..., 100 % of the pixels are black, in the order of the map?
 
     vit       a model, images (B, 3, H, W) in [0, 1] -> logits (B, C)
-    x         (B, 3, H, W) in [0, 1]: the images that lose pixels; whatever images the maps were made from
-    y         (B,) true class indices, also where the map explains the predicted class
+    x, y      (B, 3, H, W) in [0, 1], the images that lose pixels, whatever the maps were made from; (B,) true classes
     map       (B, h, w) or (B, H, W), any real values; a coarse map is first interpolated to the image's size
     kind      "positive": greatest values go first, a good map falls early; "negative": least first, it falls late
     returns   (B, 11) float64 on the CPU: 1 where the greatest logit is that of y, else 0

@@ -60,8 +60,7 @@ def segmentation_scores(map, mask) -> SegmentationScores:
     if mask.ndim != 3 or 0 in mask.shape:
         pairs = "; for pair scenes give the mask of one object, mask[:, 0]" if mask.ndim == 4 else ""
         raise ValueError(f"mask has shape {tuple(mask.shape)}, wanted (B, H, W), one mask an image{pairs}")
-    other = mask[(mask != 0) & (mask != 1) & (mask != -1)]
-    if len(other):
+    if len(other := mask[(mask != 0) & (mask != 1) & (mask != -1)]):
         raise ValueError(f"mask has the value {other[0].item()}, wanted 1 object, 0 background, -1 ignore; relabel it")
     map = to_pixels(map, tuple(mask.shape[1:]))
     if len(map) != len(mask):

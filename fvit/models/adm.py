@@ -15,21 +15,19 @@ from fvit.models.adm_settings import complete, schedule_config, unet_config
 PARTS = {  # of a res block and of an attention, by diffusers' name: ADM's
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
     "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
-    "group_norm": "norm", **dict.fromkeys(("to_q", "to_k", "to_v"), "qkv"), "to_out.0": "proj_out",
-}
+    "group_norm": "norm", **dict.fromkeys(("to_q", "to_k", "to_v"), "qkv"), "to_out.0": "proj_out"}
 MEND = "copy the file again from where it came"
 
 
 def load_adm(path, config: dict | None = None) -> tuple[UNet2DModel, dict]:
     """Read a guided-diffusion checkpoint: its UNet in float32, and the configuration of its diffusers scheduler.
 
-    path      a state dict as guided-diffusion saves it (.pt), in half or full precision
+    path      a state dict as guided-diffusion saves it (.pt), in half or full precision; nothing in it is run
     config    what differs from adm_settings.PUBLISHED, in guided-diffusion's words. Heads, order of attention and
               noise schedule leave no trace in the file: if they are stated wrongly, nothing can notice
 
-    Nothing in the file is run (weights_only). Raises ValueError for settings that a UNet2DModel cannot express, for a
-    pickle of more than tensors, and for tensors of another model, naming the first that differs; FileNotFoundError or
-    OSError for a file that is absent or truncated.
+    Raises ValueError for settings that a UNet2DModel cannot express, a pickle of more than tensors, and tensors of
+    another model, naming the first that differs; FileNotFoundError or OSError for a file that is absent or truncated.
     Source: Dhariwal and Nichol 2021, and the names and defaults of their code.
     """
     settings = complete(config)

@@ -8,8 +8,7 @@ PUBLISHED = {  # 256x256_diffusion_uncond.pt
     "num_heads": 4, "num_head_channels": 64, "num_heads_upsample": -1,  # num_heads: idle unless num_head_channels is -1
     "use_new_attention_order": False, "use_scale_shift_norm": True, "resblock_updown": True,
     "learn_sigma": True, "class_cond": False, "predict_xstart": False,
-    "diffusion_steps": 1000, "noise_schedule": "linear", "rescale_timesteps": False,
-}
+    "diffusion_steps": 1000, "noise_schedule": "linear", "rescale_timesteps": False}
 IDLE = ("dropout", "use_checkpoint", "use_fp16", "use_kl", "rescale_learned_sigmas", "timestep_respacing", "seed")
 CHANNEL_MULT = {64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 2, 4, 4), 512: (0.5, 1, 1, 2, 2, 4, 4)}
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # its name: diffusers'
@@ -58,12 +57,10 @@ def unet_config(s: dict) -> dict:
 def schedule_config(s: dict) -> dict:
     """Configuration of the DDPMScheduler with the betas of complete settings."""
     stretch = 1000 / s["diffusion_steps"]
-    return dict(
-        num_train_timesteps=s["diffusion_steps"], beta_schedule=SCHEDULES[s["noise_schedule"]],
-        beta_start=stretch * 1e-4, beta_end=stretch * 0.02,
-        prediction_type="sample" if s["predict_xstart"] else "epsilon",
-        variance_type="learned_range" if s["learn_sigma"] else "fixed_large",
-    )
+    return dict(num_train_timesteps=s["diffusion_steps"], beta_schedule=SCHEDULES[s["noise_schedule"]],
+                beta_start=stretch * 1e-4, beta_end=stretch * 0.02,
+                prediction_type="sample" if s["predict_xstart"] else "epsilon",
+                variance_type="learned_range" if s["learn_sigma"] else "fixed_large")
 
 
 def _channels(s: dict) -> list[int]:
@@ -84,11 +81,10 @@ def _head_dim(s: dict) -> int | None:
         return None
     dims = {w / s["num_heads"] if s["num_head_channels"] == -1 else s["num_head_channels"] for w in widths}
     if len(dims) > 1 or any(dim < 1 or dim % 1 or w % dim for w in widths for dim in dims):
-        raise ValueError(
-            f"num_heads={s['num_heads']}, num_head_channels={s['num_head_channels']} with attention over {widths} "
-            "channels: a UNet2DModel has heads of one width at all levels, which divides their channels; "
-            "correct the config, or choose a model with num_head_channels"
-        )
+        heads = f"num_heads={s['num_heads']}, num_head_channels={s['num_head_channels']}"
+        raise ValueError(f"{heads} with attention over {widths} channels: a UNet2DModel has heads of one width at all "
+                         "levels, which divides their channels; correct the config, or choose a model with "
+                         "num_head_channels")
     return int(dims.pop())
 
 

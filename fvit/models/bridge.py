@@ -109,26 +109,22 @@ class ResizedDenoiser(_Resized):
     def __init__(self, den, size, before):
         super().__init__()
         self.den, self.size, self.before = den, check_size(size), check_size(before)
-        self.gain = told_gain(self.before, self.size)
-
-    def level(self, sigma: float) -> float:
-        """Noise std the denoiser is told where images got `sigma`."""
-        return sigma * self.gain
+        self.gain = told_gain(self.before, self.size)  # of the level the denoiser is told, over sigma
 
     def forward(self, x_noisy: torch.Tensor, sigma: float, **options) -> torch.Tensor:
         """x_hat (B, 3, H, W) in [0, 1], differentiable; options, such as `steps`, go to the denoiser."""
-        check_shape(x_noisy, "x_noisy", self.before)
-        return resize(self.den(resize(x_noisy, self.size), self.level(sigma), **options), self.before)
+        x = resize(check_shape(x_noisy, "x_noisy", self.before), self.size)
+        return resize(self.den(x, sigma * self.gain, **options), self.before)
 
     def network(self, x_t: torch.Tensor, t) -> SimpleNamespace:
         """The prior's network behind the same resizes, for other chains than the denoiser's own."""
         return SimpleNamespace(sample=resize(self.den.network(resize(x_t, self.size), t).sample, self.before))
 
     def timestep(self, sigma: float) -> int:
-        return self.den.timestep(self.level(sigma))
+        return self.den.timestep(sigma * self.gain)
 
     def has_level(self, sigma: float) -> bool:
-        return not hasattr(self.den, "has_level") or self.den.has_level(self.level(sigma))
+        return not hasattr(self.den, "has_level") or self.den.has_level(sigma * self.gain)
 
     @property
     def precision(self) -> str:
@@ -153,8 +149,7 @@ class ResizedViT(_Resized):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, C) of images (B, 3, H, W) of that size."""
-        check_shape(x, size=self.image_size)
-        return self.vit(resize(x, self.vit.image_size))
+        return self.vit(resize(check_shape(x, size=self.image_size), self.vit.image_size))
 
 
 def _sides(before, after) -> list[tuple[int, int]]:

@@ -43,12 +43,6 @@ class Denoiser(nn.Module):
     def precision(self, value: str) -> None:
         self._precision = check_choice(value, ("float32", "bfloat16"), "precision")
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision the network computes in."""
-        own = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
-        return torch.bfloat16 if self.precision == "bfloat16" else own
-
     def timestep(self, sigma: float) -> int:
         """Index nearest in log noise level to 2 * sigma in [-1, 1] units; ValueError outside the schedule."""
         return sigma_to_timestep(sigma, self.alphas_cumprod)

@@ -52,8 +52,8 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
 
 
 def _assemble(unet: UNet2DModel, schedule: dict, factor: int = 1) -> Denoiser:
-    return Denoiser((PixelUnshuffled(unet, factor) if factor > 1 else unet).eval().requires_grad_(False),
-                    _alphas_cumprod(schedule), schedule.get("prediction_type", "epsilon"),
+    network = (PixelUnshuffled(unet, factor) if factor > 1 else unet).eval().requires_grad_(False)
+    return Denoiser(network, _alphas_cumprod(schedule), schedule.get("prediction_type", "epsilon"),
                     learned_variance=unet.config.out_channels == 2 * unet.config.in_channels,
                     multiple=factor * 2 ** (len(unet.config.down_block_types) - 1)).eval()
 
@@ -64,10 +64,9 @@ def _read_unet(top: Path, mend: str) -> UNet2DModel:
     try:
         settings = read_json(top / "config.json", mend)
         check_fits(lambda: UNet2DModel.from_config(settings), settings, weights, mend)
-        unet, info = UNet2DModel.from_pretrained(
-            top, torch_dtype=torch.float32, output_loading_info=True, local_files_only=True,
-            use_safetensors=True, low_cpu_mem_usage=False,  # never a pickle; else a warning where accelerate is absent
-        )
+        unet, info = UNet2DModel.from_pretrained(  # low_cpu_mem_usage would warn where accelerate is absent
+            top, torch_dtype=torch.float32, output_loading_info=True, local_files_only=True, use_safetensors=True,
+            low_cpu_mem_usage=False)
     except Exception as err:  # configuration errors and shapes that do not fit: several classes inside diffusers
         raise ValueError(f"{weights} does not fit {top / 'config.json'} ({short(err)}); {mend}") from err
     if lacks := info["missing_keys"]:  # diffusers only warns, and leaves them random

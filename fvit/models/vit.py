@@ -24,7 +24,6 @@ class ViT(nn.Module):
     .windowed  True for a Swin transformer: attention within windows, and .grid is that of the last stage
 
     In evaluation mode with frozen parameters; gradients reach the image only. `vit.double()` computes in float64.
-    Note: attacks and noise live in [0, 1] because the normalisation sits inside; mean and std differ between weights.
     """
 
     def __init__(self, backbone: nn.Module, mean, std, name: str = ""):
@@ -179,7 +178,7 @@ def _channels(values, what: str) -> torch.Tensor:
 
 
 def check_vit(vit):
-    """Return `vit` unchanged if it says of itself what a ViT of `load_vit` says, so that its attention has places."""
+    """Return `vit` if it says of itself what a ViT of `load_vit` says, so that its attention has places."""
     if not (callable(vit) and all(hasattr(vit, name) for name in ("grid", "num_classes"))):
         raise ValueError(f"vit is a {type(vit).__name__}, wanted a ViT of fvit.load_vit; a timm module becomes one by "
                          "load_vit(module)")

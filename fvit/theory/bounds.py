@@ -40,8 +40,7 @@ def mean_bound(values, failure_prob: float, side: str, high=1.0, method: str = "
     high           number or (tokens,), largest value *possible*: known beforehand, never the largest value seen
     method         "betting" (tightest, uses the order of the draws), "bernstein" (a variance term, then 7/3 of the
                    range over draws - 1) or "hoeffding" (the range alone)
-    returns        (tokens,) float64 in [0, high]; 0 (lower) or high (upper) where nothing can be said; betting rounds
-                   to the safe side, by about 1e-9 of high
+    returns        (tokens,) float64 in [0, high]; 0 (lower) or high (upper) where nothing can be said
 
     Raises ValueError for values that are NaN or outside [0, high], no values, and unknown side, method or failure_prob.
     Source: Hoeffding 1963; Maurer and Pontil 2009; Waudby-Smith and Ramdas 2023.
@@ -56,8 +55,7 @@ def mean_bound(values, failure_prob: float, side: str, high=1.0, method: str = "
     if high.shape not in ((), values.shape[1:]) or not ((high > 0) & (high < np.inf)).all():
         wanted = f"a finite number above 0, or {values.shape[1]} of them: one per token"
         raise ValueError(f"high has shape {high.shape} and least value {high.min(initial=np.inf):g}, wanted {wanted}")
-    bad = ~((values >= 0) & (values <= high))  # NaN too
-    if bad.any():
+    if (bad := ~((values >= 0) & (values <= high))).any():  # NaN too
         what = f"{bad.sum()} of {bad.size} values are NaN or outside [0, high], the first {values[bad][0]:g}"
         raise ValueError(f"{what}; wanted none: clip them in float64 (to smooth the clipped map), or raise high")
     x = values / high if side == "lower" else 1 - values / high

@@ -65,8 +65,7 @@ def _varies(values):
 def _clusters(part, where, image, groups):
     """Group of each image, with the image as index."""
     labels = part[[image, groups]].drop_duplicates().set_index(image)[groups]
-    wrong = labels.index.duplicated() | labels.isna()
-    if wrong.any():
+    if (wrong := labels.index.duplicated() | labels.isna()).any():
         raise ValueError(f"{where}: image {labels.index[wrong][0]} has none or several values of {groups}, wanted one "
                          "group an image")
     return labels
@@ -97,12 +96,10 @@ def _per_image(part, where, value, image, seeds):
     """Mean over seeds of each image, (n,) with the image as index, sorted."""
     if len(part) == 0:
         raise ValueError(f"{where}: no rows, wanted both sides of every pair; run it, or leave the condition out")
-    bad = ~np.isfinite(part[value].to_numpy(dtype=np.float64))
-    if bad.any():
+    if (bad := ~np.isfinite(part[value].to_numpy(dtype=np.float64))).any():
         raise ValueError(f"{where}: {bad.sum()} of {len(part)} values are NaN or infinite, the first of image "
                          f"{part[image].iloc[bad.argmax()]}; mend them, or leave the image out on both sides")
-    twice = part.duplicated([image, *seeds])
-    if twice.any():
+    if (twice := part.duplicated([image, *seeds])).any():
         first = part[image][twice].iloc[0]
         same = part[part[image] == first]
         varied = [c for c in part if c not in (value, *seeds) and same[c].nunique(dropna=False) > 1]
@@ -112,8 +109,7 @@ def _per_image(part, where, value, image, seeds):
 
 
 def _check_pairs(part, before, after, where, pair, by, image, seeds):
-    lone = before.symmetric_difference(after)
-    if len(lone):
+    if len(lone := before.symmetric_difference(after)):
         raise ValueError(f"{where}: {len(lone)} images have only one of {pair[0]} and {pair[1]}, the first {lone[0]}; "
                          "wanted the same images on both sides; complete the run")
     if part.groupby([by, image]).size().groupby(by).nunique().max() > 1:
@@ -126,8 +122,7 @@ def _check_pairs(part, before, after, where, pair, by, image, seeds):
 
 
 def _check_arguments(df, family, pair, others, test):
-    unknown = [column for column in [*family, *others] if column not in df]
-    if unknown:
+    if unknown := [column for column in [*family, *others] if column not in df]:
         raise ValueError(f"no columns {', '.join(unknown)}, the table has {', '.join(map(str, df.columns))}")
     if not family or len(pair) != 2 or pair[0] == pair[1]:
         raise ValueError(f"family={family}, pair={tuple(pair)}, wanted at least one column and two different values")

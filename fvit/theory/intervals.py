@@ -4,6 +4,7 @@ Certificates need one side at a time, with a guarantee at every n: they take the
 """
 
 import numpy as np
+import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from fvit.base.checks import check_array, check_count, check_number
@@ -46,8 +47,7 @@ def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> Inter
     values = check_array(values, "values")
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"values have shape {values.shape}, wanted (n,) with n >= 1: one number per image")
-    if not np.isfinite(values).all():
-        bad = np.count_nonzero(~np.isfinite(values))
+    if bad := np.count_nonzero(~np.isfinite(values)):
         raise ValueError(f"{bad} of {values.size} values are NaN or infinite, wanted finite ones; find their cause")
     check_number(level, *LEVEL)
     n_boot = check_count(n_boot, "n_boot")
@@ -97,8 +97,6 @@ def interval_table(df, by: list[str], value: str = "value", groups: str | None =
     groups   column of the cluster, see `mean_interval`
     returns  DataFrame with columns by, mean, low, high, n
     """
-    import pandas as pd  # late: only tables need it
-
     rows = []
     for key, part in df.groupby(by, sort=False):
         mean, low, high = mean_interval(part[value], groups=part[groups] if groups else None)

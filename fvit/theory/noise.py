@@ -25,15 +25,18 @@ def half_log_ratio(order: float, divergence: float) -> float:
     check_levels(order=order, divergence=divergence)
     if order == math.inf:
         return divergence / 2
-    high = 1.0
-    while _coin_divergence(order, high) < divergence:
-        high *= 2
-    low = min(high / 2, math.sqrt(divergence / order) / 4)  # divergence ~ 2 order x^2 near 0, less beyond for order < 1
-    while _coin_divergence(order, low) > divergence:
-        low /= 2
-    log_x = brentq(lambda s: _coin_divergence(order, math.exp(s)) / divergence - 1, math.log(low), math.log(high),
-                   xtol=1e-15, rtol=1e-15)
-    return math.exp(log_x)
+    return math.exp(_root(lambda s: _coin_divergence(order, math.exp(s)) / divergence - 1, xtol=1e-15, rtol=1e-15))
+
+
+def _root(f, **tolerance):
+    """Where a function that increases without bound, from below 0, is 0."""
+    high = 0.0
+    while f(high) < 0:
+        high += 1.0
+    low = high - 1.0
+    while f(low) > 0:
+        low -= 1.0
+    return brentq(f, low, high, **tolerance)
 
 
 def _coin_divergence(order, x):
@@ -49,12 +52,10 @@ def variance_lower_bound(order, divergence, radius=1.0, dim=None, norm="l2") -> 
     """Least E||z||_2^2 that any noise needs: dim^(2 - 2/p) radius^2 / (4 sinh^2 half_log_ratio), for the lp ball.
 
     order    in (0, inf];  divergence, radius > 0
-    dim      of the space the noise is added in; 1 unless given, and wanted for every norm but l2
-    norm     "l2", "linf" or a number p >= 2
-    returns  at order 2 in l2: dim radius^2 / (exp(divergence) - 1)
+    norm     "l2", "linf" or a number p >= 2; dim, of the space the noise is added in, is wanted for every norm but l2
 
-    Raises ValueError for arguments out of range.
-    Source: Hammersley 1950, Chapman and Robbins 1951 at order 2; other orders, and the norms, ours.
+    Raises ValueError for arguments out of range. Source: Hammersley 1950, Chapman and Robbins 1951 at order 2; other
+    orders, and the norms, ours.
     """
     x = half_log_ratio(order, divergence)
     return _spread(radius, dim, norm) * math.exp(-2 * x) / math.expm1(-2 * x) ** 2  # sinh would overflow
@@ -113,8 +114,7 @@ _FAMILIES = {
                 lambda c: c / (c - 2) if c > 2 else math.inf,
                 lambda lag, c: (c + 1) * math.asinh(lag / math.sqrt(4 * c))),
     "generalised_normal": (lambda y, c: -np.abs(y) ** c - math.log(2) - gammaln(1 + 1 / c),
-                           lambda c: gamma(3 / c) / gamma(1 / c), lambda lag, c: lag**c if c <= 1 else math.inf),
-}
+                           lambda c: gamma(3 / c) / gamma(1 / c), lambda lag, c: lag**c if c <= 1 else math.inf)}
 FAMILIES = ("gaussian", "uniform", *_FAMILIES)
 
 
@@ -222,13 +222,7 @@ def calibrated_scale(family, divergence, order, radius=1.0, shape=None) -> float
     def excess(log_lag):
         return math.log(shifted_divergence(family, math.exp(log_lag), order, shape=shape) / divergence)
 
-    high = 0.0
-    while excess(high) < 0:
-        high += 1.0
-    low = high - 1.0
-    while excess(low) > 0:
-        low -= 1.0
-    return radius / math.exp(brentq(excess, low, high, xtol=1e-13))
+    return radius / math.exp(_root(excess, xtol=1e-13))
 
 
 def noise_variance(family, scale=1.0, shape=None) -> float:

@@ -9,18 +9,10 @@ import numpy as np
 from scipy.special import log_ndtr, ndtr, ndtri
 
 from fvit.base.checks import as_integer, as_number, check_array, check_choice, check_count, check_number
-from fvit.theory.divergences import (
-    DIRECTIONS,
-    breaking_divergence,
-    breaking_rate,
-    images,
-    of_contested,
-    pooled_divergence,
-    pooled_rate,
-    renyi_divergence,
-)
+from fvit.theory import divergences
 
 FARTHEST = 100.0  # in units of sigma; beyond it no normal quantile of a float64 reaches
+S_POOLED = 1 + np.geomspace(1e-3, 60, 60)
 S_GRID = np.unique(np.r_[-np.geomspace(60, 1, 20), np.linspace(-1, 2, 31), np.geomspace(2, 60, 20)])
 
 
@@ -72,7 +64,7 @@ def certified_overlap(w, k, sigma, radius, norm="l2", dim=None, certificate="sha
     radius   a number or (B,), >= 0; other arguments and errors as `certified_radius`
     returns  float64, a scalar or (B,), in [0, 1]; at least (2k - n) / k, which no perturbation can undercut
     """
-    w, shape = images(w, k)
+    w, shape = divergences.images(w, k)
     radius, k = check_array(radius, "radius"), as_integer(k)
     if not (np.isfinite(radius).all() and (radius >= 0).all() and radius.shape in ((), shape)):
         least = f"least value {radius.min():g}" if radius.size else "no value"
@@ -113,7 +105,7 @@ def renyi_rho(a, b, rest=None):
     Arguments as `sharp_rho`, which is never smaller. A missed maximum costs tightness, not validity.
     """
     a, b, shape = _contested(a, b)
-    return np.sqrt(2 * _best(lambda s: breaking_rate(s, a, b, rest), S_GRID, len(a))).reshape(shape)[()]
+    return np.sqrt(2 * _best(lambda s: divergences.breaking_rate(s, a, b, rest), S_GRID, len(a))).reshape(shape)[()]
 
 
 def coordinate_rho(a, b, high=1.0):
@@ -146,11 +138,11 @@ def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
     returns  float64, a scalar or (B,); at most order rho^2 / 2, the bound for all predictions at once
     Source: our derivation (docs/theory.md, Proposition 11).
     """
-    y, shape = images(y, 1)
+    y, shape = divergences.images(y, 1)
     if y.shape[1] > 8:
         raise ValueError(f"y has {y.shape[1]} classes, wanted at most 8: the vertices are all their orders")
     rho = check_number(rho, "rho", "[0, inf)", "a radius in units of sigma")
-    check_choice(direction, DIRECTIONS, "direction")
+    check_choice(direction, divergences.DIRECTIONS, "direction")
     orders = np.array(list(permutations(range(y.shape[1]))))  # (C!, C)
     worst = []
     for clean in y:
@@ -159,24 +151,23 @@ def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
         moved = np.empty_like(grown)
         np.put_along_axis(moved, orders, np.diff(grown, prepend=0, axis=1), axis=1)
         pair = np.broadcast_to(clean, moved.shape), np.maximum(moved, 0)
-        worst.append(renyi_divergence(*(pair if direction == "clean_to_attacked" else pair[::-1]), order).max())
+        pair = pair if direction == "clean_to_attacked" else pair[::-1]
+        worst.append(divergences.renyi_divergence(*pair, order).max())
     return np.array(worst).reshape(shape)[()]
-
-
-def _pooled_rho(a, b, rest):
-    return np.sqrt(2 * _best(lambda s: pooled_rate(s, a, b), 1 + np.geomspace(1e-3, 60, 60), len(a)))
 
 
 def _rho(w, k, beta, certificate, order):
     """The certificate in units of sigma, a scalar or (B,)."""
     if order is not None:
-        divergence = breaking_divergence if certificate == "renyi" else pooled_divergence
+        divergence = divergences.breaking_divergence if certificate == "renyi" else divergences.pooled_divergence
         return np.sqrt(2 * divergence(w, k, beta, order) / as_number(order))
-    return of_contested(OF_A_MEAN[certificate], w, k, beta)
+    return divergences.of_contested(OF_A_MEAN[certificate], w, k, beta)
 
 
 OF_A_MEAN = {"sharp": lambda a, b, rest: sharp_rho(a, b), "renyi": renyi_rho,
-             "coordinate": lambda a, b, rest: coordinate_rho(_below_one(a, b), b), "pooled": _pooled_rho}
+             "coordinate": lambda a, b, rest: coordinate_rho(_below_one(a, b), b),
+             "pooled": lambda a, b, rest:
+                 np.sqrt(2 * _best(lambda s: divergences.pooled_rate(s, a, b), S_POOLED, len(a)))}
 
 
 def _below_one(a, b):

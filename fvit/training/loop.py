@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +25,6 @@ from fvit.base import files, paths, rng
 from fvit.base.checks import check_choice
 from fvit.report import f00_training, saving
 from fvit.training.on_scenes import CHAPTER
-from fvit.training.on_scenes import TASKS as SCENES_TASKS
 
 
 def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> float:
@@ -141,15 +141,6 @@ SHIPPED = {  # how the weights in the package were trained: the defaults of `fvi
 }
 
 
-def tasks_on(data: str) -> dict[str, type]:
-    """What can be trained on `data`, by name; ValueError for data that nothing here is trained on."""
-    if check_choice(data, SHIPPED, "--data") == "scenes":
-        return SCENES_TASKS
-    from fvit.training.on_cifar10 import TASKS  # late: only this needs it
-
-    return TASKS
-
-
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     """Options of `fvit train WHAT`; the defaults are those of the shipped weights."""
     add, later = parser.add_argument, argparse.SUPPRESS  # later: the default depends on the data
@@ -172,13 +163,12 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `fvit train` with parsed arguments; 0 on success."""
-    task = tasks_on(args.data)[args.what]
+    task = import_module(f"fvit.training.on_{check_choice(args.data, SHIPPED, '--data')}").TASKS[args.what]
     if args.data == "scenes" and args.root is not None:
         raise ValueError(f"--root {args.root} with --data scenes: scenes are drawn, not read; leave it out")
     given = {**SHIPPED[args.data][args.what], **vars(args)}
     names = ("steps", "batch", "seed", "chapter", "every", "n_val")
-    wrong = [f"--{n.replace('_', '-')} {given[n]}" for n in names if given[n] < (n != "seed")]
-    if wrong:
+    if wrong := [f"--{n.replace('_', '-')} {given[n]}" for n in names if given[n] < (n != "seed")]:
         raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
     settings = {n: given[n] for n in (*names, "device", "precision", "root")}
     try:

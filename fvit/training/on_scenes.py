@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from fvit.base import rng
 from fvit.data import scenes
-from fvit.data.images import Images
 from fvit.training.denoiser import Denoising
 from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config
 
 CHAPTER, REUSE = 4096, 6  # scenes drawn at once, and how often each is seen, every time recoloured
 PAIR_SHARE = 0.25
+validation_scenes = cache(scenes.load_scenes)  # of (split, n): choices are made on these and never on test scenes
 
 
 class Scenes:
@@ -136,12 +136,6 @@ class TeacherTask(OnScenes, Teaching):
 
     def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
         return accuracies(lambda x: model(x.to(device))[0], n)
-
-
-@cache
-def validation_scenes(split: str, n: int) -> Images:
-    """The first n scenes of a validation split; choices are made on these and never on test scenes."""
-    return scenes.load_scenes(split, n)
 
 
 @torch.no_grad()

@@ -22,15 +22,11 @@ MATCH_WEIGHT = 2.0  # of the teacher's say, against the label's
 def vit_config(image_size: int, depth: int) -> dict:
     """timm's own "local-dir:" format: a plain 4x4 patch embedding, a class token, 128 channels."""
     return {
-        "architecture": "vit_tiny_patch16_224",
-        "num_classes": 10,
+        "architecture": "vit_tiny_patch16_224", "num_classes": 10,
         "model_args": {"img_size": image_size, "patch_size": 4, "embed_dim": 128, "depth": depth, "num_heads": 4},
         "pretrained_cfg": {
-            "num_classes": 10, "input_size": [3, image_size, image_size],
-            "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
-            "interpolation": "bicubic", "crop_pct": 1.0, "first_conv": "patch_embed.proj", "classifier": "head",
-        },
-    }
+            "num_classes": 10, "input_size": [3, image_size, image_size], "mean": [0.5] * 3, "std": [0.5] * 3,
+            "interpolation": "bicubic", "crop_pct": 1.0, "first_conv": "patch_embed.proj", "classifier": "head"}}
 
 
 def new_vit(config: dict) -> nn.Module:
