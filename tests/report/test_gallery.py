@@ -14,6 +14,9 @@ from fvit.base import paths
 from fvit.records.claims import CLAIM_COLUMNS, ROWS
 from fvit.records.rows import save_rows
 from fvit.report import gallery, on_record, verdicts
+from fvit.report.saving import MANIFEST_COLUMNS
+
+HEAD = ",".join(MANIFEST_COLUMNS) + "\n"
 
 
 def ledger(*rows):
@@ -41,28 +44,24 @@ def write(path, text):
     (["PASS", "DIFFERS"], "DIFFERS", "1 PASS, 1 DIFFERS"),
 ])
 def test_a_row_passes_only_if_all_its_claims_do(statuses, verdict, counts):
-    claims = ledger(*({"claim": f"P5.{i}", "status": s} for i, s in enumerate(statuses)), {"claim": "X1.1"})
+    claims = ledger(*({"claim": f"P5.{i}", "status": s} for i, s in enumerate(statuses)),
+                    {"claim": "P10.1", "status": "DIFFERS"})
     found = {v.row: v for v in verdicts.verdicts(claims)}
     assert (found["P5"].status, found["P5"].counts) == (verdict, counts)
-    assert found["P1"].status == "NOT TESTED"
+    assert found["P1"].status == "NOT TESTED"  # P1 is not P10
 
 
-def test_p1_is_not_p10():
-    found = {v.row: v for v in verdicts.verdicts(ledger({"claim": "P10.1", "status": "DIFFERS"}))}
-    assert found["P1"].status == "NOT TESTED"
-
-
-def test_text_holds_verdicts_and_html_numbers_and_text_is_escaped():
-    claims = ledger({"claim": "P1.1", "status": "PASS", "text": "a < b", "ci_low": "0.25", "ci_high": "0.75"})
+def test_text_holds_verdicts_and_what_differs_and_html_numbers_beside_their_n():
+    claims = ledger({"claim": "P1.1", "status": "PASS", "text": "a < b", "ci_low": "0.25", "ci_high": "0.75"},
+                    {"claim": "P5.1", "status": "PASS", "text": "kept", "n": "64", "n_groups": "5"},
+                    {"claim": "P5.2", "status": "DIFFERS", "text": "all kept"})
     table = verdicts.verdicts(claims)
     assert repr(table).splitlines()[0].startswith("P1  PASS") and "0.5" not in repr(table)
-    assert "a &lt; b" in table._repr_html_() and "[0.25, 0.75]" in table._repr_html_()
-
-
-def test_n_stands_beside_a_number():
-    claims = ledger({"claim": "P1.1", "n": "64", "n_groups": "5"}, {"claim": "P1.2"})
-    page = verdicts.verdicts(claims)._repr_html_()
+    page = table._repr_html_()
+    assert "a &lt; b" in page and "[0.25, 0.75]" in page
     assert page.count("n = ") == 1 and "<b>0.5, n = 64 on 5 photographs</b>" in page
+    said = repr({v.row: v for v in table}["P5"]).splitlines()
+    assert said[0].startswith("P5  DIFFERS") and said[1:] == ["      differs P5.2, laptop: all kept"]
 
 
 def test_controls_stand_beside_their_row_with_interval_and_n(folders):
@@ -98,59 +97,41 @@ def test_times_come_with_the_run_that_took_them_in_words(folders):
     assert found["value"].tolist() == [0.5] and when == "d, cpu, 2 threads, load 3, 5 rounds"
 
 
-def test_ledgers_of_all_profiles_are_joined_and_none_is_an_error(folders):
+def test_ledgers_are_joined_a_run_of_one_notebook_hides_no_other_claim_and_none_is_an_error(folders):
     out, root = folders
     with pytest.raises(FileNotFoundError, match="fvit run all"):
         verdicts.load_claims()
-    write(out / "results/laptop/claims.csv", ledger({"claim": "P1.1"}).to_csv(index=False))
-    write(root / "results/study/claims.csv", ledger({"claim": "P1.1", "profile": "study"}).to_csv(index=False))
-    assert verdicts.load_claims()["profile"].tolist() == ["laptop", "study"]
-
-
-def test_a_run_of_one_notebook_hides_no_other_claim(folders):
-    out, root = folders
     old = ledger({"claim": "P1.2", "status": "PASS"}, {"claim": "P1.10", "status": "PASS"})
     write(root / "results/laptop/claims.csv", old.to_csv(index=False))
     write(out / "results/laptop/claims.csv", ledger({"claim": "P1.2", "status": "DIFFERS"}).to_csv(index=False))
-    claims = verdicts.load_claims()
-    assert list(zip(claims["claim"], claims["status"], strict=True)) == [("P1.2", "DIFFERS"), ("P1.10", "PASS")]
+    write(root / "results/study/claims.csv", ledger({"claim": "P1.1", "profile": "study"}).to_csv(index=False))
+    assert verdicts.load_claims()[["claim", "profile", "status"]].to_numpy().tolist() == [
+        ["P1.2", "laptop", "DIFFERS"], ["P1.10", "laptop", "PASS"], ["P1.1", "study", ""]]
 
 
 def test_a_run_of_one_notebook_hides_no_other_figure(folders):
     out, root = folders
-    head = "figure,title,source,notebook,profile,csv_sha256,source_sha256,seed,device_kind,claim_ids\n"
     with pytest.raises(FileNotFoundError, match="fvit run all"):
         gallery.load_manifest()
-    write(root / "figures/MANIFEST.csv", f"{head}F01a,old,,01,laptop,,,0,cpu,\nF02a,old,,02,laptop,,,0,cpu,\n")
-    write(out / "figures/MANIFEST.csv", f"{head}F02a,new,,02,laptop,,,0,cpu,\n")
+    write(root / "figures/MANIFEST.csv", f"{HEAD}F01a,old,,01,laptop,,,0,cpu,\nF02a,old,,02,laptop,,,0,cpu,\n")
+    write(out / "figures/MANIFEST.csv", f"{HEAD}F02a,new,,02,laptop,,,0,cpu,\n")
     found = gallery.load_manifest()
     assert list(zip(found["figure"], found["title"], found["folder"], strict=True)) == [
         ("F01a", "old", root / "figures/laptop"), ("F02a", "new", out / "figures/laptop")]
-
-
-def test_what_differs_is_named_beside_the_verdict():
-    claims = ledger({"claim": "P5.1", "status": "PASS", "text": "kept"},
-                    {"claim": "P5.2", "status": "DIFFERS", "text": "all kept"})
-    said = repr({v.row: v for v in verdicts.verdicts(claims)}["P5"]).splitlines()
-    assert said[0].startswith("P5  DIFFERS") and said[1:] == ["      differs P5.2, laptop: all kept"]
 
 
 def test_the_readme_table_has_a_line_for_each_row_and_one_number(folders):
     claims = ledger({"claim": "P1.1", "status": "PASS", "text": "first", "value": "0.1"},
                     {"claim": "P1.2", "status": "PASS", "text": "a < b | c", "value": "0.25", "ci_low": "0.2",
                      "ci_high": "0.3", "notebook": "01"},
+                    {"claim": "P3.4", "value": "0.1"}, {"claim": "P3.4", "value": "0.2", "profile": "study"},
                     {"claim": "R2.1", "status": "DIFFERS", "text": "a time", "value": ""})
     lines = {line.split(":")[0].removeprefix("| "): line for line in verdicts.readme_table(claims).splitlines()[2:]}
     assert list(lines) == list(ROWS)
     assert "**PASS**, 2 PASS | a &lt; b \\| c: 0.25 [0.2, 0.3] (P1.2, laptop) | [01](notebooks/01_" in lines["P1"]
+    assert "0.2 (P3.4, study)" in lines["P3"]  # of the largest profile
     assert "**NOT TESTED**" in lines["P4"] and "no run" in lines["P4"]
     assert "a time: a time, see the dated rows (R2.1, laptop)" in lines["R2"]  # not the key's, which was not run
-
-
-def test_the_number_in_the_readme_table_is_that_of_the_largest_profile(folders):
-    claims = ledger({"claim": "P1.2", "status": "PASS", "value": "0.1"},
-                    {"claim": "P1.2", "status": "PASS", "value": "0.2", "profile": "study"})
-    assert "0.2 (P1.2, study)" in verdicts.readme_table(claims)
 
 
 def committed(name):
@@ -194,23 +175,16 @@ def test_updating_the_readme_changes_nothing_but_the_table(tmp_path):
     assert verdicts.update_readme(path, claims).read_text() == once
 
 
-def test_cells_say_mean_and_interval_and_leave_blank_what_was_not_run():
+def test_cells_say_mean_interval_and_words_and_leave_blank_what_was_not_run():
     table = pd.DataFrame({"m": ["a", "a", "b"], "s": ["x", "y", "x"], "mean": [0.5, 1, 0.25],
                           "low": [0.4, float("nan"), 0.2], "high": [0.6, float("nan"), 0.3]})
     printed = gallery.cells(table, "m", "s")
     assert printed.loc["a", "x"] == "0.50 [0.40,\N{NO-BREAK SPACE}0.60]"
     assert printed.loc["a", "y"] == "1.00" and printed.loc["b", "y"] == ""
-
-
-def test_cells_say_defences_in_words():
-    table = pd.DataFrame({"defence": ["none", "dds"], "aim": "none", "mean": 0.5, "low": 0.4, "high": 0.6})
-    assert list(gallery.cells(table, ["aim"], ["defence"])) == ["DDS", "bare"]
-    assert list(gallery.cells(table, ["aim"], ["defence"]).index) == ["clean"]
-
-
-def test_columns_that_share_a_head_stand_together():
-    table = pd.DataFrame({"m": "a", "attack": list("xyxy"), "s": list("uuvv"), "mean": 0.5, "low": 0.4, "high": 0.6})
-    assert list(gallery.cells(table, ["m"], ["attack", "s"])) == [("x", "u"), ("x", "v"), ("y", "u"), ("y", "v")]
+    table = pd.DataFrame({"defence": [*"xyxy"], "s": [*"uuvv"], "aim": "none", "mean": 0.5, "low": 0.4, "high": 0.6})
+    printed = gallery.cells(table.replace({"x": "none", "y": "dds"}), ["aim"], ["defence", "s"])
+    assert list(printed.index) == ["clean"] and list(printed) == [  # those that share a head stand together
+        ("DDS", "u"), ("DDS", "v"), ("bare", "u"), ("bare", "v")]
 
 
 def test_figures_are_those_of_the_manifest(folders):
@@ -219,8 +193,7 @@ def test_figures_are_those_of_the_manifest(folders):
     write(out / "figures/laptop/F01a_x.json", json.dumps({"alt": "A <b>", "caption": "C"}))
     Image.new("RGB", (600, 300), "white").save(out / "figures/laptop/F01a_x.png")
     digest = hashlib.sha256(b"a\n1\n").hexdigest()
-    head = "figure,title,source,notebook,profile,csv_sha256,source_sha256,seed,device_kind,claim_ids\n"
-    write(out / "figures/MANIFEST.csv", f"{head}F01a,T,ours,01,laptop,{digest},,0,cpu,P1.1\n"
+    write(out / "figures/MANIFEST.csv", f"{HEAD}F01a,T,ours,01,laptop,{digest},,0,cpu,P1.1\n"
                                         f"F02a,U,ours,02,laptop,{digest},,0,cpu,\n")
     manifest = gallery.load_manifest()
     assert gallery.wrong_digests(manifest) == ["laptop F02a"]  # its files are missing

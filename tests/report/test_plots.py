@@ -1,0 +1,260 @@
+"""Each figure function draws every row of its table in its own panel, and names what it draws; its looks."""
+
+from importlib import import_module
+from itertools import product
+from pkgutil import iter_modules
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+import fvit.report
+from fvit.report import saving, style
+
+MODULES = [import_module(f"fvit.report.{found.name}") for found in iter_modules(fvit.report.__path__)]
+plots = SimpleNamespace(**{name.removeprefix("plot_"): function for module in MODULES
+                           for name, function in vars(module).items() if name.startswith("plot_")})
+SIGNS = ["positive", "negative"]
+CURVES = ["vta", "rollout", "random_order", "mask"]
+
+
+def means(mean="mean", **columns) -> pd.DataFrame:
+    """A row for each combination, its mean like no other's, with intervals, one of which has no width."""
+    df = pd.DataFrame(product(*columns.values()), columns=list(columns))
+    return df.assign(**{mean: np.linspace(0.213, 0.787, len(df)), "low": np.linspace(0.1, 0.787, len(df)), "high": 0.9})
+
+
+def points(ax, axis) -> list[float]:
+    """Coordinates of all markers with intervals."""
+    return [value for c in ax.containers for value in getattr(c.lines[0], f"get_{axis}data")()]
+
+
+def numbers(axes) -> set[float]:
+    """All that lines and bars stand for."""
+    lines = [np.ravel(data) for ax in axes for line in ax.lines for data in (line.get_xdata(), line.get_ydata())]
+    bars = [[bar.get_width(), bar.get_height()] for ax in axes for bar in ax.patches]
+    return {round(float(value), 9) for data in lines + bars for value in data}
+
+
+def legend(of) -> list[str]:
+    return [text.get_text() for text in of.get_texts()]
+
+
+def ticks(ax, axis="x") -> list[str]:
+    return [label.get_text() for label in getattr(ax, f"get_{axis}ticklabels")()]
+
+
+def by_method(defences, **columns):
+    return means(method=["vta", "lrp"], defence=defences, **columns)
+
+
+@pytest.mark.parametrize("plot, df, column, by, words", [
+    (plots.training, means("loss", step=[1, 2])[["step", "loss"]], "loss", None,
+     ["optimiser step", "0.787", "loss"]),
+    (lambda df: plots.overlap_by_eps(df, k=25),
+     means(method=["raw_attention", "rollout"], aim=["prediction", "random_signs"], eps=[0.1, 0.2]), "mean", "method",
+     ["prediction", "random signs", "top-25 overlap", "1/255"]),
+    (plots.smoothing_1d, means("value", curve=["f", "g"], x=[0, 1]), "value", None, ["f", "g"]),
+    (plots.standard_error, means("scatter", image_id=["a", "b"], n_samples=[1, 4]).assign(
+        standard_error=0.1), "scatter", None, ["a", "b", "scene"]),
+    (plots.certified_share, means("share", certificate=["votes", "renyi"], kind=["radius", "plugin"],
+                                           radius=[0.1]), "share", None, ["renyi, exact mean (no guarantee)"]),
+    (plots.noise_densities, means("density", divergence=[0.25, 1], noise=["best", "Gaussian"],
+                                           position=[0, 1]), "density", "divergence", ["best", "Gaussian"]),
+    (plots.psnr, means(image=["noisy", "one shot"], sigma=[0.1, 0.5]), "mean", None,
+     ["noisy", "one shot", "dB"]),
+    (lambda df: plots.cascade(df, 7), means(
+        method=["a", "b"], metric=["rank_correlation", "topk_overlap"], variant=["another scene", "trained", "+ head"]),
+     "mean", "method", ["rank correlation", "top-7 overlap", "dotted: another scene, trained"]),
+    (lambda df: plots.scores_by_eps(df, "mIoU"), by_method(
+        ["none", "dds"], condition=["x", "control: y"], eps=[0, 8 / 255]), "mean", "method",
+     ["mIoU", "bare: x", "DDS: control: y"]),
+    (lambda df: plots.overlap_by_method(df, 25), by_method(["none", "dds"], condition=["x", "y"]),
+     "mean", None, ["bare: x", "DDS: y", "top-25 overlap", "constant map"]),
+    (lambda df: plots.class_explained(df, 25), by_method(
+        ["none", "dds"], explained=["fixed", "re-predicted"]), "mean", "defence",
+     ["class fixed", "class predicted anew"]),
+    (plots.accuracy, means("robust", threat=["transferred", "adaptive"], defence=["none", "dds"],
+                                      eps=[8 / 255, 0]), "robust", "threat", ["bare", "DDS", "1/255"]),
+    (lambda df: plots.auc_by_radius(df, "height"), means(
+        kind=SIGNS, method=["vta"], line=["bare", "DDS"], explained=["fixed", "re-predicted"], eps=[0, 8 / 255]),
+     "mean", "kind", ["DDS, class re-predicted", "positive AUC, height", "vta"]),
+    (lambda df: plots.clean_curves(df, ["random_order", "mask"]), means(
+        kind=SIGNS, method=CURVES, defence=["none"], removed=[0, 0.5, 1]), "mean", None,
+     ["random order", "mask", "bare", "rollout"]),
+    (lambda df: plots.attack_strength(df, 25), means(variant=["steps", "draws"], metric=["topk_overlap"],
+                                                              level=[5, 10]), "mean", "variant",
+     ["overlap", "top-25", "steps of the attack", "draws of the attack"]),
+    (lambda df: plots.ablation(df, "sigma", "noise", "share"), means(
+        measure=["fidelity", "accuracy"], sigma=[0.1, 0.5]), "mean", None, ["fidelity", "accuracy", "noise", "share"]),
+    (lambda df: plots.frontier(df, 25), means(measure=["fresh", "own"], n_samples=[1, 16]).assign(
+        seconds=lambda df: df["n_samples"] / 100), "mean", None, ["n = 1", "n = 16", "fresh", "own", "top-25"]),
+    (plots.method_costs, means("forwards", method=["vta", "lrp"]), "forwards", None, ["vta", "lrp", "0.8"]),
+])
+def test_every_row_is_drawn_in_its_panel_and_named(plot, df, column, by, words):
+    with plt.rc_context():
+        style.set_theme()
+        fig = plot(df)
+        assert saving.png_bytes(fig).startswith(b"\x89PNG") and not plt.fignum_exists(fig.number)
+    axes = [[ax] for ax in fig.axes if ax.axison] if by else [fig.axes]
+    parts = [part for _, part in df.groupby(by, sort=False)] if by else [df]
+    for panel, part in zip(axes, parts, strict=True):
+        assert numbers(panel) & {*df[column].round(9)} == {*part[column].round(9)}
+    said = [text.get_text() for text in fig.findobj(Text)]
+    assert [word for word in words if not any(word in text for text in said)] == []
+    if by in ("method", "threat"):
+        assert [ax.get_title() for [ax] in axes] == list(df[by].unique())
+
+
+# Looks --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_simplex_draws_the_grid_and_names_its_points():
+    rows = [(a / 4, b / 4, 1 - (a + b) / 4) for a in range(5) for b in range(5 - a)]
+    df = pd.DataFrame(rows, columns=["token_1", "token_2", "token_3"]).assign(divergence=0.1, broken=False, what="grid")
+    df.loc[len(df)] = [0.5, 0.3, 0.2, 0, False, "w"]
+    df.loc[len(df)] = [0.4, 0.4, 0.2, 0.05, True, "nearest"]
+    ax, bar = plots.simplex(df).axes
+    places = {text.get_text(): text.xy for text in ax.texts}
+    np.testing.assert_allclose(places["w"], (0.3 + 0.5 / 2, 0.5 * 3**0.5 / 2))
+    assert {"nearest", "token 1", "token 2", "token 3"} < set(places) and "nats" in bar.get_ylabel()
+
+
+def test_counterexamples_draw_top_groups_solid_and_radii_in_order():
+    curve = pd.DataFrame({"example": "A", "kind": "curve", "rho": [0, 1, 0, 1], "tokens": ["1 to 2"] * 2 + ["3"] * 2,
+                          "share": [0.4, 0.3, 0.2, 0.35], "top": [True, True, False, False]})
+    radii = pd.DataFrame({"example": "A", "kind": "radius", "rho": [0.6, 0.5], "variable": ["pooled", "sharp"]})
+    both = pd.concat([curve, radii, curve.assign(example="B"), radii.assign(example="B")], ignore_index=True)
+    ax, other = plots.counterexamples(both).axes
+    solid, dashed, *walls = ax.lines
+    assert (solid.get_linestyle(), dashed.get_linestyle(), other.get_title()) == ("-", "--", "example B")
+    assert (list(solid.get_ydata()), list(dashed.get_ydata())) == ([0.4, 0.3], [0.2, 0.35])
+    assert [wall.get_xdata()[0] for wall in walls] == [0.5, 0.6]
+    assert legend(ax.get_legend()) == ["sharp: 0.5000", "pooled: 0.6000"]
+    assert {text.get_text() for text in ax.texts} == {"1 to 2", "3"}
+
+
+def test_radii_are_a_staircase_to_nothing_a_dotted_plugin_and_panels_by_the_largest():
+    df = pd.DataFrame({"profile": "flat", "certificate": ["sharp"] * 2 + ["renyi"] * 2, "overlap": [1, 0.5] * 2,
+                       "rho": [0.1, 0.3, 0.05, 0.2]})
+    sharp, renyi = plots.overlap_by_radius(df).axes[0].lines
+    assert (list(sharp.get_xdata()), list(sharp.get_ydata())) == ([0, 0.1, 0.3, 0.3], [1, 1, 0.5, 0])
+    assert sharp.get_drawstyle() == "steps-pre" and list(renyi.get_xdata()) == [0, 0.05, 0.2, 0.2]
+    df = pd.DataFrame({"certificate": ["votes", "renyi", "renyi"], "kind": ["radius", "radius", "plugin"],
+                       "radius": 0.1, "share": [0.9, 0.2, 0.4]})
+    votes, renyi, plugin = plots.certified_share(df).axes[0].lines
+    assert plugin.get_linestyle() == ":" and plugin.get_color() == renyi.get_color() != votes.get_color()
+    df = pd.DataFrame({"certificate": ["cdf"] * 4 + ["votes"] * 4, "n_samples": [300, 300, 100, 100] * 2,
+                       "overlap": [0.5, 1] * 4, "radius": [0.2, 0.1, 0.15, 0.05, 0.4, 0.3, 0.35, 0.25]})
+    first, second = plots.radius_by_draws(df).axes
+    assert [first.get_title(), second.get_title()] == ["votes", "cdf"] and first.xaxis_inverted()
+    assert [list(line.get_ydata()) for line in first.lines] == [[0.35, 0.25], [0.4, 0.3]]
+    assert legend(second.get_legend()) == ["100 draws", "300 draws"]
+
+
+@pytest.mark.parametrize("plot, by, x, names", [
+    (plots.noise_by_divergence, "noise", "divergence", {"a", "b", "Gaussian"}),
+    (plots.gap_by_dim, "divergence", "dim", {"divergence 1", "divergence 2", "Gaussian"}),
+    (plots.max_norm, "quantity", "shape", {"a", "b"}),
+])
+def test_lines_over_the_gaussian(plot, by, x, names):
+    df = means("relative", **{by: [1, 2] if by == "divergence" else ["a", "b"], x: [1, 4]})
+    (ax,) = plot(df).axes
+    first, second, one = ax.lines
+    assert [*first.get_ydata(), *second.get_ydata()] == list(df["relative"])
+    assert list(one.get_ydata()) == [1, 1] and first.get_linestyle() != second.get_linestyle()
+    assert {text.get_text() for text in ax.texts} == names and ticks(ax) == ["1", "4"]
+
+
+def test_noise_is_drawn_with_its_copy_and_log_ratio_and_on_a_log_axis():
+    df = pd.DataFrame({"position": [0, 1], "density": [0.4, 0.1], "moved": [0.1, 0.4], "log_ratio": [1.4, -1.4]})
+    left, right = plots.noise_pair(df).axes
+    assert [list(line.get_ydata()) for line in left.lines] == [[0.4, 0.1], [0.1, 0.4]]
+    assert list(right.lines[0].get_ydata()) == [1.4, -1.4] and "nats" in right.get_ylabel()
+    (ax,) = plots.noise_densities(df.assign(divergence=0.25, noise="best")).axes
+    assert (ax.get_title(), ax.get_yscale()) == ("divergence 0.25", "log")
+
+
+def test_rows_of_dots_stand_in_the_order_of_the_table_or_as_asked_from_the_top():
+    df = pd.DataFrame({"method": ["vta", "rollout", "gradcam"], "group": ["specific", "agnostic", "specific"],
+                       "mean": [0.9, 0.5, 0.4], "low": [0.8, 0.5, 0.3], "high": [0.95, 0.5, 0.5]})
+    (ax,) = plots.pointing(df).axes
+    assert ticks(ax, "y") == ["vta", "rollout", "gradcam"] and ax.yaxis_inverted()
+    assert dict(zip(points(ax, "y"), points(ax, "x"), strict=True)) == {0: 0.9, 2: 0.4, 1: 0.5}
+    assert any(list(line.get_xdata()) == [0.5, 0.5] for line in ax.lines)  # chance
+    assert set(legend(ax.get_legend())) == {"specific", "agnostic"}
+    df = means(defence=["none", "dds"], condition=["t", "a"])
+    (ax,) = plots.defences(df, order=["dds", "none"], k=5).axes
+    assert ticks(ax, "y") == ["DDS", "bare"] and ax.yaxis_inverted()
+    assert sorted(points(ax, "x")) == sorted(df["mean"])
+    (ax,) = plots.overlap_by_method(by_method(["none", "dds"], condition=["x"]), 25).axes
+    assert ticks(ax, "y") == ["vta", "lrp"] and ax.yaxis_inverted()
+    assert [round(y) for y in points(ax, "y")] == [0, 1] * 2  # the two methods of each series
+
+
+def test_the_cascade_has_its_stages_in_order_and_the_level_of_another_scene():
+    df = means(method=["a", "b"], metric=["rank_correlation", "topk_overlap"],
+               variant=["another scene", "trained", "+ head", "+ block 1"])
+    ax = plots.cascade(pd.concat([df[:8], df[:7:-1]]), 7).axes[1]
+    assert ticks(ax) == ["trained", "+ head", "+ block 1"]
+    assert points(ax, "y") == list(df["mean"][[13, 14, 15, 9, 10, 11]])
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"] == list(df["mean"][[12, 8]])
+
+
+def test_scores_by_eps_tell_sides_and_controls_apart_and_have_the_level_of_the_constant_map():
+    df = means(method=["vta"], defence=["none", "dds"], condition=["attack", "control: fresh noise"], eps=[0, 8 / 255])
+    level = pd.DataFrame([{"method": "vta", "defence": "constant_map", "condition": "", "eps": 0, "mean": 0.5}])
+    (ax,) = plots.scores_by_eps(pd.concat([level, df]), "mIoU").axes
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"] == [0.5]
+    bare, _, adaptive, control = (bars.lines[0] for bars in ax.containers)
+    assert bare.get_markerfacecolor() == "white" and bare.get_color() != adaptive.get_color()
+    assert control.get_color() == "0.45" and np.ptp([line.get_xdata()[1] for line in (bare, control)]) > 0.2
+
+
+def test_curves_have_a_column_a_method_and_grey_controls_in_every_panel():
+    df = means(method=CURVES, defence=["none"], kind=SIGNS, removed=[0, 0.5, 1])
+    fig = plots.clean_curves(df, ["random_order", "mask"])
+    assert [ax.get_title() for ax in fig.axes] == ["vta", "rollout", "", ""]
+    shown = [list(line.get_ydata()) for line in fig.axes[2].lines]  # negative, vta
+    assert shown == [df[(df.method == m) & (df.kind == "negative")]["mean"].tolist()
+                     for m in ("random_order", "mask", "vta")]
+    assert len(fig.axes[2].collections) == 1  # controls have no band
+
+
+def test_areas_are_solid_for_the_class_fixed_and_accuracies_beside_each_other_from_the_clean_on():
+    df = means(method=["vta"], line=["bare", "DDS"], explained=["fixed", "re-predicted"], kind=SIGNS, eps=[0, 8 / 255])
+    fig = plots.auc_by_radius(df, "mean height")
+    assert [bars.lines[0].get_linestyle() for bars in fig.axes[0].containers] == ["-", "--"] * 2
+    assert legend(fig.legends[0])[::2] == ["bare", "bare, class re-predicted"]  # the classes predicted anew are last
+    df = means("robust", threat=["adaptive"], defence=["none", "dds", "denoise_only"], eps=[8 / 255, 0])
+    (ax,) = plots.accuracy(df).axes
+    assert points(ax, "y") == list(df["robust"][[1, 0, 3, 2, 5, 4]])
+    assert points(ax, "x")[1::2] == [7.88, 8, 8.12]
+    assert legend(ax.get_legend()) == ["bare", "DDS", "denoise only"]
+
+
+def test_by_k_the_chance_line_is_k_over_tokens_and_ticks_are_what_was_run():
+    (ax,) = plots.ablation(means(k=[5, 100], measure=["a"]), "k", "k", "overlap", n_tokens=256).axes
+    chance = next(line for line in ax.lines if line.get_linestyle() == "--")
+    np.testing.assert_allclose(chance.get_ydata()[[0, -1]], [5 / 256, 100 / 256])
+    assert list(ax.get_xticks()) == [5, 100]
+
+
+def test_times_are_bars_with_their_numbers_factors_and_parts():
+    (ax,) = plots.method_costs(pd.DataFrame({"method": ["vta", "lrp"], "forwards": [6.31, 5.8]})).axes
+    assert [bar.get_width() for bar in ax.patches] == [6.31, 5.8] and ax.yaxis_inverted()
+    assert [text.get_text() for text in ax.texts] == ["6.3", "5.8"] and ticks(ax, "y") == ["vta", "lrp"]
+    df = pd.DataFrame({"stage": ["chain", "one call", "batched"], "seconds": [9.0, 0.3, 0.15]})
+    (ax,) = plots.speedup(df).axes
+    assert [text.get_text() for text in ax.texts] == ["9 s", "0.3 s  (30 times faster)", "0.15 s  (2 times faster)"]
+    assert [bar.get_width() for bar in ax.patches] == [9.0, 0.3, 0.15]
+    df = pd.DataFrame({"n_samples": [1, 4], "seconds": [0.03, 0.08]})
+    by_batch = pd.DataFrame({"batch": [16, 64] * 2, "part": ["denoiser"] * 2 + ["ViT"] * 2,
+                             "milliseconds": [7, 8, 1, 2]})
+    left, right = plots.times(df, by_batch).axes
+    np.testing.assert_allclose([line.get_ydata() for line in left.lines], [[0.02, 0.08], [0.03, 0.08]])
+    assert [(bar.get_y(), bar.get_height()) for bar in right.patches] == [(0, 7), (0, 8), (7, 1), (8, 2)]
+    assert ticks(right) == ["16", "64"]
