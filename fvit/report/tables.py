@@ -22,7 +22,7 @@ def gain(rows, after=WITH, before=WITHOUT, **where) -> Interval:
     """Mean over images of the value after minus that before, and its interval clustered by photograph.
 
     rows                   tidy rows with a column photograph; several of an image, as of methods, are averaged first
-    after, before, where   {column: cell} that select the rows of one side, of the other, and of both
+    after, before, where   {column: cell} of the rows of either side, by default with DDS and without, and of both
     """
     def side(cells):
         found = rows[np.logical_and.reduce([rows[column] == cell for column, cell in (where | cells).items()])]
