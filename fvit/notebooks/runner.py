@@ -162,11 +162,11 @@ def _end_with_parent() -> None:
 def refresh(names: Iterable[str] = ("all",)) -> None:
     """Execute notebooks with their defaults and put each over its source, once it is whole and has no problems.
 
-    Figures and results are written too. Done again, it changes no byte. "all" includes the solutions.
+    With a lesson goes its solution. Figures and results are written too. Done again, it changes no byte.
     Raises NotebookError at the first notebook that fails; its source is left as it was.
     """
-    names = list(names)
-    selected = select(names) + (sorted(paths.NOTEBOOKS.glob("solutions/*.ipynb")) if "all" in names else [])
+    selected = select(names)
+    selected += [path for one in selected for path in paths.NOTEBOOKS.glob(f"solutions/{one.name[:2]}_*.ipynb")]
     with kernel_environment("laptop"), lock(paths.output_root()):
         kept = check_writable(paths.results_dir("laptop") / "notebooks")
         for source in selected:
