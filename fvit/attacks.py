@@ -52,8 +52,8 @@ def _by_portions(what, loss, x, step):
         size = loss.portion(len(x)) if hasattr(loss, "portion") else len(x)
         if size >= len(x):
             return what(loss, x, step)
-        starts = range(0, len(x), size)
-        return torch.cat([what(loss.part(slice(i, i + size)), x[i : i + size], step) for i in starts])
+        parts = [slice(start, start + size) for start in range(0, len(x), size)]
+        return torch.cat([what(loss.part(rows), x[rows], step) for rows in parts])
 
     return in_memory(once, getattr(loss, "sized", None))
 
@@ -76,8 +76,7 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
                  attacks: draws that no gradient has seen. The attack's strength is to be measured on yet others
     returns      x_adv as from `pgd`; other arguments are its
 
-    Raises ValueError as `pgd` does, and for less than one run or judgement.
-    Source: restarts as in Madry et al. 2018; the choice on fresh draws is ours. Taught in notebook 09.
+    Raises ValueError as `pgd` does. Source: Madry et al. 2018, and ours for the choice. Taught in notebook 09.
     """
     _check_callable(loss, "loss")
     restarts, judgements = check_count(restarts, "restarts"), check_count(judgements, "judgements")

@@ -76,8 +76,7 @@ class DDS:
     precision    "float32" or "bfloat16" for the denoiser, None leaves it as it is; averages are float64 inside
 
     Raises ValueError for arguments out of range, or a sigma > 0 for which the denoiser has no level.
-    Source: Hu et al. 2024; noise once, level by cumulative alphas: Carlini et al. 2023. Taught in notebook 05.
-    Note: normalised per draw and one class for all draws, unlike the reference code (docs/reference-code.md, 4.2).
+    Source: Hu et al. 2024; Carlini et al. 2023. Taught in notebook 05; the reference code: docs/reference-code.md, 4.2.
     """
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
@@ -133,8 +132,7 @@ class DDS:
     def maps(self, x, *, ids=None, method="raw_attention", target=None, purpose="dds", draws=None, **options):
         """Maps (B, n, h, w) and class probabilities (B, n, C) of each draw, differentiable in x: the path of attacks.
 
-        Maps of methods that METHODS calls not differentiable are detached; method=None leaves them out. draws defaults
-        to range(n_samples); a class-specific method needs a target.
+        method=None leaves out the maps; draws defaults to range(n_samples); a class-specific method needs a target.
         Activations are kept for one batch_size at most: beyond it they are computed again in the backward pass.
         """
         names = [] if method is None else [method]
@@ -188,8 +186,7 @@ class DDS:
                 return (self.vit(x_hat).softmax(1),)
             classes = None if target is None else target[rows]
             record = forward_pass(self.vit, x_hat, names, **options)  # one pass for all methods
-            maps = (explain_pass(record, name, classes, **options) for name in names)
-            return record.logits.softmax(1), *maps
+            return record.logits.softmax(1), *(explain_pass(record, name, classes, **options) for name in names)
 
         once = {"use_reentrant": False, "preserve_rng_state": False, "early_stop": False}
         return checkpoint(run, x[rows], **once) if recompute else run(x[rows])

@@ -104,10 +104,9 @@ def check_choice(value, known, what: str):
 
 def check_k(k: int, n_tokens: int) -> int:
     """Return `k` as an int if 1 <= k <= n_tokens."""
-    found = as_integer(k)
-    if found is None or not 1 <= found <= n_tokens:
+    if as_integer(k) not in range(1, n_tokens + 1):
         raise ValueError(f"k={k!r} with maps of {n_tokens} tokens, wanted an integer, 1 <= k <= {n_tokens}")
-    return found
+    return as_integer(k)
 
 
 def as_number(value) -> float:
@@ -160,8 +159,7 @@ def check_count(n, name: str, least: int = 1) -> int:
 
 def check_seed(seed) -> int:
     """Return `seed` as an int."""
-    found = as_integer(seed)
-    if found is None:
+    if (found := as_integer(seed)) is None:
         raise ValueError(f"seed {seed!r} is a {type(seed).__name__}, wanted an integer")
     return found
 
@@ -210,8 +208,7 @@ def check_tensor(values, name: str):
 
 
 def _real(values, name):
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
+    if (array := np.asarray(values)).dtype.kind not in "biuf":
         raise ValueError(f"{name} has dtype {array.dtype}, wanted an array of real numbers")
     return array
 

@@ -34,10 +34,7 @@ def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_c
 
 
 class Progress:
-    """A line on stderr for each finished part of a long run, with the time that the rest will take at this rate.
-
-    stderr, line by line: nbval does not compare it, and a log file keeps it readable.
-    """
+    """A line on stderr, which nbval does not compare, for each finished part of a long run, with the time left."""
 
     def __init__(self, name: str, parts: int, clock=time.monotonic, file=None):
         self.name, self.parts, self.clock, self.file = name, parts, clock, file
@@ -55,8 +52,7 @@ def duration(seconds: float) -> str:
     """A time as it is said: 40 s, 12 min, 5 h 10 min, 2 d 3 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
+    if (minutes := round(seconds / 60)) < 90:
         return f"{minutes} min"
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"

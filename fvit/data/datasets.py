@@ -18,11 +18,7 @@ WITH_OBJECTS = ("coco", "cityscapes")
 
 
 def open_source(source, split=None, root=None, objects=None) -> Source:
-    """The data set `source`: a name of KNOWN, found in `root` or $FVIT_DATA/<name>, or a folder of class folders.
-
-    Raises ValueError for an unknown name, split or class in `objects`; FileNotFoundError or OSError for a set, or an
-    index of one, that is absent or broken, with how to get it.
-    """
+    """The data set `source`, of KNOWN or a folder of class folders; arguments and errors as of `load_images`."""
     if objects is not None and source not in WITH_OBJECTS:
         raise ValueError(f"objects={objects!r} with {source}; only {' and '.join(WITH_OBJECTS)} have such classes")
     folder = find(source, root)
@@ -36,8 +32,7 @@ def choose(ids: list[str], n: int | None, seed: int = 0, start: int = 0) -> list
     """Positions of the images number start ... start + n - 1 in an order that (seed, id) alone decides.
 
     So a subset is the same whatever the order on disk, the first 100 of n=500 are n=100, and blocks of images join to
-    the whole. Which other images there are matters only by their taking a place of their own. ValueError for n or start
-    out of range.
+    the whole. ValueError for n or start out of range.
     """
     start = check_count(start, "start", least=0)
     stop = len(ids) if n is None else start + check_count(n, "n")
@@ -90,8 +85,7 @@ class ImageStream:
                 if name not in self.skipped:
                     self.skipped.append(name)
                     warnings.warn(f"skipped {name} of {self.name}: {why}; {len(self.skipped)} so far", stacklevel=2)
-            rows = [row for row in rows if not isinstance(row[2], str)]
-            if rows:
+            if rows := [row for row in rows if not isinstance(row[2], str)]:
                 read += len(rows)
                 yield self._batch(rows, [name for name, _ in broken])
         if not read:

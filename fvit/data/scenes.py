@@ -140,8 +140,7 @@ def _paint_stroke(g: np.random.Generator, pixels: np.ndarray, free: np.ndarray) 
     path = start + np.cumsum(np.stack([np.sin(turn), np.cos(turn)], 1), 0) * length / 12  # (12, 2)
     down, across = (path.T[:, :, None] - np.arange(SIZE)) ** 2  # (12, SIZE) each
     distance = np.sqrt((down[:, :, None] + across[:, None]).min(0))
-    alpha = np.clip(g.uniform(1.2, 2.4) - distance + 0.5, 0, 1)
-    return _paint(pixels, alpha * free, _colour(g))
+    return _paint(pixels, np.clip(g.uniform(1.2, 2.4) - distance + 0.5, 0, 1) * free, _colour(g))
 
 
 def _paint_digit(g: np.random.Generator, pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -166,8 +165,7 @@ def _place(g: np.random.Generator, n_digits: int) -> tuple[np.ndarray, np.ndarra
         return g.uniform(height / 2 + 2, SIZE - height / 2 - 2, size=(1, 2)), height
     height = g.uniform(26, 32, size=2)
     across = np.array([g.uniform(15, 18), g.uniform(46, 49)])
-    down = g.uniform(height / 2 + 2, SIZE - height / 2 - 2)
-    return np.stack([down, across], 1), height
+    return np.stack([g.uniform(height / 2 + 2, SIZE - height / 2 - 2), across], 1), height
 
 
 def scene(split: str, seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:

@@ -83,8 +83,7 @@ class Coco(Source):
 class Cityscapes(Source):
     """Cityscapes, leftImg8bit with gtFine: road users are 1, what its benchmark leaves out of evaluation -1.
 
-    objects   names of classes that count as object, default those with instances: person, rider, car, truck, bus,
-              train, motorcycle, bicycle
+    objects   names of classes that count as object, default those with instances, from person to bicycle
     Ids as "frankfurt_000000_000294"; groups are cities, as frames of one drive resemble each other. y is the label id
     of the class that covers most of the object pixels, -1 for none.
     """

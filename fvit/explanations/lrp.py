@@ -1,8 +1,7 @@
 """Layer-wise relevance propagation (LRP) through a ViT: a backward pass with rules of its own, batched."""
 
-from collections.abc import Callable
+from collections import namedtuple
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 import torch
 from timm.layers import Attention, Mlp
@@ -100,13 +99,7 @@ def patch_embedding(layer: nn.Conv2d, x, relevance):
     return ((x - low) * next(back) + (x - high) * next(back)).sum(1)
 
 
-class Rules(NamedTuple):
-    """Where the two published rule sets differ."""
-
-    linear: Callable
-    add: Callable
-
-
+Rules = namedtuple("Rules", "linear add")  # where the two published rule sets differ
 RULES = {"vta": Rules(linear_vta, add_vta), "orig": Rules(linear_orig, add_orig)}
 RULES["ours"] = RULES["vta"]  # Chefer et al.'s own word for the set of their transformer attribution
 

@@ -82,10 +82,7 @@ def lrp(record: Pass, target, rules: str = "orig", start_layer: int = 0) -> torc
 
 
 def lrp_rollout(record: Pass, target, rules: str = "vta", start_layer: int = 0) -> torch.Tensor:
-    """Rollout of positive relevance: M = mean over heads of R+, plus I, rows not scaled.
-
-    Source: an ablation of Chefer et al. 2021 (docs/reference-code.md, 1.6 and fault 8).
-    """
+    """Rollout of M = mean over heads of R+, plus I, rows not scaled (docs/reference-code.md, 1.6 and fault 8)."""
     found = record.relevance(target, rules)
     layers = reversed(range(start_layer, len(record.attention)))
     return _joint(record, (_with_skip(found.attention(layer).clamp(min=0).mean(1)) for layer in layers))

@@ -37,9 +37,8 @@ def load_adm(path, config: dict | None = None) -> tuple[UNet2DModel, dict]:
 def convert_adm(path, out, config: dict | None = None) -> Path:
     """Save a guided-diffusion checkpoint as a diffusers folder, a DDPMPipeline with unet/ and scheduler/; return it.
 
-    out    not there yet, and never half written; `fvit.load_denoiser(out)` then has the bits of the checkpoint
-
-    Raises ValueError if `out` exists, OSError if it cannot be written, and whatever `load_adm` raises.
+    `out` is never half written; `fvit.load_denoiser(out)` then has the bits of the checkpoint.
+    Raises ValueError if it exists, OSError if it cannot be written, and whatever `load_adm` raises.
     """
     out = Path(out).absolute()
     if out.exists():

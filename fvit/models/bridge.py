@@ -76,8 +76,7 @@ def connect(vit, den, size, noise_at: str = "vit"):
                reads them or `resize` makes them. The module's text says what certificates mean in each
 
     Sizes that agree change nothing, to the bit. Raises ValueError for a size that is none, or an unknown noise_at.
-    Source: the reference code has the ViT at 224 and the prior at 256, and adds noise in both
-    (docs/reference-code.md, fault 2).
+    Source: the reference code adds noise at both sizes (docs/reference-code.md, fault 2).
     """
     if check_choice(noise_at, ("vit", "prior"), "noise_at") == "vit":
         return vit, ResizedDenoiser(den, size, vit.image_size)
@@ -134,7 +133,7 @@ class ResizedDenoiser(_Resized):
     def precision(self, value: str) -> None:
         den = copy.copy(self.den)  # DDS sets it on a shallow copy of the bridge: the caller's denoiser keeps its own
         den.precision = value
-        self._modules = {**self._modules, "den": den} if "den" in self._modules else self._modules
+        self._modules = dict(self._modules)
         self.den = den
 
 

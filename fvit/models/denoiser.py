@@ -57,9 +57,8 @@ class Denoiser(nn.Module):
         x_noisy   x + sigma * noise, (B, 3, H, W); x in [0, 1]
         steps     1: one network call; n: the deterministic chain (DDIM, eta = 0), evenly spaced from `timestep(sigma)`
 
-        float32 out, or float64 if both the images and the network are. Raises ValueError for a wrong shape, a sigma
-        outside the schedule, or more steps than there are timesteps.
-        Source: Carlini et al. 2023 (one shot), Song et al. 2021 (DDIM). Taught in notebook 05.
+        float32, or float64 if images and network are. Raises ValueError for a wrong shape, sigma outside the schedule,
+        or too many steps. Source: Carlini et al. 2023 (one shot), Song et al. 2021 (DDIM). Taught in notebook 05.
         """
         check_noisy(x_noisy, "x_noisy")
         if any(side % self.multiple for side in x_noisy.shape[-2:]):

@@ -35,7 +35,7 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
 
         return _assemble(*load_adm(source, config))
     folder = paths.shipped(source, "denoiser") if source in paths.SHIPPED else Path(source)
-    mend = weights_mend(folder, paths.WEIGHTS)
+    mend = weights_mend(folder)
     if not folder.is_dir():
         if folder.exists():
             raise ValueError(f"{folder} is a file, wanted a guided-diffusion .pt, or the folder of a diffusers model "

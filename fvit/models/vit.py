@@ -80,7 +80,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
 
 
 def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Module:
-    mend = weights_mend(folder, paths.WEIGHTS)
+    mend = weights_mend(folder)
     config = folder / "config.json"
     if not config.is_file():
         raise FileNotFoundError(f"no config.json in {folder} (the form timm.models.save_for_hf writes); {mend}")
@@ -164,8 +164,8 @@ def _readers(backbone: nn.Module) -> slice:
 
 def _check_layout(backbone: nn.Module) -> None:
     """ValueError unless `backbone` has blocks with attention over one grid of patches, or stages as Swin has."""
-    plain = hasattr(backbone, "blocks") and getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
-    if not plain and not _is_swin(backbone):
+    grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
+    if not (hasattr(backbone, "blocks") and grid) and not _is_swin(backbone):
         raise ValueError(f"{type(backbone).__name__} is no plain vision transformer (blocks over one patch grid); "
                          "choose a timm ViT or DeiT")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from fvit.base import paths
 from fvit.base.checks import as_integer, as_list
 from fvit.base.files import SUMS, changed
 
@@ -56,20 +57,17 @@ def short(err: Exception) -> str:
 
 
 def check_sums(folder, mend: str) -> None:
-    """OSError if a file in `folder` is not the one of its SHA256SUMS, which `fvit train` writes; others have none.
-
-    A flipped bit in the weights would go unseen: it is a model all the same, only another one.
-    """
+    """OSError if a file in `folder` is not the one of its SHA256SUMS, which `fvit train` writes; others have none."""
     if wrong := changed(folder):
         raise OSError(f"{', '.join(wrong)} is not what {SUMS} beside it says: damaged, or edited by hand; {mend}")
 
 
-def weights_mend(folder, package_weights) -> str:
+def weights_mend(folder) -> str:
     """What to do about broken weights in `folder`: restore or retrain those of the package, copy others again."""
-    package_weights, folder = Path(package_weights).resolve(), Path(folder).resolve()
-    if package_weights in folder.parents:
-        inside = folder.relative_to(package_weights.parents[1]).as_posix()
-        data, _, what = folder.name.rpartition("-")  # as of paths.shipped
-        command = f"fvit train {what} --data {data}" if data else f"fvit train {what}"
-        return f"restore it with `git checkout -- {inside}`, or retrain with `{command}`"
-    return "copy the file again from where it came"
+    folder, ours = Path(folder).resolve(), paths.WEIGHTS.resolve()
+    if ours not in folder.parents:
+        return "copy the file again from where it came"
+    data, _, what = folder.name.rpartition("-")  # as of paths.shipped
+    command = f"fvit train {what}{data and ' --data '}{data}"
+    inside = folder.relative_to(ours.parents[1]).as_posix()
+    return f"restore it with `git checkout -- {inside}`, or retrain with `{command}`"

@@ -46,8 +46,7 @@ def cdf_rho(values, top, beta, low=0.0, high=1.0, margin=0.0):
 def pairwise_rho(values, top, beta, margin=0.0):
     """Largest rho at which fewer than k0 tokens of `top` may meet k0 or more partners outside that overtake them.
 
-    Bounds the difference of two tokens' attention, draw by draw, in [-1, 1]; arguments and result as in `cdf_rho`.
-    Source: our derivation (docs/theory.md, Theorem 5 (iii)).
+    Arguments and result as in `cdf_rho`. Source: our derivation (docs/theory.md, Theorem 5 (iii)).
     """
     top, rest, k0 = _split(values, top, beta)
     if k0 > min(len(top), len(rest)):

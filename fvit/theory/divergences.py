@@ -7,6 +7,7 @@ from scipy.special import logsumexp
 
 from fvit.base.checks import as_integer, check_array, check_choice, check_count, check_k, check_number
 
+ORDER = "order", "(0, inf]", "1 is Kullback-Leibler"
 DIRECTIONS = ("clean_to_attacked", "attacked_to_clean")
 
 
@@ -24,7 +25,7 @@ def renyi_divergence(p, q, order: float) -> np.ndarray:
     p, q = _distributions(p, "p"), _distributions(q, "q")
     if p.shape != q.shape:
         raise ValueError(f"p has shape {p.shape}, q {q.shape}; wanted two (B, n) of the same shape")
-    order = _order(order)
+    order = check_number(order, *ORDER)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         log_ratio = np.where(p > 0, np.log(p) - np.log(q), 0.0)  # (B, n); +inf where q = 0 < p, no weight where p = 0
         if order == 1:
@@ -86,7 +87,7 @@ def breaking_divergence(w, k: int, beta, order: float, direction="clean_to_attac
     Raises ValueError for ill-shaped or improper rows, k > n, and an order or direction that is not known.
     Source: our derivation (docs/theory.md, Theorem 1). Taught in notebook 03.
     """
-    s, order = _scale(order, direction), _order(order)
+    order, s = _order_and_scale(order, direction)
 
     def least(a, b, rest):
         if np.isfinite(order):
@@ -107,9 +108,9 @@ def pooled_divergence(w, k: int, beta, order: float, direction="clean_to_attacke
     It pools all 2 k0 contested tokens; a radius built on it over-claims for k0 > 1 (docs/theory.md, section 1.6). For
     comparison only; order > 1. Arguments, result and errors as `breaking_divergence`.
     """
-    if _scale(order, direction) and not 1 < _order(order) < np.inf:
+    order, s = _order_and_scale(order, direction)
+    if not 1 < order < np.inf:
         raise ValueError(f"order={order}, the pooled form wants one in (1, inf); use breaking_divergence")
-    order, s = _order(order), _scale(order, direction)
     return of_contested(lambda a, b, _: order * pooled_rate(np.full(len(a), s), a, b), w, k, beta)
 
 
@@ -197,11 +198,7 @@ def _curvature(s, x):
     return np.where(np.abs(s - 1) < 0.5, high, low)
 
 
-def _scale(order, direction):
-    """The s of K_s that stands for this order and direction."""
-    order = _order(order)
-    return order if check_choice(direction, DIRECTIONS, "direction") == "clean_to_attacked" else 1 - order
-
-
-def _order(order):
-    return check_number(order, "order", "(0, inf]", "1 is Kullback-Leibler")
+def _order_and_scale(order, direction):
+    """The order, and the s of K_s that stands for it in this direction."""
+    order = check_number(order, *ORDER)
+    return order, order if check_choice(direction, DIRECTIONS, "direction") == "clean_to_attacked" else 1 - order

@@ -19,9 +19,6 @@ class Interval(tuple):
     As the value of a `fvit.claim` it brings its interval and its n along.
     """
 
-    n: int
-    n_groups: int | None
-
     def __new__(cls, value, low, high, n, n_groups=None):
         self = super().__new__(cls, (value, low, high))
         self.n, self.n_groups = n, n_groups

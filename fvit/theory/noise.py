@@ -5,8 +5,8 @@ A noise z protects to (order, divergence, radius) if D_order(x + z || x' + z) <=
 """
 
 import math
+from collections import namedtuple
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -103,7 +103,6 @@ def check_levels(dim=1, **given):
 
 
 # Families of noise in one dimension --------------------------------------------------------------------------------
-
 # log density at scale 1, variance at scale 1, largest log-ratio of two copies `lag` apart; c is the shape parameter
 _FAMILIES = {
     "laplace": (lambda y, c: -np.abs(y) - math.log(2), lambda c: 2.0, lambda lag, c: lag),
@@ -241,12 +240,7 @@ def relative_variance(family, divergence, order, shape=None) -> float:
     return noise_variance(family, scale, shape) / gaussian_variance(order, divergence)
 
 
-class ProductNoise(NamedTuple):
-    """Independent coordinates: their common scale and variance, and the mean of the largest, E||z||_inf."""
-
-    scale: float
-    variance: float
-    mean_max: float
+ProductNoise = namedtuple("ProductNoise", "scale variance mean_max")  # of a coordinate; mean_max: E||z||_inf
 
 
 def product_noise(shape, dim, divergence, order, radius=1.0) -> ProductNoise:

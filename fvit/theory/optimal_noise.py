@@ -87,8 +87,7 @@ def optimal_noise_spherical(dim, divergence, order=2.0, radius=1.0, shells=None)
     log_g -= math.log(np.exp(log_g) @ mass)
     spent = [np.exp(order * log_g) @ _shells(edges, dim, s, reference, order, 8)[2] @ np.exp((1 - order) * log_g)
              for s in np.arange(1, 5) / 4]
-    achieved = max(np.log(spent) / (order - 1))
-    variance = np.exp(log_g) @ square
+    achieved, variance = max(np.log(spent) / (order - 1)), np.exp(log_g) @ square
     return OptimalNoise((edges[1:] + edges[:-1]) / 2 * radius, log_g, float(achieved), float(variance) * radius**2,
                         float(variance / gaussian_variance(order, achieved, dim=dim)), math.nan)
 

@@ -78,11 +78,10 @@ def certified_overlap(w, k, sigma, radius, norm="l2", dim=None, certificate="sha
 
 
 def sharp_rho(a, b):
-    """Largest rho that the mean attention of the contested tokens allows; attained by a one-hot map.
+    """Largest rho that the mean attention of the contested tokens allows, a scalar or (B,) float64 in [0, inf].
 
     a, b     (k0,) or (B, k0), in [0, 1]: the least tokens of the top set and the largest outside, in any order; lower
              bounds of `a` and upper bounds of `b` give a smaller rho, valid whenever the bounds hold
-    returns  float64, a scalar or (B,), in [0, inf]
 
     Source: ours (docs/theory.md, Theorems 3 and 6), in the line of Cohen et al. 2019.
     """
@@ -101,8 +100,7 @@ def sharp_rho(a, b):
 def renyi_rho(a, b, rest=None):
     """Largest rho that Renyi divergences certify, sqrt(2 sup_s Lambda(s)), over all orders and both directions.
 
-    rest     (B,) mass of all other tokens, where a and b are no bounds: keeps digits where a holds nearly all
-    Arguments as `sharp_rho`, which is never smaller. A missed maximum costs tightness, not validity.
+    rest     (B,) mass of all other tokens, where a and b are no bounds; others as `sharp_rho`, which is never smaller
     """
     a, b, shape = _contested(a, b)
     return np.sqrt(2 * _best(lambda s: divergences.breaking_rate(s, a, b, rest), S_GRID, len(a))).reshape(shape)[()]
@@ -135,8 +133,7 @@ def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
     """Largest Renyi divergence between the smoothed prediction `y` and what a shift by rho can make of it.
 
     y        (C,) or (B, C) with C <= 8, rows that sum to 1
-    returns  float64, a scalar or (B,); at most order rho^2 / 2, the bound for all predictions at once
-    Source: our derivation (docs/theory.md, Proposition 11).
+    returns  float64, a scalar or (B,), at most order rho^2 / 2. Source: our derivation (docs/theory.md, Proposition 11)
     """
     y, shape = divergences.images(y, 1)
     if y.shape[1] > 8:

@@ -58,12 +58,6 @@ def _restore(checkpoint: Path, model: nn.Module, ema: dict, optimiser: torch.opt
         raise ValueError(f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew") from err
 
 
-def _checkpoint(state: dict[str, Tensor], log: list[dict]) -> bytes:
-    """The log travels inside, so that it is of the same step to the bit; training_log.csv is never read."""
-    text = json.dumps(log)
-    return save(state, metadata={"fvit": f"{_digest(state, text)} {text}"})  # one entry: several come in any order
-
-
 def _digest(state: dict[str, Tensor], log: str) -> str:
     return hashlib.sha256(save(state) + log.encode()).hexdigest()
 
@@ -120,7 +114,9 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
             log, running = [*log, row], []
             files.write_atomic(log_file, pd.DataFrame(log).to_csv(index=False, float_format="%.5g"))
             task.save({k: v.cpu() for k, v in ema.items()}, out)
-            files.write_atomic(checkpoint, _checkpoint(_state(model, ema, optimiser), log))
+            state, text = _state(model, ema, optimiser), json.dumps(log)  # inside, so that it is of the same step
+            written = {"fvit": f"{_digest(state, text)} {text}"}  # one entry: several come in any order
+            files.write_atomic(checkpoint, save(state, metadata=written))
             left = (time.monotonic() - begun) / (step - begun_step) * (steps - step)
             shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
             print(f"{task.name} {step}/{steps}  {shown}  {left / 60:.0f} min left", file=sys.stderr, flush=True)

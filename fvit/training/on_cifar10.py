@@ -1,7 +1,4 @@
-"""Training on CIFAR-10: its pictures in memory, the teacher, the ViT and the denoiser.
-
-Our own recipe, for an hour and a half of one CPU core.
-"""
+"""Training on CIFAR-10, its pictures in memory: our own recipe, for an hour and a half of one CPU core."""
 
 from collections.abc import Iterator
 from functools import cache

@@ -23,15 +23,14 @@ validation_scenes = cache(scenes.load_scenes)  # of (split, n): choices are made
 class Scenes:
     """Batches of training scenes; batch `step` depends on (seed, step) only, whatever was asked before."""
 
-    def __init__(self, seed: int, batch: int, chapter: int = CHAPTER, pairs: bool = True):
-        self.seed, self.batch, self.chapter, self.pairs = seed, batch, max(chapter, batch), pairs
+    def __init__(self, seed: int, batch: int, chapter: int = CHAPTER):
+        self.seed, self.batch, self.chapter = seed, batch, max(chapter, batch)
         self._held: tuple | None = None
 
     def _chapter(self, number: int) -> tuple:
         """x (n, 3, 64, 64) uint8, label distribution (n, 10), mask (n, 64, 64); one digit's box (n, 4), class (n,)."""
         if self._held is None or self._held[0] != number:
-            parts = []
-            n_pairs = round(PAIR_SHARE * self.chapter)
+            parts, n_pairs = [], round(PAIR_SHARE * self.chapter)
             for split, n in (("train", self.chapter - n_pairs), ("train_pairs", n_pairs)):
                 x, y, masks, _ = scenes.scene_batch(split, self.seed, range(number * n, (number + 1) * n))
                 parts.append((x, F.one_hot(y, 10).float().mean(1), masks.any(1), boxes(masks[:, 0]), y[:, 0]))
@@ -39,8 +38,7 @@ class Scenes:
         return self._held[1:]
 
     def __call__(self, step: int) -> tuple[Tensor, ...]:
-        steps = self.chapter * REUSE // self.batch  # a chapter's steps
-        g = rng.generator(self.seed, "batch", step)
+        g, steps = rng.generator(self.seed, "batch", step), self.chapter * REUSE // self.batch  # of a chapter
         x, y, mask, box, first = self._chapter(step // steps)
         pick = torch.randperm(len(x), generator=g)[: self.batch]
         x = x[pick].float() / 255
@@ -96,10 +94,7 @@ def vit_tokens(vit: nn.Module, x: Tensor, corner: tuple[int, int]) -> Tensor:
 
 
 class Teacher(nn.Module):
-    """A small convolutional network that says for each patch how much it speaks for each class.
-
-    From the scenes' labels it learns in minutes what a ViT of this size finds in hours; the ViT then learns from both.
-    """
+    """A small convolutional network that says for each patch how much it speaks for each class."""
 
     def __init__(self, width: int = 48):
         super().__init__()

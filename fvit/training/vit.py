@@ -1,7 +1,7 @@
 """Training of a ViT beside a teacher: what is the same whatever the images are.
 
-A ViT this small finds in hours what a convolutional network learns in minutes, so it learns from both: from the labels
-by its class token, and patch by patch from a teacher (in the manner of Li et al. 2022, "locality guidance").
+A ViT this small finds in hours what a convolutional teacher learns in minutes, so it learns from the labels by its
+class token, and patch by patch from the teacher (in the manner of Li et al. 2022, "locality guidance").
 """
 
 from pathlib import Path
@@ -57,7 +57,7 @@ def read_teacher(teacher: nn.Module, data: str) -> nn.Module:
     weights = paths.shipped(data, "teacher") / "model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(f"no teacher at {weights}; train it first: `fvit train teacher --data {data}`")
-    mend = weights_mend(weights.parent, paths.WEIGHTS)
+    mend = weights_mend(weights.parent)
     check_sums(weights.parent, mend)
     teacher.load_state_dict(load_file(check_weights(weights, mend)))
     return teacher.eval().requires_grad_(False)
