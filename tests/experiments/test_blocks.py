@@ -9,7 +9,7 @@ from fvit.experiments import blocks
 from fvit.experiments.blocks import UnfinishedError, run_blocks
 from fvit.records import provenance
 from fvit.records.provenance import code_digest
-from fvit.records.rows import SCHEMA, load_rows, save_rows
+from fvit.records.rows import SCHEMA
 
 pytestmark = pytest.mark.filterwarnings("error")
 N = 7
@@ -67,32 +67,21 @@ def test_a_second_run_computes_nothing_and_gives_the_same():
 
 
 def test_a_killed_run_resumes_where_it_was(study):
-    killed = Work(killed_at=3)
+    killed, resumed = Work(killed_at=3), Work()
     with pytest.raises(KeyboardInterrupt):
         run(killed)
     assert len(list(study.iterdir())) == 2
-    resumed = Work()
-    rows = run(resumed)
-    assert resumed.spans == [(6, 7)]
-    assert list(rows["value"]) == [i**2 / 3 for i in range(N)]
+    assert list(run(resumed)["value"]) == [i**2 / 3 for i in range(N)] and resumed.spans == [(6, 7)]
 
 
-def test_other_settings_and_other_code_are_computed_anew(monkeypatch):
-    run(Work())
-    other = Work()
-    run(other, settings={"radii": [4 / 255]})
-    assert len(other.spans) == 3
-    monkeypatch.setattr(blocks, "code_digest", lambda: "edited since")
-    edited = Work()
-    run(edited)
-    assert len(edited.spans) == 3
-
-
-def test_the_order_of_settings_and_tuples_for_lists_change_nothing():
+def test_other_settings_and_other_code_are_computed_anew_but_not_what_is_only_written_otherwise(monkeypatch):
     run(Work(), settings={"k": 25, "radii": [1, 2]})
-    again = Work()
-    run(again, settings={"radii": (1, 2), "k": 25})
-    assert again.spans == []
+    same, other, edited = Work(), Work(), Work()
+    run(same, settings={"radii": (1, 2), "k": 25})
+    run(other, settings={"radii": [1, 4], "k": 25})
+    monkeypatch.setattr(blocks, "code_digest", lambda: "edited since")
+    run(edited, settings={"k": 25, "radii": [1, 2]})
+    assert [len(work.spans) for work in (same, other, edited)] == [0, 3, 3]
 
 
 def test_two_shards_merge_to_the_rows_of_one_process(monkeypatch, tmp_path):
@@ -111,64 +100,20 @@ def test_two_shards_merge_to_the_rows_of_one_process(monkeypatch, tmp_path):
     assert [p.read_bytes() for p in files[0]] == [p.read_bytes() for p in files[1]]
 
 
-@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/0"])
-def test_a_shard_that_is_none_is_refused_before_any_work(monkeypatch, shard):
-    monkeypatch.setenv("FVIT_SHARD", shard)
+@pytest.mark.parametrize("name, said, message", [
+    *(("FVIT_SHARD", shard, f"FVIT_SHARD='{shard}', wanted i/n with 1 <= i <= n, such as 1/4")
+      for shard in ("0/2", "3/2", "2", "a/b", "1/0")),
+    *(("FVIT_EXECUTOR", executor, f"FVIT_EXECUTOR='{executor}', wanted local or ray") for executor in ("slurm", "Ray")),
+])
+def test_what_is_set_wrongly_is_refused_before_any_work(monkeypatch, name, said, message):
     work = Work()
-    with pytest.raises(ValueError, match=f"FVIT_SHARD='{shard}', wanted i/n with 1 <= i <= n, such as 1/4"):
+    for n, size in ((0, 3), (3, 0)):
+        with pytest.raises(ValueError, match=f"n_images={n}, size={size}; wanted at least 1 of each"):
+            run(work, n=n, size=size)
+    monkeypatch.setenv(name, said)
+    with pytest.raises(ValueError, match=message):
         run(work)
     assert work.spans == []
-
-
-@pytest.mark.parametrize("n, size", [(0, 3), (3, 0)])
-def test_no_images_and_no_size_are_refused(n, size):
-    with pytest.raises(ValueError, match=f"n_images={n}, size={size}; wanted at least 1 of each"):
-        run(Work(), n=n, size=size)
-
-
-def test_a_truncated_block_is_named_with_its_mend(study):
-    run(Work())
-    path = sorted(study.iterdir())[1]
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=rf"{path.name} is no whole Parquet file \(\w+\); delete it and run again"):
-        run(Work())
-    path.unlink()
-    mended = Work()
-    run(mended)
-    assert mended.spans == [(3, 6)]
-
-
-def test_rows_that_are_not_those_written_are_refused(tmp_path):
-    rows = run(Work(), profile="laptop")
-    path = save_rows(rows, tmp_path / "rows.parquet")
-    table = pd.read_parquet(path)
-    assert len(table.attrs["sha256"]) == 64
-    table.assign(value=0.25).to_parquet(path, index=False)
-    with pytest.raises(ValueError, match=r"rows\.parquet is damaged: its rows are not those .*delete it and run again"):
-        load_rows(path)
-    table.attrs.clear()
-    table.to_parquet(path, index=False)  # of an earlier version, without a digest
-    pd.testing.assert_frame_equal(load_rows(path), rows)
-
-
-def test_wrong_columns_are_refused(tmp_path):
-    path = tmp_path / "rows.parquet"
-    pd.DataFrame({"image_id": ["a"]}).to_parquet(path)
-    with pytest.raises(ValueError, match=r"has columns \['image_id'\], wanted \['run_id'.*not a table of tidy rows"):
-        load_rows(path)
-    with pytest.raises(ValueError, match=r"unknown columns \['colour'\], known: run_id"):
-        run(lambda start, stop: pd.DataFrame({"colour": ["red"]}))
-    with pytest.raises(FileNotFoundError):
-        load_rows(tmp_path / "none.parquet")
-
-
-def test_rows_come_back_to_the_bit_and_the_same_rows_give_the_same_bytes(tmp_path):
-    rows = run(Work())
-    rows.loc[0, "value"] = np.nan
-    one, two = save_rows(rows, tmp_path / "one.parquet"), save_rows(rows.copy(), tmp_path / "two.parquet")
-    assert one.read_bytes() == two.read_bytes()
-    pd.testing.assert_frame_equal(load_rows(one), rows, check_exact=True)
-    assert (load_rows(one)["eps"] == 8 / 255).all()
 
 
 @pytest.fixture
@@ -181,15 +126,7 @@ def package(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name, counts", [("base/rng", True), ("smoothing", True), ("report/style", False),
-                                          ("cli", False)])
-def test_the_digest_follows_the_packages_that_compute_rows(package, name, counts):
-    before, path = code_digest(package), package / f"{name}.py"
-    path.write_text(path.read_text() + "\nedited = 1")
-    assert (code_digest(package) != before) == counts
-
-
-def test_comments_docstrings_and_layout_are_no_code(package):
+def test_the_digest_follows_the_code_of_packages_that_compute_rows_not_comments_docstrings_and_layout(package):
     before, path = code_digest(package), package / "base/rng.py"
     text = path.read_text()
     reworded = text.replace("What it is.", "In other words.").replace("explain, side", "(explain,\n side)")
@@ -197,21 +134,17 @@ def test_comments_docstrings_and_layout_are_no_code(package):
     assert code_digest(package) == before
     path.write_text(text + '"no docstring"')
     assert code_digest(package) != before
+    path.write_text(text)
+    for name, counts in {"base/rng": True, "smoothing": True, "report/style": False, "cli": False}.items():
+        before, path = code_digest(package), package / f"{name}.py"
+        path.write_text(path.read_text() + "\nedited = 1")
+        assert (code_digest(package) != before) == counts, name
 
 
 def test_every_package_counts_or_says_why_not():
     """What shows or runs rows, trains networks before them, or starts a command computes none."""
     packages = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in PACKAGE.rglob("*.py")}
     assert packages - set(provenance.COMPUTES) == {"report", "notebooks", "training", "cli", "__main__", "__init__"}
-
-
-@pytest.mark.parametrize("executor", ["slurm", "Ray"])
-def test_an_unknown_executor_is_refused_before_any_work(monkeypatch, executor):
-    monkeypatch.setenv("FVIT_EXECUTOR", executor)
-    work = Work()
-    with pytest.raises(ValueError, match=f"FVIT_EXECUTOR='{executor}', wanted local or ray"):
-        run(work)
-    assert work.spans == []
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch):

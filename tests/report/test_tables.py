@@ -16,20 +16,8 @@ from fvit.experiments.controls import control_rows, denoise_only_rows
 from fvit.metrics.segmentation import segmentation_scores
 from fvit.records.rows import conform
 from fvit.records.words import CONTROL_MAPS
-from fvit.report.tables import (
-    NEEDED,
-    POOLED,
-    accuracy_table,
-    auc_rows,
-    by_threat,
-    conditions,
-    curve_rows,
-    curve_table,
-    gain,
-    image_iou,
-    paired_conditions,
-    segmentation_table,
-)
+from fvit.report import tables
+from fvit.report.tables import NEEDED, curve_rows, segmentation_table
 from fvit.theory.intervals import mean_interval, rate_interval
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -55,19 +43,18 @@ def as_series(table):
     return table.set_index("metric")
 
 
-def test_pooled_scores_are_those_of_the_summary():
+def test_pooled_scores_and_those_of_an_image_are_those_of_the_summary():
     bare, smooth = scores(0), scores(1, ignore=False)
-    table = segmentation_table(pd.concat([tidy(bare), tidy(smooth, defence="dds")]), GROUPS)
+    rows = pd.concat([tidy(bare), tidy(smooth, defence="dds").sample(frac=1, random_state=1)])  # in any order
+    table = segmentation_table(rows, GROUPS)
     assert list(table["defence"]) == ["none"] * 4 + ["dds"] * 4 and (table["n"] == 7).all()
     for name, want in (("none", bare.summary()), ("dds", smooth.summary())):
         got = as_series(table[table["defence"] == name])["mean"]
-        assert got[list(POOLED)].to_numpy() == pytest.approx(want[list(POOLED)].to_numpy(dtype=float), abs=1e-12)
-
-
-def test_the_order_of_rows_and_images_does_not_matter():
-    rows = tidy(scores())
-    shuffled = rows.sample(frac=1, random_state=1)
-    pd.testing.assert_frame_equal(segmentation_table(rows, GROUPS), segmentation_table(shuffled, GROUPS))
+        for score in tables.POOLED:
+            assert got[score] == pytest.approx(want[score], abs=1e-12)
+    alone = tables.image_iou(tidy(bare)).set_index("image_id")["value"]
+    for n, i in enumerate(IDS):
+        assert alone[i] == pytest.approx(bare.iloc[[n]].summary().mIoU, abs=1e-12)
 
 
 def test_the_interval_of_a_mean_is_that_of_mean_interval():
@@ -77,17 +64,15 @@ def test_the_interval_of_a_mean_is_that_of_mean_interval():
     np.testing.assert_allclose(got.to_numpy(dtype=float), want, atol=1e-12)
 
 
-def test_the_interval_of_a_ratio_resamples_whole_photographs():
+def test_the_interval_of_a_ratio_resamples_whole_photographs_and_one_has_none():
     per_image, picks = scores(), numpy_generator(0, "bootstrap").integers(4, size=(200, 4))
     members = [[n for n, i in enumerate(IDS) if GROUPS[i] == photograph] for photograph in "abcd"]
     pooled = [per_image.iloc[[n for p in pick for n in members[p]]].summary().mIoU for pick in picks]
-    got = as_series(segmentation_table(tidy(per_image), GROUPS, n_boot=200)).loc["mIoU"]
+    rows = tidy(per_image).sample(frac=1, random_state=1)
+    got = as_series(segmentation_table(rows, GROUPS, n_boot=200)).loc["mIoU"]
     np.testing.assert_allclose([got["low"], got["high"]], np.quantile(pooled, [0.025, 0.975]), atol=1e-12)
-
-
-def test_one_photograph_has_no_interval():
-    table = segmentation_table(tidy(scores()), dict.fromkeys(IDS, "a"))
-    assert table[["low", "high"]].isna().all(axis=None) and table["mean"].notna().all()
+    alone = segmentation_table(tidy(per_image), dict.fromkeys(IDS, "a"))
+    assert alone[["low", "high"]].isna().all(axis=None) and alone["mean"].notna().all()
 
 
 def test_undefined_f1_is_left_out_as_in_the_summary():
@@ -97,13 +82,6 @@ def test_undefined_f1_is_left_out_as_in_the_summary():
     assert per_image.f1.isna().sum() == 6
     got = as_series(segmentation_table(tidy(per_image)))["mean"]
     assert got["mF1"] == pytest.approx(per_image.summary().mF1, abs=1e-12)
-
-
-def test_iou_of_an_image_is_the_summary_of_that_image_alone():
-    per_image = scores()
-    got = image_iou(tidy(per_image)).set_index("image_id")["value"]
-    for n, i in enumerate(IDS):
-        assert got[i] == pytest.approx(per_image.iloc[[n]].summary().mIoU, abs=1e-12)
 
 
 @pytest.mark.parametrize("spoil, message", [
@@ -124,7 +102,7 @@ def test_each_side_of_a_pair_meets_the_attack_that_the_condition_names():
            if (d, a[1]) != ("none", "dds")]
     rows = pd.DataFrame([{"method": m, "defence": d, "aim": aim, "made_on": on, "value": f"{m} {d} {aim} {on}"}
                          for m in ("raw_attention", "rollout", "vta") for d, aim, on in met])
-    paired = paired_conditions(rows)
+    paired = tables.paired_conditions(rows)
     assert list(dict.fromkeys(paired.condition)) == ["clean", "prediction, transferred", "explanation, transferred",
                                                      "explanation, adaptive"]
     paired = paired.set_index(["method", "defence", "condition"])["value"]
@@ -137,19 +115,16 @@ def test_each_side_of_a_pair_meets_the_attack_that_the_condition_names():
     assert len(paired) == 3 * 2 * 4
 
 
-def test_threats_are_told_apart():
+def test_threats_are_told_apart_and_what_has_no_model_of_its_own_is_under_either():
     made = [("none", "none", ""), ("none", "prediction", "vit"), ("dds", "none", ""), ("dds", "fresh_noise", ""),
             ("dds", "prediction", "vit"), ("dds", "prediction", "dds"), ("denoise_only", "prediction", "vit"),
             ("denoise_only", "prediction", "denoise_only"), ("dds", "explanation", "dds")]
-    found = by_threat(pd.DataFrame(made, columns=["defence", "aim", "made_on"]))
+    found = tables.by_threat(pd.DataFrame(made, columns=["defence", "aim", "made_on"]))
     met = {t: [*part[["defence", "aim", "made_on"]].itertuples(index=False, name=None)]
            for t, part in found.groupby("threat")}
     assert met == {"transferred": [made[n] for n in (0, 1, 2, 4, 6)], "adaptive": [made[n] for n in (0, 1, 2, 5, 7)]}
-
-
-def test_what_has_no_model_of_its_own_is_under_either_threat_and_the_order_stays():
     made = [("dds", "explanation", "vit"), ("constant_map", "explanation", "vit"), ("dds", "random_signs", "")]
-    found = conditions(pd.DataFrame(made, columns=["defence", "aim", "made_on"], index=[5, 5, 2]))
+    found = tables.conditions(pd.DataFrame(made, columns=["defence", "aim", "made_on"], index=[5, 5, 2]))
     assert [*zip(found.defence, found.condition, strict=True)] == [
         ("dds", "explanation, transferred"), ("constant_map", "explanation, transferred"),
         ("constant_map", "explanation, adaptive"), ("dds", "random signs")]
@@ -173,7 +148,7 @@ def test_areas_are_those_of_curve_auc_whatever_the_order_of_the_rows(convention)
     rows, hits = some_curves()
     other = conform([{"image_id": "a", "method": "vta", "metric": "fidelity", "value": 0.3}])
     for given in (rows, pd.concat([rows, other]).sample(frac=1, random_state=0)):
-        found = auc_rows(given, convention).set_index(["image_id", "kind", "explained"])
+        found = tables.auc_rows(given, convention).set_index(["image_id", "kind", "explained"])
         assert len(found) == len(hits) and set(found["convention"]) == {convention}
         for key, h in hits.items():
             assert found.loc[key, "value"] == pytest.approx(float(curve_auc(h.astype(float), convention)), abs=1e-12)
@@ -181,7 +156,7 @@ def test_areas_are_those_of_curve_auc_whatever_the_order_of_the_rows(convention)
 
 def test_the_mean_curve():
     rows, hits = some_curves(1)
-    line = curve_table(rows).query("kind == 'negative' and explained == 'fixed'")
+    line = tables.curve_table(rows).query("kind == 'negative' and explained == 'fixed'")
     assert list(line["removed"]) == [t / 10 for t in range(11)] and line["n"].eq(3).all()
     np.testing.assert_allclose(line["mean"], np.mean([hits[i, "negative", "fixed"] for i in PHOTOGRAPH], axis=0))
 
@@ -194,7 +169,7 @@ def test_a_curve_with_a_step_missing_or_twice_and_no_curve_are_refused():
     with pytest.raises(ValueError, match="no perturbation tests"):
         curve_rows(rows.assign(metric="right"))
     with pytest.raises(ValueError, match="convention"):
-        auc_rows(rows, "trapezoid")
+        tables.auc_rows(rows, "trapezoid")
 
 
 def test_a_gain_is_paired_by_image_and_averages_what_an_image_has_several_of():
@@ -202,13 +177,13 @@ def test_a_gain_is_paired_by_image_and_averages_what_an_image_has_several_of():
              ("dds", "attacked", [1.0] * 6)]
     rows = photographed(pd.concat([pd.DataFrame({"image_id": list("abcabc"), "defence": d, "condition": c, "value": v,
                                                  "method": ["vta"] * 3 + ["lrp"] * 3}) for d, c, v in sides]))
-    found = gain(rows.sample(frac=1, random_state=0), method="vta", condition="clean")
+    found = tables.gain(rows.sample(frac=1, random_state=0), method="vta", condition="clean")
     assert found == pytest.approx(mean_interval([0.4, 0.5, 0.0], [*PHOTOGRAPH.values()])) and found.n_groups == 2
-    assert gain(rows, condition="clean")[0] == pytest.approx(-0.15)  # of the two methods: -0.2, -0.05, -0.2
+    assert tables.gain(rows, condition="clean")[0] == pytest.approx(-0.15)  # of the two methods: -0.2, -0.05, -0.2
     attacked, clean = {"condition": "attacked"}, {"condition": "clean"}
-    assert gain(rows, attacked, clean, defence="dds", method="lrp")[0] == pytest.approx(0.8)
+    assert tables.gain(rows, attacked, clean, defence="dds", method="lrp")[0] == pytest.approx(0.8)
     with pytest.raises(ValueError, match="1 of 3 values are NaN"):
-        gain(rows.iloc[1:], method="vta", condition="clean")
+        tables.gain(rows.iloc[1:], method="vta", condition="clean")
 
 
 def right(aim, hits):
@@ -218,7 +193,7 @@ def right(aim, hits):
 
 def test_robust_accuracy_counts_what_is_right_before_and_after():
     rows = pd.concat([right("none", [1, 1, 0, 1]), right("prediction", [1, 0, 1, 0])])
-    table = accuracy_table(rows.sample(frac=1, random_state=1)).set_index("aim")
+    table = tables.accuracy_table(rows.sample(frac=1, random_state=1)).set_index("aim")
     assert tuple(table.loc["none", ["right", "robust"]]) == (0.75, 0.75)
     assert tuple(table.loc["prediction", ["right", "robust", "low", "high"]]) == (0.5, *rate_interval(1, 4))
 
@@ -230,7 +205,7 @@ def test_robust_accuracy_counts_what_is_right_before_and_after():
 ])
 def test_predictions_without_a_clean_twin_are_refused(rows, message):
     with pytest.raises(ValueError, match=message):
-        accuracy_table(rows)
+        tables.accuracy_table(rows)
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +263,6 @@ def test_denoise_only_is_the_vit_behind_the_denoiser(bench, scene):
 def test_tables_take_the_rows_of_the_experiment(bench, scene):
     rows = attack_rows(bench, scene, methods=["raw_attention", "gradcam"], attacks=[("prediction", "vit")],
                        radii=[0.05], measures=["perturbation"])
-    table = curve_table(photographed(pd.concat([rows, control_rows(bench, scene)])))
+    table = tables.curve_table(photographed(pd.concat([rows, control_rows(bench, scene)])))
     assert set(table.loc[table["explained"] == "re-predicted", "method"]) == {"gradcam"}
-    assert table["n"].eq(3).all() and set(accuracy_table(rows)["defence"]) == {"none", "dds"}
+    assert table["n"].eq(3).all() and set(tables.accuracy_table(rows)["defence"]) == {"none", "dds"}
