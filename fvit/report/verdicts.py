@@ -2,13 +2,11 @@
 
 import html
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fvit.base.files import write_atomic
-from fvit.base.paths import NOTEBOOKS, ROOT, output_root
+from fvit.base.paths import ROOT, output_root
 from fvit.records.claims import ROWS
 from fvit.report.on_record import PROFILES, _joined, find_rows
 from fvit.theory.intervals import mean_interval
@@ -36,7 +34,6 @@ CONTROLS = {  # row of the table of claims -> controls beside it: what, stem of 
         "aim": "fresh_noise", "metric": "topk_overlap", "method": method})
         for method in ("raw_attention", "vta", "lrp"))],
 }
-MARKS = "<!-- findings -->", "<!-- /findings -->"  # lines of the README between which `readme_table` stands
 
 
 def load_claims() -> pd.DataFrame:
@@ -134,55 +131,11 @@ def _interval(c):
 def _claim_line(claim):
     note = f" ({html.escape(claim['note'])})" if claim["note"] else ""
     return (f"<li><b>{claim['status']}</b> {claim['claim']} ({claim['profile']}, notebook {claim['notebook']}): "
-            f"{html.escape(claim['text'])}: <b>{_measured(claim)}</b>, asked for {html.escape(claim['relation'])} "
+            f"{html.escape(claim['text'])}: <b>{measured(claim)}</b>, asked for {html.escape(claim['relation'])} "
             f"{_short(claim['bound'])}; {html.escape(claim['source'])}{note}</li>")
 
 
-def readme_table(claims: pd.DataFrame | None = None) -> str:
-    """"What we found" as a Markdown table: a line for each of ROWS, with one number, its interval and its notebook.
-
-    claims   as of `load_claims`, which is the default. The number is that of the row's key, of the largest profile
-             that has one
-    """
-    lines = ["| claim | verdict | one number of several, with its interval | in |", "|---|---|---|---|"]
-    for verdict in verdicts(load_claims() if claims is None else claims):
-        said, link = "no run of it is committed", ""
-        if not verdict.claims.empty:
-            key = verdict.claims[verdict.claims["claim"] == ROWS[verdict.row]["key"]]
-            shown = (verdict.claims if key.empty else key).iloc[-1 if len(key) else 0]
-            said = f"{_cell(shown['text'])}: {_measured(shown)} ({shown['claim']}, {shown['profile']})"
-            link = _link(shown["notebook"])
-        lines.append(f"| {verdict.row}: {_cell(ROWS[verdict.row]['text'])} | **{verdict.status}**, {verdict.counts} "
-                     f"| {said} | {link} |")
-    return "\n".join(lines)
-
-
-def claims_table() -> str:
-    """The claims as a Markdown table, for notebook 00: id, claim, whose it is, and the notebooks that test it."""
-    lines = ["| id | claim | of | tested in |", "|---|---|---|---|"]
-    for row, said in ROWS.items():
-        where = ", ".join(_link(number).replace("(notebooks/", "(") for number in said["notebooks"])
-        lines.append(f"| {row} | {_cell(said['text'])} | {said['source']} | {where} |")
-    return "\n".join(lines)
-
-
-def update_readme(path: Path = ROOT / "README.md", claims: pd.DataFrame | None = None) -> Path:
-    """Put `readme_table` between the marks of the README, after a run whose results are to be committed."""
-    before, rest = path.read_text(encoding="utf-8").split(f"{MARKS[0]}\n")
-    _, after = rest.split(MARKS[1])
-    return write_atomic(path, f"{before}{MARKS[0]}\n{readme_table(claims)}\n{MARKS[1]}{after}")
-
-
-def _cell(text):
-    return html.escape(text, quote=False).replace("|", "\\|")
-
-
-def _link(number):
-    found = sorted(NOTEBOOKS.glob(f"{number}_*.ipynb")) if number else []
-    return f"[{number}](notebooks/{found[0].name})" if found else number
-
-
-def _measured(claim):
+def measured(claim):
     if not claim["value"]:
         return "a time, see the dated rows"
     interval = f" [{_short(claim['ci_low'])}, {_short(claim['ci_high'])}]" if claim["ci_low"] else ""
