@@ -27,15 +27,11 @@ from traitlets.config import Config
 from fvit.base import paths
 from fvit.base.files import check_writable, write_atomic
 from fvit.notebooks import form
-from fvit.notebooks.plan import GALLERY, Plan, known_parameters, loaded, select
+from fvit.notebooks.plan import GALLERY, NotebookError, Plan, known_parameters, loaded, select
 from fvit.records import sources
 
 BLOCKS = ("on.run(", ".rows()")  # cells up to which a dry run goes
 CELL_TIMEOUT = {"laptop": 900}  # seconds; other profiles have cells that run for hours
-
-
-class NotebookError(RuntimeError):
-    """A notebook that stopped, or that may not be stored as it is; the message says which cell and why."""
 
 
 class ShardDone(NotebookError):

@@ -90,16 +90,16 @@ def current_run() -> profiles.Profile:
     return profiles.current
 
 
-def png_bytes(fig) -> bytes:
-    """`fig` as a PNG of 200 dpi; it is closed, else the notebook would show it beside what is made of it."""
+def png_bytes(fig, dpi=DPI) -> bytes:
+    """`fig` as a PNG; it is closed, else the notebook would show it beside what is made of it."""
     plt.close(fig)
-    return _render(fig, "png")
+    return _render(fig, "png", dpi)
 
 
-def _render(fig, form, **stamps):
+def _render(fig, form, dpi=DPI, **stamps):
     out = io.BytesIO()
     with plt.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "fvit"}):  # also for a figure drawn without the theme
-        fig.savefig(out, format=form, dpi=DPI, bbox_inches="tight", metadata=stamps)
+        fig.savefig(out, format=form, dpi=dpi, bbox_inches="tight", metadata=stamps)
     return out.getvalue()
 
 

@@ -6,34 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fvit.base.paths import ROOT, output_root
+from fvit.base.paths import PACKAGE
 from fvit.records.claims import ROWS
-from fvit.report.on_record import PROFILES, _joined, find_rows
+from fvit.records.templates import read_words
+from fvit.report.on_record import PROFILES, find_rows, joined
 from fvit.theory.intervals import mean_interval
 
-STABILITY = [  # what a score of stability means nothing without
-    ("a constant map (mean of the training set): overlap under any attack", "05_overlap", {
-        "defence": "constant_map", "aim": "explanation"}),
-    ("... and its overlap with the bare map (fidelity)", "05_overlap", {
-        "defence": "constant_map", "metric": "fidelity"}),
-    ("DDS met by fresh noise instead of an attack: the ceiling", "05_overlap", {
-        "defence": "dds", "aim": "fresh_noise"}),
-    ("DDS's clean map and the bare one (fidelity)", "05_overlap", {"defence": "dds", "metric": "fidelity"}),
-]
-CONTROLS = {  # row of the table of claims -> controls beside it: what, stem of the rows, columns that pick them
-    "P1": [("random signs of the same size: overlap of raw attention", "01_overlap", {
-        "method": "raw_attention", "aim": "random_signs", "eps": 8 / 255})],
-    "P4": [("denoising without noise, attack made through it: right after it", "08_controls", {
-        "made_on": "denoise_only", "eps": 8 / 255, "metric": "right"}),
-           ("DDS met by fresh noise instead of an attack: right", "08_scores", {
-        "aim": "fresh_noise", "metric": "right"})],
-    "P5": STABILITY,
-    "P6": [STABILITY[1], STABILITY[3]],
-    "P7": STABILITY,
-    "R1": [*STABILITY[:2], *((f"{method} with DDS met by fresh noise: the ceiling", "07_scores", {
-        "aim": "fresh_noise", "metric": "topk_overlap", "method": method})
-        for method in ("raw_attention", "vta", "lrp"))],
-}
+CONTROLS = read_words(PACKAGE / "controls.toml")  # what a number beside a claim means nothing without
 
 
 def load_claims() -> pd.DataFrame:
@@ -41,11 +20,8 @@ def load_claims() -> pd.DataFrame:
 
     Row by row: a run of some notebooks decides their claims anew, and the others stand as the repository has them.
     """
-    tables = [_joined(f"results/{profile}/claims.csv", ["claim", "profile"]) for profile in PROFILES]
-    tables = [table for table in tables if table is not None]
-    if not tables:
-        raise FileNotFoundError(f"no claims.csv under {output_root()} or {ROOT}; run `fvit run all` first")
-    return pd.concat(tables, ignore_index=True)
+    claims = joined([f"results/{profile}/claims.csv" for profile in PROFILES], ["claim", "profile"])
+    return claims.sort_values("profile", key=lambda c: c.map(PROFILES.index), kind="stable", ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -106,21 +82,18 @@ def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None) -> Verd
 
 
 def control_table(photograph: dict[str, str]) -> pd.DataFrame:
-    """CONTROLS with their numbers: row, control, profile, mean, low, high, n; rows that no run has left are left out.
+    """CONTROLS of ROWS with their numbers: row, control, profile, mean, low, high, n; without those that no run has made.
 
     photograph   image id -> photograph, by which the intervals are clustered
     """
     found = []
-    for row, wanted in CONTROLS.items():
-        for control, stem, picks in wanted:
-            rows = find_rows(stem)
-            if rows is None:
-                continue
-            for column, value in picks.items():
-                rows = rows[np.isclose(rows[column], value) if column == "eps" else rows[column] == value]
-            if len(rows):
-                mean = mean_interval(rows["value"], groups=rows["image_id"].map(photograph))
-                found.append([row, control, rows["profile"].iloc[0], *mean, mean.n])
+    for row, control in [(row, CONTROLS[name]) for row, said in ROWS.items() for name in said.get("controls", ())]:
+        rows = find_rows(control["rows"])
+        for column, value in control["where"].items() if rows is not None else ():
+            rows = rows[np.isclose(rows[column], value) if column == "eps" else rows[column] == value]
+        if rows is not None and len(rows):
+            mean = mean_interval(rows["value"], groups=rows["image_id"].map(photograph))
+            found.append([row, control["text"], rows["profile"].iloc[0], *mean, mean.n])
     return pd.DataFrame(found, columns=["row", "control", "profile", "mean", "low", "high", "n"])
 
 
