@@ -26,7 +26,6 @@ EXERCISES = {name: Exercise(**said) for name, said in read_words(PACKAGE / "exer
 class Answer:
     """True for a right one; its text is the same on every machine."""
 
-    exercise: str
     right: bool
     text: str
 
@@ -47,7 +46,7 @@ def check(exercise: str, answer=None) -> Answer:
     """
     asked = EXERCISES[check_choice(exercise, EXERCISES, "exercise")]
     if answer is None:
-        return Answer(exercise, False, f"OPEN {exercise}  wanted: {asked.wanted}")
+        return Answer(False, f"OPEN {exercise}  wanted: {asked.wanted}")
     if asked.words:
         words = check_choice(" ".join(str(answer).lower().split()), asked.words, f"answer to exercise {exercise}")
         right = words == asked.answer
@@ -55,4 +54,4 @@ def check(exercise: str, answer=None) -> Answer:
         right = abs(as_number(answer) - asked.answer) <= asked.within
     else:
         raise ValueError(f"answer {answer!r}, wanted one finite number such as 0.25, or None for no answer yet")
-    return Answer(exercise, right, f"RIGHT {exercise}" if right else f"NOT YET {exercise}  {asked.hint}")
+    return Answer(right, f"RIGHT {exercise}" if right else f"NOT YET {exercise}  {asked.hint}")

@@ -82,7 +82,7 @@ def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None) -> Verd
 
 
 def control_table(photograph: dict[str, str]) -> pd.DataFrame:
-    """CONTROLS of ROWS with their numbers: row, control, profile, mean, low, high, n; without those that no run has made.
+    """CONTROLS of ROWS with their numbers: row, control, profile, mean, low, high, n; only what a run has left.
 
     photograph   image id -> photograph, by which the intervals are clustered
     """
