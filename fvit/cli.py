@@ -4,11 +4,12 @@ import argparse
 import os
 import signal
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from fvit import __version__
 from fvit.base import paths
-from fvit.records import profiles
+from fvit.base.checks import check_source
+from fvit.notebooks import plan
+from fvit.records import profiles, provenance
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
         return args.command(args)
     except (ValueError, ImportError) as error:
         return _stopped(error, 2)
-    except OSError as error:
+    except (OSError, plan.NotebookError) as error:
         return _stopped(error, 1)
     except KeyboardInterrupt:
         return _stopped("interrupted; no file is left half written", 1)
@@ -88,9 +89,6 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from fvit.base.checks import check_source
-    from fvit.notebooks import plan
-
     given = {}
     for item in args.given:
         name, equals, value = (part.strip() for part in item.partition("="))
@@ -114,24 +112,17 @@ def _run(args: argparse.Namespace) -> int:
     todo = plan.plan(args.names, args.profile, given)
     from fvit.notebooks import runner  # late: papermill takes seconds to import, and what is wrong is said at once
 
-    try:
-        if args.dry_run:
-            runner.dry_run(todo, args.profile, args.out, args.shard)
-        else:
-            runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout, args.jobs, args.executor,
-                       args.address)
-    except runner.NotebookError as error:
-        return _stopped(error, 1)
+    if args.dry_run:
+        runner.dry_run(todo, args.profile, args.out, args.shard)
+    else:
+        runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout, args.jobs, args.executor, args.address)
     return 0
 
 
 def _refresh(args: argparse.Namespace) -> int:
     from fvit.notebooks import runner
 
-    try:
-        runner.refresh(args.names)
-    except runner.NotebookError as error:
-        return _stopped(error, 1)
+    runner.refresh(args.names)
     return 0
 
 
@@ -148,9 +139,8 @@ def _info(_: argparse.Namespace) -> int:
     import torch  # late: only this command needs it
 
     print(f"fvit        {__version__}")
-    print(f"python      {sys.version.split()[0]}")
-    for name in ("torch", "timm", "diffusers", "papermill"):
-        print(f"{name:<11} {_version(name)}")
+    for name, version in provenance.versions(("torch", "timm", "diffusers", "papermill")).items():
+        print(f"{name:<11} {version}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
     print(f"device      {device}")
     for data in paths.SHIPPED:
@@ -166,10 +156,3 @@ def _info(_: argparse.Namespace) -> int:
         made = sorted(path.name for path in folder.glob("*/") if path.is_dir())
         print(f"{name:<11} {folder}  ({', '.join(made) or 'none yet: make them by `fvit run`'})")
     return 0
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "(not installed)"

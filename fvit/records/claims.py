@@ -54,7 +54,9 @@ class Claim:
         return f"{self.value:.3g}{interval}{size}{', the interval holds the bound: undecided' if undecided else ''}"
 
     def __repr__(self) -> str:
-        return f"{self.status} {self.claim}  {self.text} ({self.relation} {_bound_text(self.bound)})"
+        short = f"{self.bound:.2f}"
+        bound = short if float(short) == self.bound and abs(self.bound) < 1e4 else f"{self.bound:.4g}"
+        return f"{self.status} {self.claim}  {self.text} ({self.relation} {bound})"
 
     def _repr_html_(self) -> str:
         note = f"<br>{html.escape(self.note)}" if self.note else ""
@@ -143,7 +145,3 @@ def _record(outcome):
     row |= {name: "" for name in ("n", "n_groups") if row[name] is None}
     row |= {"profile": run.name, "notebook": run.notebook}
     upsert(results_dir(run.name) / "claims.csv", row, key=("claim", "profile"), columns=CLAIM_COLUMNS)
-
-
-def _bound_text(bound):
-    return f"{bound:.2f}" if float(f"{bound:.2f}") == bound and abs(bound) < 1e4 else f"{bound:.4g}"

@@ -80,12 +80,12 @@ def plot_accuracy(df) -> plt.Figure:
 
     df   threat ("transferred", "adaptive"), defence, eps, robust, low, high; clean accuracy at eps 0
     """
-    fig, panels = panels_by(df.assign(mean=df["robust"], x=255 * df["eps"]), "threat", 3.5, 3.0)
+    fig, panels = panels_by(df.assign(mean=df["robust"], x=255 * df["eps"]), "threat", 3.5, 3.0,
+                            ylabel="robust accuracy\n(right before and after)")
     for ax, _, part in panels:
         lines(ax, part.sort_values("eps", kind="stable"), "defence", "x", dashes=DASHES[0:2] + DASHES[3:4],
               markersize=5, linewidth=1.3, names=DEFENCES.get, shift=lambda x, place: x + 0.12 * place)
         ax.set(xlabel="attack radius, 1/255 (linf)", ylim=(-0.03, 1.03),
                xticks=sorted({round(255 * eps) for eps in df["eps"]}))
-    panels[0][0].set_ylabel("robust accuracy\n(right before and after)")
     panels[0][0].legend(frameon=False, fontsize="small", loc="lower left")
     return fig

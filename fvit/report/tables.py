@@ -60,10 +60,8 @@ def segmentation_table(rows, groups=None, by=BY, level=0.95, n_boot=2000, seed=0
 
 
 def _pooled(wide, groups, level, n_boot, seed):
-    sums = wide.groupby(wide.index if groups is None else wide.index.map(groups)).sum()  # NaN counts as 0
-    for name in ("average_precision", "f1"):
-        at = wide[name].notna()
-        sums[f"n_{name}"] = at.groupby(at.index if groups is None else at.index.map(groups)).sum()
+    counted = wide.join(wide[["average_precision", "f1"]].notna().add_prefix("n_"))
+    sums = counted.groupby(wide.index if groups is None else wide.index.map(groups)).sum()  # NaN counts as 0
     totals = {name: sums[name].to_numpy(dtype=np.float64) for name in sums}
     scores = _scores({name: values.sum() for name, values in totals.items()})
     picks = numpy_generator(seed, "bootstrap").integers(len(sums), size=(n_boot, len(sums)))  # as `mean_interval`
@@ -92,8 +90,7 @@ def image_iou(rows) -> pd.DataFrame:
     `rows` as in `segmentation_table`. The mean over images is not the pooled mIoU, where large objects count for more.
     """
     found = rows[rows["metric"].isin(NEEDED[:3])]
-    keys = [name for name in found if name not in ("metric", "value", "ci_low", "ci_high")]
-    keys = [name for name in keys if found[name].notna().all()]
+    keys = [name for name in found.dropna(axis=1) if name not in ("metric", "value", "ci_low", "ci_high")]
     wide = found.pivot(index=keys, columns="metric", values="value").reset_index()
     return wide[keys].assign(metric="iou", value=_mean_iou(wide))
 

@@ -173,7 +173,7 @@ def test_claims_toml_is_whole():
     ids = [claim_id for head, said in claims.HEADS.items() for claim_id in said["checks"]]
     assert len(ids) == len(set(ids)) == len(claims.CHECKS)
     for head, said in claims.HEADS.items():
-        assert set(said) - {"key"} == {"text", "source", "notebooks", "checks"} and said["checks"]
+        assert set(said) - {"key", "controls"} == {"text", "source", "notebooks", "checks"} and said["checks"]
         assert all(sorted(paths.NOTEBOOKS.glob(f"{number}_*.ipynb")) for number in said["notebooks"])
         assert all(claim_id.split(".")[0] == head for claim_id in said["checks"])
         assert said.get("key", next(iter(said["checks"]))) in said["checks"]
