@@ -24,7 +24,7 @@ def load_images(source="scenes", split=None, n=None, *, seed=0, start=0, root=No
     a data set or an index that is absent or broken, saying how to get it. Nothing is downloaded.
     """
     if str(check_source(source)) != "scenes":
-        from fvit.data.datasets import stream_images  # late: only data sets on disk need it
+        from fvit.data.streams import stream_images  # late: only data sets on disk need it
 
         options = {"seed": seed, "start": start, "root": root, "size": size, "objects": objects}
         return next(iter(stream_images(source, split, n, batch_size=64 if n is None else n, **options)))

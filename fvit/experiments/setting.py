@@ -94,7 +94,7 @@ class Experiment:
 
     def _there(self) -> int:
         """Number of images of a data set on disk, from its index."""
-        from fvit.data.datasets import open_source  # late: only data sets on disk need it
+        from fvit.data.streams import open_source  # late: only data sets on disk need it
 
         data = self.names["data"]
         return len(open_source(**{name: data.get(name) for name in ("source", "split", "root", "objects")}).ids)

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from fvit.base import paths
-from fvit.data.known import KNOWN
+from fvit.data.datasets import KNOWN
 from fvit.records import profiles, sources
 
 GALLERY = "10_"  # shows the figures of the other notebooks

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fvit.base.checks import check_choice, check_source
 from fvit.base.paths import SHIPPED
-from fvit.data.known import find, meant
+from fvit.data.datasets import find, meant
 from fvit.records.profiles import PROFILES
 
 ADM = "256x256_diffusion_uncond.pt"  # OpenAI's guided-diffusion, the prior of Hu et al. 2024

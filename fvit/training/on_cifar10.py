@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fvit.base import rng
-from fvit.data.datasets import stream_images
+from fvit.data.streams import stream_images
 from fvit.models.diffusers_files import load_denoiser
 from fvit.training.denoiser import Denoising
 from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config

@@ -16,9 +16,9 @@ from fixtures.hostile import Hostile
 from PIL import Image
 
 from fvit import load_images, stream_images
-from fvit.data.datasets import choose, open_source
 from fvit.data.folders import CIFAR10, imagenet_classes
 from fvit.data.pictures import read_rgb
+from fvit.data.streams import choose, open_source
 
 pytestmark = [pytest.mark.filterwarnings("error"),
               pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]  # pycocotools' own
