@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,8 +104,8 @@ class Child:
             pytest.fail(f"hangs: {self.said}")
         return self.code
 
-    def kill(self) -> int:
-        if self.code is None:
+    def kill(self, after: float = 0) -> int:
+        if self.wait(after) is None:
             os.kill(self.pid, signal.SIGKILL)
         return self.wait()
 
@@ -172,9 +173,7 @@ def lines_of(action: Callable) -> int:
             at_line(0, one, action)()
             print(count)
 
-        child = Child(counting, FVIT_OUT=folder)
-        assert child.wait() == 0, child.said
-        return int(child.said.split()[-1])
+        return int(succeeds(counting, FVIT_OUT=folder).split()[-1])
 
 
 def damage(dice: random.Random, path: Path) -> str:
@@ -214,9 +213,7 @@ def mounting_allowed() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         done = shutil.which("mount") and not subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode
-        if done:
-            subprocess.run(["umount", folder], check=True)
-        return bool(done)
+        return bool(done) and not subprocess.run(["umount", folder], check=True).returncode
 
 
 def limit(kind: int, amount: int) -> None:
@@ -231,12 +228,35 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in found.items() if name != ".fvit-run.lock"}
 
 
+def succeeds(action: Callable[[], int | None], **environment: str) -> str:
+    """Do it in a child that must end well; what it said."""
+    child = Child(action, **environment)
+    assert child.wait() == 0, child.said
+    return child.said
+
+
 def undisturbed(action: Callable[[], int | None]) -> dict[str, bytes]:
     """All that `action` writes to FVIT_OUT when nothing happens."""
     with tempfile.TemporaryDirectory() as folder:
-        child = Child(action, FVIT_OUT=folder)
-        assert child.wait() == 0, child.said
+        succeeds(action, FVIT_OUT=folder)
         return snapshot(Path(folder))
+
+
+def timed(action: Callable[[], int | None]) -> tuple[dict[str, bytes], float]:
+    """What is `undisturbed`, and the seconds it takes."""
+    begun = time.monotonic()
+    return undisturbed(action), time.monotonic() - begun
+
+
+@cache
+def written() -> dict[str, bytes]:
+    return undisturbed(write_everything)
+
+
+def finishes(action: Callable[[], int | None], out: Path, wanted: dict[str, bytes], why: object = "") -> None:
+    """A rerun ends as an undisturbed run."""
+    succeeds(action, FVIT_OUT=str(out))
+    assert snapshot(out) == wanted, why
 
 
 def check_whole(folder: Path, wanted: dict[str, bytes]) -> None:

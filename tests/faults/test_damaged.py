@@ -1,6 +1,5 @@
 """Bytes flipped and files cut off, at random places: named by a message, or seen to change nothing."""
 
-import functools
 import importlib
 import shutil
 
@@ -85,8 +84,7 @@ def test_models_of_others(dice, tally, weights):
 def test_checkpoints(dice, tally, tmp_path):
     importlib.import_module("fvit.training.loop")
     train = harm.command("train", "teacher", "--out", tmp_path, *harm.SMALL)
-    child = Child(train)
-    assert child.wait() == 0, child.said
+    harm.succeeds(train)
     wanted, path = harm.snapshot(tmp_path), tmp_path / "checkpoint.safetensors"
     for number in range(TIMES):
         path.write_bytes(wanted[path.name])
@@ -96,33 +94,24 @@ def test_checkpoints(dice, tally, tmp_path):
         harm.check_message(child.said, str(path), "delete it to start anew")
         path.unlink()
         if number < 3:  # from the start; the others only say so
-            again = Child(train)
-            assert again.wait() == 0, again.said
-            assert harm.snapshot(tmp_path) == wanted
+            harm.finishes(train, tmp_path, wanted)
         tally("damaged checkpoint")
-
-
-@functools.cache
-def written():
-    return harm.undisturbed(harm.write_everything)
 
 
 @pytest.mark.parametrize("name", ["results/laptop/claims.csv", "figures/MANIFEST.csv"])
 def test_tables(name, dice, tally, tmp_path):
     """Plain text vouches for nothing: a changed letter is for git to see. But no row may be lost or mixed up."""
-    child = Child(harm.write_everything, FVIT_OUT=str(tmp_path))
-    assert child.wait() == 0, child.said
-    lines = written()[name].splitlines()
+    harm.succeeds(harm.write_everything, FVIT_OUT=str(tmp_path))
+    lines = harm.written()[name].splitlines()
     for _ in range(TIMES):
         did = harm.damage(dice, tmp_path / name)
         child = Child(harm.write_everything, FVIT_OUT=str(tmp_path))
         if child.wait():
             harm.check_message(child.said, str(tmp_path / name), "run again")
             (tmp_path / name).unlink()
-            assert Child(harm.write_everything, FVIT_OUT=str(tmp_path)).wait() == 0
-            assert harm.snapshot(tmp_path) == written(), did
+            harm.finishes(harm.write_everything, tmp_path, harm.written(), did)
         assert set(lines) <= set((tmp_path / name).read_bytes().splitlines()), f"{did}: rows are lost"
-        (tmp_path / name).write_bytes(written()[name])
+        (tmp_path / name).write_bytes(harm.written()[name])
         tally("damaged table (CSV)")
 
 
@@ -153,8 +142,7 @@ def test_blocks(dice, tally, tmp_path, monkeypatch):
 
 
 def test_figures(dice, tally, tmp_path, monkeypatch, capsys):
-    child = Child(harm.write_everything, FVIT_OUT=str(tmp_path))
-    assert child.wait() == 0, child.said
+    harm.succeeds(harm.write_everything, FVIT_OUT=str(tmp_path))
     monkeypatch.setenv("FVIT_OUT", str(tmp_path))
     profiles.profile("laptop")
     for _ in range(3 * TIMES):
@@ -165,7 +153,7 @@ def test_figures(dice, tally, tmp_path, monkeypatch, capsys):
             assert path.suffix == ".json", f"{did}, and it is shown"  # another letter in its words
         except ValueError as error:
             assert "figure F01" in str(error) and "`fvit run` the notebook" in str(error), f"{did}: {error}"
-        path.write_bytes(written()[f"figures/laptop/{path.name}"])
+        path.write_bytes(harm.written()[f"figures/laptop/{path.name}"])
         saving.show_figure("F01")
         tally("damaged figure (PNG, JSON)")
 
@@ -213,8 +201,7 @@ def test_notebooks(dice, tally, tmp_path):
         tally("damaged notebook")
     nbformat.validate(nbformat.read(path, 4))
     if TIMES >= 10:
-        again = Child(harm.command("run", "01", folder=folder))
-        assert again.wait() == 0, again.said
+        harm.succeeds(harm.command("run", "01", folder=folder))
 
 
 def test_rows_that_a_stopped_run_left(dice, tally, tmp_path):

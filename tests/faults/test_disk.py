@@ -15,39 +15,31 @@ from fvit.base import files
 MEND = "set FVIT_OUT or pass --out to a folder you can write to"
 
 
-def survives(out, child, wanted, action, *words):
-    """`child` has said what is wrong and left no half file; once mended, a rerun ends as an undisturbed run."""
+def survives(out, action, error):
+    """In `action` the disk fails; it says what is wrong, names the mend and leaves no half file."""
+    child = Child(action, FVIT_OUT=str(out))
     assert child.wait() == 1, child.said
-    harm.check_message(child.said, *words)
-    harm.check_whole(out, wanted)
-    assert not [path for path in out.rglob(".*.tmp")]
-
-
-def finished(out, wanted, action):
-    again = Child(action, FVIT_OUT=str(out))
-    assert again.wait() == 0, again.said
-    assert harm.snapshot(out) == wanted
+    harm.check_message(child.said, os.strerror(error), MEND)
+    harm.check_whole(out, harm.written())
+    assert not list(out.rglob(".*.tmp"))
 
 
 def test_a_full_disk(dice, tally, tmp_path):
-    wanted = harm.undisturbed(harm.write_everything)
-    needed = sum(len(data) for data in wanted.values()) // 1024
+    needed = sum(map(len, harm.written().values())) // 1024
     with harm.disk(tmp_path / "disk") as remount:
         for number in range(TIMES):
             out = tmp_path / "disk" / str(number)
             used = sum(path.stat().st_blocks // 2 for path in (tmp_path / "disk").rglob("*"))
             assert remount(f"size={used + dice.randint(4, needed) // 4 * 4}k")
-            child = Child(harm.write_everything, FVIT_OUT=str(out))
-            survives(out, child, wanted, harm.write_everything, os.strerror(errno.ENOSPC), MEND)
+            survives(out, harm.write_everything, errno.ENOSPC)
             assert remount("size=64m")
-            finished(out, wanted, harm.write_everything)
+            harm.finishes(harm.write_everything, out, harm.written())
             tally("full disk")
 
 
 def test_a_disk_that_takes_no_more_of_a_file(dice, tally, tmp_path):
     """The same without a mount: the system stops a write at a random byte, as a quota does."""
-    wanted = harm.undisturbed(harm.write_everything)
-    largest = max(len(data) for data in wanted.values())
+    largest = max(map(len, harm.written().values()))
 
     def limited():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -59,22 +51,20 @@ def test_a_disk_that_takes_no_more_of_a_file(dice, tally, tmp_path):
 
     for number in range(TIMES):
         out, most = tmp_path / str(number), dice.randrange(largest)
-        survives(out, Child(limited, FVIT_OUT=str(out)), wanted, limited, os.strerror(errno.EFBIG), MEND)
-        finished(out, wanted, harm.write_everything)
+        survives(out, limited, errno.EFBIG)
+        harm.finishes(harm.write_everything, out, harm.written())
         tally("a write stopped at a byte, result writing")
 
 
 def test_a_folder_turns_read_only(dice, tally, tmp_path):
-    wanted = harm.undisturbed(harm.write_everything)
     lines = harm.lines_of(harm.write_everything)
     for number in range(TIMES):
         with harm.disk(tmp_path / str(number)) as remount:
             out, at = tmp_path / str(number) / "out", dice.randint(1, lines * 3 // 4)
-            turning = harm.at_line(at, lambda: remount("ro"), harm.write_everything)
-            survives(out, Child(turning, FVIT_OUT=str(out)), wanted, turning, os.strerror(errno.EROFS), MEND)
+            survives(out, harm.at_line(at, lambda: remount("ro"), harm.write_everything), errno.EROFS)
             assert remount("rw")
-            finished(out, wanted, harm.write_everything)
-        tally("read-only folder")
+            harm.finishes(harm.write_everything, out, harm.written())
+            tally("read-only folder")
 
 
 @long
@@ -94,6 +84,5 @@ def test_run_and_training_say_so(fault, dice, tally, tmp_path):
             harm.check_message(child.said, os.strerror(number), MEND)
             assert remount("rw,size=64m")
             assert files.changed(out) == [] and not list(out.rglob(".*.tmp"))
-            again = Child(act)
-            assert again.wait() == 0, again.said
+            harm.succeeds(act)
             tally("full disk" if fault == "full" else "read-only folder")

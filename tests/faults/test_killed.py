@@ -1,10 +1,8 @@
 """SIGKILL at random moments, of what writes results, of `fvit run` and of `fvit train`; and two at work at once."""
 
-import functools
 import importlib
 import os
 import signal
-import time
 
 import harm
 import pytest
@@ -13,37 +11,25 @@ from harm import TIMES, Child, long
 from fvit.base import files, paths
 
 
-@functools.cache
-def written():
-    return harm.undisturbed(harm.write_everything)
-
-
 def test_writing_is_killed_at_a_random_line(dice, tally, tmp_path):
     lines = harm.lines_of(harm.write_everything)
     for number in range(2 * TIMES):
         out, at = tmp_path / str(number), dice.randint(1, lines)
         killed = Child(harm.at_line(at, harm.die, harm.write_everything), FVIT_OUT=str(out))
         assert killed.wait() == -signal.SIGKILL, killed.said
-        harm.check_whole(out, written())
-        again = Child(harm.write_everything, FVIT_OUT=str(out))
-        assert again.wait() == 0, again.said
-        assert harm.snapshot(out) == written(), f"killed at line {at} of {lines}"
+        harm.check_whole(out, harm.written())
+        harm.finishes(harm.write_everything, out, harm.written(), f"killed at line {at} of {lines}")
         tally("SIGKILL of result writing, at a line")
 
 
 def test_writing_is_killed_at_a_random_time(dice, tally, tmp_path):
     """In the same folder again and again, so that a run meets what several killed ones have left."""
-    begun = time.monotonic()
-    written.__wrapped__()
-    lasts = time.monotonic() - begun
+    wanted, lasts = harm.timed(harm.write_everything)
     for _ in range(2 * TIMES):
-        killed = Child(harm.write_everything, FVIT_OUT=str(tmp_path))
-        killed.wait(dice.uniform(0, lasts))
-        killed.kill()
-        harm.check_whole(tmp_path, written())
+        Child(harm.write_everything, FVIT_OUT=str(tmp_path)).kill(dice.uniform(0, lasts))
+        harm.check_whole(tmp_path, wanted)
         tally("SIGKILL of result writing, at a time")
-    assert Child(harm.write_everything, FVIT_OUT=str(tmp_path)).wait() == 0
-    assert harm.snapshot(tmp_path) == written()
+    harm.finishes(harm.write_everything, tmp_path, wanted)
 
 
 def test_two_write_at_once_and_one_is_killed(dice, tally, tmp_path):
@@ -56,14 +42,13 @@ def test_two_write_at_once_and_one_is_killed(dice, tally, tmp_path):
     both = harm.undisturbed(lambda: (first(), second()) and 0)
     lines = harm.lines_of(second)
     for number in range(TIMES):
-        out = str(tmp_path / str(number))
-        lives = Child(first, FVIT_OUT=out)
-        killed = Child(harm.at_line(dice.randint(1, lines), harm.die, second), FVIT_OUT=out)
+        out = tmp_path / str(number)
+        lives = Child(first, FVIT_OUT=str(out))
+        killed = Child(harm.at_line(dice.randint(1, lines), harm.die, second), FVIT_OUT=str(out))
         assert killed.wait() == -signal.SIGKILL, killed.said
         assert lives.wait() == 0, lives.said
-        harm.check_whole(tmp_path / str(number), both)
-        assert Child(second, FVIT_OUT=out).wait() == 0
-        assert harm.snapshot(tmp_path / str(number)) == both
+        harm.check_whole(out, both)
+        harm.finishes(second, out, both)
         tally("two write to one folder at once, one is killed")
 
 
@@ -76,9 +61,7 @@ def test_two_runs_on_one_folder_at_once(dice, tally, tmp_path):
         return harm.command("run", "01", folder=folder)()
 
     folder = harm.notebook(tmp_path / "notebooks")
-    begun = time.monotonic()
-    wanted = harm.undisturbed(run)
-    lasts = time.monotonic() - begun
+    wanted, lasts = harm.timed(run)
     for number in range(TIMES):
         out = tmp_path / str(number)
         first = Child(run, FVIT_OUT=str(out))
@@ -102,18 +85,13 @@ def test_run_is_killed(jobs, dice, tally, tmp_path):
         other = (folder / "01_writes.ipynb").read_text().replace("write_everything()", "write_everything(who='b')")
         (folder / "02_writes.ipynb").write_text(other)
     run = harm.command("run", "all", "--jobs", jobs, folder=folder)
-    begun = time.monotonic()
-    wanted = harm.undisturbed(run)
-    lasts = time.monotonic() - begun
+    wanted, lasts = harm.timed(run)
     for number in range(TIMES):
         out = tmp_path / str(number)
         killed = Child(run, FVIT_OUT=str(out))
-        killed.wait(dice.uniform(0, lasts))
-        killed.kill()
+        killed.kill(dice.uniform(0, lasts))
         harm.check_whole(out, wanted)
-        again = Child(run, FVIT_OUT=str(out))
-        assert again.wait() == 0, again.said
-        assert harm.snapshot(out) == wanted
+        harm.finishes(run, out, wanted)
         assert not alive(killed.pid), "what the killed run has started is still at work"
         tally(f"SIGKILL of `fvit run --jobs {jobs}`")
 
@@ -143,17 +121,11 @@ def test_training_is_killed(what, dice, tally, tmp_path):
     def training(folder):
         return harm.command("train", what, "--out", folder, *harm.SMALL)
 
-    begun = time.monotonic()
-    wanted = harm.undisturbed(lambda: training(paths.output_root())())
-    lasts = time.monotonic() - begun
+    wanted, lasts = harm.timed(lambda: training(paths.output_root())())
     for number in range(TIMES if what == "teacher" else TIMES // 2):
         out = tmp_path / str(number)
-        killed = Child(training(out))
-        killed.wait(dice.uniform(0, lasts))
-        killed.kill()
+        Child(training(out)).kill(dice.uniform(0, lasts))
         assert files.changed(out) == [] and all(load_file(path) for path in out.rglob("*.safetensors"))
         assert set(name for name in harm.snapshot(out) if "/." not in f"/{name}") <= set(wanted)
-        again = Child(training(out))
-        assert again.wait() == 0, again.said
-        assert harm.snapshot(out) == wanted
+        harm.finishes(training(out), out, wanted)
         tally("SIGKILL of `fvit train`")

@@ -49,9 +49,12 @@ TRUTH = {  # exercise: (answer, tolerance)
 WORDS = {"06.5": "+ block 4"}
 
 
-def test_every_exercise_is_known_here():
+def test_every_exercise_is_known_here_and_says_what_is_wanted():
     assert set(TRUTH) | set(WORDS) == set(exercises.EXERCISES)
     assert {name[:2] for name in exercises.EXERCISES} == {f"{n:02d}" for n in range(1, 7)}  # one in each lesson
+    for name, exercise in exercises.EXERCISES.items():
+        answer = exercises.check(name)
+        assert not answer and repr(answer) == f"OPEN {name}  wanted: {exercise.wanted}"
 
 
 @pytest.mark.parametrize("name", TRUTH)
@@ -72,23 +75,15 @@ def test_words_are_taken_whatever_their_case_and_blanks(name):
     assert [word for word in words if exercises.check(name, f"  {word.upper()} ")] == [WORDS[name]]
 
 
-def test_no_answer_yet_says_what_is_wanted():
-    for name, exercise in exercises.EXERCISES.items():
-        answer = exercises.check(name)
-        assert not answer and repr(answer) == f"OPEN {name}  wanted: {exercise.wanted}"
-
-
-@pytest.mark.parametrize("answer", [math.nan, math.inf, "6400", True, [1, 2], torch.ones(2), 1j])
-def test_what_is_no_number_is_refused(answer):
-    with pytest.raises(ValueError, match=r"wanted one finite number such as 0\.25, or None for no answer yet"):
-        exercises.check("02.3", answer)
-
-
-def test_other_words_and_exercises_are_refused_with_what_is_known():
-    with pytest.raises(ValueError, match=r"unknown answer to exercise 06\.5 'nonsense', known: head, \+ block 5"):
-        exercises.check("06.5", "nonsense")
-    with pytest.raises(ValueError, match=r"unknown exercise '2\.3', known: 01\.2, .*did you mean '02\.3'"):
-        exercises.check("2.3", 1)
+@pytest.mark.parametrize("name, answer, message", [
+    *(("02.3", answer, r"wanted one finite number such as 0\.25, or None for no answer yet")
+      for answer in (math.nan, math.inf, "6400", True, [1, 2], torch.ones(2), 1j)),
+    ("06.5", "nonsense", r"unknown answer to exercise 06\.5 'nonsense', known: head, \+ block 5"),
+    ("2.3", 1, r"unknown exercise '2\.3', known: 01\.2, .*did you mean '02\.3'"),
+])
+def test_what_is_no_answer_is_refused(name, answer, message):
+    with pytest.raises(ValueError, match=message):
+        exercises.check(name, answer)
 
 
 # The lessons themselves ---------------------------------------------------------------------------------------------

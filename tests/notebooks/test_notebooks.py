@@ -1,6 +1,7 @@
 """Every committed notebook is in the form that papermill, nbval and git can work with."""
 
 import copy
+import json
 import re
 from pathlib import Path
 
@@ -12,22 +13,19 @@ from fvit.base import paths
 from fvit.notebooks import form, plan
 
 COMMITTED = sorted(path for path in paths.NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+SUCCEEDS = Path(__file__).parents[1] / "fixtures" / "succeeds.ipynb"
 assert COMMITTED, "no notebooks in notebooks/: nothing would be tested"
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
-def test_committed_notebooks_have_no_problems(path):
+def test_committed_notebooks_have_no_problems_and_default_to_laptop(path):
     assert form.problems(nbformat.read(path, as_version=nbformat.NO_CONVERT)) == []
-
-
-@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
-def test_committed_notebooks_default_to_laptop(path):
     assert plan.known_parameters(path).get("profile") == ("str", '"laptop"')
 
 
 @pytest.fixture
 def good():
-    notebook = nbformat.read(Path(__file__).parents[1] / "fixtures" / "succeeds.ipynb", 4)
+    notebook = nbformat.read(SUCCEEDS, 4)
     for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
         cell.execution_count = number
     notebook.cells[2].outputs = [new_output("stream", text="laptop\n")]
@@ -71,8 +69,9 @@ SPOILED = {
 }
 
 
-def test_a_good_notebook_has_no_problems(good):
-    assert form.problems(good) == []
+def test_a_good_notebook_has_no_problems_and_is_not_changed(good):
+    before = copy.deepcopy(good)
+    assert form.problems(good) == [] and good == before
 
 
 @pytest.mark.parametrize("problem", SPOILED)
@@ -90,12 +89,6 @@ def test_what_is_allowed_is_not_a_problem(good):
     assert form.problems(good) == []
 
 
-def test_inspection_does_not_change_the_notebook(good):
-    before = copy.deepcopy(good)
-    form.problems(good)
-    assert good == before
-
-
 def test_only_notebook_05_tells_of_the_reference_codes_timesteps():
     """t = 177 (and 45 before it) is a fault to be explained, not a number to be met elsewhere."""
     texts = {path.name: "\n".join(c.source for c in nbformat.read(path, 4).cells) for path in COMMITTED}
@@ -106,22 +99,22 @@ def test_only_notebook_05_tells_of_the_reference_codes_timesteps():
     assert any("reference_index" in text for text in texts.values())
 
 
-def test_a_notebook_in_no_language_is_refused_before_anything_runs(tmp_path, monkeypatch):
+def without_language(data):
     """What a flipped byte in its metadata leaves: valid, and papermill cannot tell how its parameters are written."""
-    whole = nbformat.read(Path(__file__).parents[1] / "fixtures" / "succeeds.ipynb", 4)
-    del whole.metadata.kernelspec["language"]
-    whole.metadata.pop("language_info", None)
-    nbformat.write(whole, tmp_path / "00_mute.ipynb")
-    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
-    with pytest.raises(ValueError, match=r"00_mute\.ipynb is no notebook with parameters .+; restore it by git"):
-        plan.plan(["00"])
+    notebook = json.loads(data)
+    notebook["metadata"].pop("language_info", None)
+    del notebook["metadata"]["kernelspec"]["language"]
+    return json.dumps(notebook).encode()
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data.replace(b"cell_type", b"cell_tipe", 1),
-                                    lambda data: b"\xff" + data, lambda data: b"", lambda data: b"[]"])
-def test_a_damaged_notebook_is_refused_before_anything_runs(damage, tmp_path, monkeypatch):
-    whole = (Path(__file__).parents[1] / "fixtures" / "succeeds.ipynb").read_bytes()
-    (tmp_path / "00_damaged.ipynb").write_bytes(damage(whole))
+@pytest.mark.parametrize("damage, said", [
+    (without_language, "notebook with parameters"),
+    *((damage, "whole notebook") for damage in (
+        lambda data: data[:-9], lambda data: data.replace(b"cell_type", b"cell_tipe", 1), lambda data: b"\xff" + data,
+        lambda data: b"", lambda data: b"[]")),
+])
+def test_a_damaged_notebook_is_refused_before_anything_runs(damage, said, tmp_path, monkeypatch):
+    (tmp_path / "00_damaged.ipynb").write_bytes(damage(SUCCEEDS.read_bytes()))
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
-    with pytest.raises(ValueError, match=r"00_damaged\.ipynb is no whole notebook \(.+\); restore it by git"):
+    with pytest.raises(ValueError, match=rf"00_damaged\.ipynb is no {said} .+; restore it by git"):
         plan.plan(["00"])

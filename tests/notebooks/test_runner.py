@@ -33,20 +33,41 @@ def bench(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def nothing_runs(monkeypatch):
+    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("ran"))
+
+
+def heed_interrupts():
+    """A shell's background jobs ignore SIGINT, and so do their children, this test's process among them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def elsewhere(*arguments, after="", **options):
+    """`fvit ARGUMENTS` on these notebooks, begun in a process of its own, with lines of Python around it."""
+    code = ("import sys; from pathlib import Path; from fvit import cli; from fvit.base import paths\n"
+            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r})\n"
+            f"code = cli.main({list(arguments)!r})\n{after}\nsys.exit(code)")
+    return subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=heed_interrupts, **options)
+
+
+def wait_for(process, ready):
+    while not ready():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            pytest.fail(f"ended by itself: {process.stderr.read()}")
+
+
 def files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
 
 
 # What to run ------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("names, expected", [
-    (["all"], ["00", "01"]), (["1"], ["01"]), (["01", "0"], ["00", "01"]), (["00", "all"], ["00", "01"]),
-])
-def test_notebooks_are_selected_by_number(bench, names, expected):
-    assert [path.name[:2] for path in plan.select(names)] == expected
-
-
-def test_an_unknown_number_lists_those_there_are(bench, monkeypatch):
+def test_notebooks_are_selected_by_number_and_an_unknown_one_lists_those_there_are(bench, monkeypatch):
+    for names, wanted in ((["all"], "00 01"), (["1"], "01"), (["01", "0"], "00 01"), (["00", "all"], "00 01")):
+        assert [path.name[:2] for path in plan.select(names)] == wanted.split()
     with pytest.raises(ValueError, match="no notebook '7'; known: all, 00, 01"):
         plan.select(["7"])
     monkeypatch.setattr(paths, "NOTEBOOKS", bench / "nowhere")
@@ -67,11 +88,10 @@ def test_values_take_the_type_of_the_default(bench, name, text, value):
 
 def test_a_path_that_is_there_becomes_absolute_since_kernels_start_elsewhere(bench, monkeypatch):
     monkeypatch.chdir(bench)
-    for text, value in {"./out": "out", "out/": "out", "out": "out"}.items():
-        (bench / "out").mkdir(exist_ok=True)
-        [(_, parameters)] = plan.plan(["00"], given={"method": text})
-        assert parameters["method"] == (value if text == "out" else str(bench / value))
-    assert plan.plan(["00"], given={"method": "no/such"})[0][1] == {"method": "no/such"}
+    (bench / "out").mkdir()
+    there = str(bench / "out")
+    for text, value in {"./out": there, "out/": there, "out": "out", "no/such": "no/such"}.items():
+        assert plan.plan(["00"], given={"method": text})[0][1] == {"method": value}
     monkeypatch.setenv("FVIT_DATA", "data")
     monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
     with runner.kernel_environment("study", executor="ray", address="head:6379"):
@@ -109,12 +129,11 @@ def test_paths_of_sources_become_absolute_in_a_dict_and_without_a_slash_too(benc
 ])
 def test_what_is_wrong_is_refused_in_three_seconds_and_before_torch(bench, arguments, message):
     of_sources(paths.NOTEBOOKS / "02_loads.ipynb")
-    code = ("import sys; from pathlib import Path; from fvit import cli; from fvit.base import paths\n"
-            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); code = cli.main(['run', '02', *{arguments!r}])\n"
-            "assert not {'torch', 'papermill'} & set(sys.modules); sys.exit(code)")
     start, environment = time.monotonic(), {k: v for k, v in os.environ.items() if k != "FVIT_DATA"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode in (1, 2) and re.search(message, done.stderr), done.stderr
+    process = elsewhere("run", "02", *arguments, env=environment,
+                        after="assert not {'torch', 'papermill'} & set(sys.modules)")
+    _, said = process.communicate()
+    assert process.returncode in (1, 2) and re.search(message, said), said
     assert time.monotonic() - start < 3 and not (bench / "out").exists()
 
 
@@ -139,8 +158,6 @@ def test_a_parameter_must_be_known_to_every_notebook_or_with_all_to_one(bench):
 
 def test_the_profile_is_a_parameter_of_every_notebook(bench):
     assert [parameters for _, parameters in plan.plan(["all"], "study")] == [{"profile": "study"}] * 2
-    with pytest.raises(ValueError, match=r"'studi', known: laptop, study, paper; did you mean 'study'\?"):
-        plan.plan(["all"], "studi")
     with pytest.raises(ValueError, match="--profile NAME"):
         plan.plan(["all"], given={"profile": "study"})
 
@@ -241,8 +258,7 @@ def test_a_kernel_that_dies_or_does_not_start_is_named(bench, monkeypatch, capsy
     ["run", "00", "--address", "head:6379"], ["run", "00", "--dry-run", "--shard", "3/2"],
     ["run", "--nonsense"], ["walk"], [],
 ])
-def test_wrong_arguments_exit_with_2_before_anything_runs(bench, monkeypatch, capsys, arguments):
-    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("ran"))
+def test_wrong_arguments_exit_with_2_before_anything_runs(bench, nothing_runs, capsys, arguments):
     try:
         code = cli.main(arguments)
     except SystemExit as stop:  # argparse's own
@@ -252,8 +268,7 @@ def test_wrong_arguments_exit_with_2_before_anything_runs(bench, monkeypatch, ca
     assert not (bench / "out").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(bench, monkeypatch, capsys):
-    monkeypatch.setattr(runner.papermill, "execute_notebook", lambda *_, **__: pytest.fail("ran"))
+def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(bench, nothing_runs, capsys):
     (bench / "file").write_text("")
     (bench / "out").mkdir()
     (bench / "out" / "figures").write_text("a file where the folder of figures should be")
@@ -273,11 +288,13 @@ def test_two_runs_on_one_folder_are_refused_but_shards_share_it(bench, capsys):
         assert cli.main(["run", "00", "--shard", "1/2"]) == 1 and refused in capsys.readouterr().err
 
 
-def test_a_shard_that_has_done_its_part_is_no_failure(bench, capsys):
+def test_a_shard_that_has_done_its_part_is_no_failure_and_its_progress_is_seen(bench, capfd):
     said = "shard 1/2 of 08_scores is done; 1 of 3 blocks are missing"
-    meeting("00", f"from fvit.experiments.blocks import UnfinishedError\nraise UnfinishedError({said!r})")
+    meeting("00", "import sys\nfrom fvit.experiments.blocks import UnfinishedError\n"
+                  f"print('block 1 of 3', file=sys.stderr)\nraise UnfinishedError({said!r})")
     assert cli.main(["run", "00", "--shard", "1/2"]) == 0
-    assert f"00_meets.ipynb: {said}" in capsys.readouterr().err
+    shown = capfd.readouterr().err
+    assert f"00_meets.ipynb: {said}" in shown and "\nblock 1 of 3" in f"\n{shown}"
     assert files(bench / "out") == [], "neither an executed notebook nor a failed one"
 
 
@@ -295,7 +312,7 @@ run = on.run('00_rows', attack_rows, block=2, methods=['rollout'], attacks=[], r
 assert len(run.rows()) == 0 and os.environ['HF_HUB_OFFLINE'] == '1'"""
 
 
-def test_a_dry_run_measures_one_image_of_the_blocks_and_leaves_nothing(bench, capsys):
+def test_a_dry_run_measures_one_image_of_the_blocks_leaves_nothing_and_shows_what_would_fail(bench, capsys):
     meeting("00", BLOCKS)
     notebook = nbformat.read(paths.NOTEBOOKS / "00_meets.ipynb", 4)
     notebook.cells.append(nbformat.v4.new_code_cell("raise AssertionError('beyond the blocks')"))
@@ -316,6 +333,8 @@ def test_a_dry_run_measures_one_image_of_the_blocks_and_leaves_nothing(bench, ca
         "02_loads.ipynb, profile study", "  parameters: profile 'study', vit \"\", den \"\", data \"\"",
         scenes, "  computes in its cells: there is no block to measure"]
     assert not (bench / "out").exists()
+    meeting("00", "raise FileNotFoundError('no folder vit_large')\non.run('00_rows', work).rows()")
+    assert cli.main(["run", "00", "--dry-run"]) == 1 and "FileNotFoundError: no folder vit" in capsys.readouterr().err
 
 
 def of_sources(path):
@@ -326,18 +345,6 @@ def of_sources(path):
     notebook.cells[1].source = f'profile: str = "laptop"  # size of the run\n{names}'
     notebook.cells[2].source = 'on = fvit.experiment("02", profile, vit, den, data, published="imagenet-seg")'
     nbformat.write(notebook, path)
-
-
-def test_a_dry_run_shows_the_cell_that_would_fail(bench, capsys):
-    meeting("00", "raise FileNotFoundError('no folder vit_large')\non.run('00_rows', work).rows()")
-    assert cli.main(["run", "00", "--dry-run"]) == 1
-    assert "FileNotFoundError: no folder vit_large" in capsys.readouterr().err
-
-
-def test_progress_of_a_notebook_is_seen_while_it_runs(bench, capfd):
-    meeting("00", "import sys\nprint('block 1 of 3', file=sys.stderr)")
-    assert cli.main(["run", "00"]) == 0
-    assert "block 1 of 3" in capfd.readouterr().err
 
 
 def test_the_lock_of_a_killed_run_stops_nobody(bench):
@@ -352,24 +359,13 @@ def test_the_lock_of_a_killed_run_stops_nobody(bench):
     assert left.read_text() == ""
 
 
-def heed_interrupts():
-    """A shell's background jobs ignore SIGINT, and so do their children, this test's process among them."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interrupted_run_leaves_no_half_written_file(bench, jobs):
     shutil.copy(FIXTURES / "never_ends.ipynb", paths.NOTEBOOKS / "02_never_ends.ipynb")
-    code = ("import sys; from pathlib import Path; from fvit import cli; from fvit.base import paths\n"
-            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); sys.exit(cli.main(['run', '2', '--jobs', '{jobs}']))")
     temporary = bench / "tmp"
     temporary.mkdir()
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, stderr=subprocess.PIPE, text=True,
-                               env=os.environ | {"TMPDIR": str(temporary)}, preexec_fn=heed_interrupts)
-    while not (bench / "out" / "begun").exists():  # the endless cell has started
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.05)
-            pytest.fail(f"ended by itself: {process.stderr.read()}")
+    process = elsewhere("run", "2", "--jobs", jobs, env=os.environ | {"TMPDIR": str(temporary)})
+    wait_for(process, (bench / "out" / "begun").exists)  # the endless cell has started
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 1
@@ -382,14 +378,8 @@ def test_an_interrupted_run_leaves_no_half_written_file(bench, jobs):
 def test_the_notebooks_at_work_end_with_a_run_that_is_killed(bench):
     """Else they go on without its lock, beside the next run."""
     meeting("01", "(root / 'begun').write_text(str(os.getppid()))\nwhile True: time.sleep(0.1)")
-    code = ("import sys; from pathlib import Path; from fvit import cli; from fvit.base import paths\n"
-            f"paths.NOTEBOOKS = Path({str(paths.NOTEBOOKS)!r}); sys.exit(cli.main(['run', '1', '--jobs', '2']))")
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=paths.ROOT, preexec_fn=heed_interrupts)
-    begun = bench / "out" / "begun"
-    while not (begun.exists() and begun.read_text()):
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.05)
-            pytest.fail("ended by itself")
+    process, begun = elsewhere("run", "1", "--jobs", "2"), bench / "out" / "begun"
+    wait_for(process, lambda: begun.exists() and begun.read_text())
     worker = os.pidfd_open(int(begun.read_text()))
     process.kill()
     process.wait()
@@ -456,20 +446,15 @@ def test_info_names_versions_and_folders(bench, capsys):
 
 @pytest.mark.parametrize("arguments", ["", "run", "refresh", "train", "train vit", "convert-adm", "info"])
 def test_help_everywhere(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit, match="0"):
         cli.main([*arguments.split(), "--help"])
-    assert stop.value.code == 0
     assert "usage: fvit" in capsys.readouterr().out
 
 
-def test_train_hands_its_arguments_on(monkeypatch):
+def test_train_hands_its_arguments_on_and_python_dash_m_is_the_same_command(monkeypatch):
     from fvit.training import loop
 
     monkeypatch.setattr(loop, "main", lambda args: 1 if args.what == "denoiser" and args.seed == 3 else 0)
-    assert cli.main(["train", "denoiser", "--seed", "3"]) == 1
-    assert cli.main(["train", "vit", "--seed", "3"]) == 0
-
-
-def test_python_dash_m_is_the_same_command():
+    assert [cli.main(["train", what, "--seed", "3"]) for what in ("denoiser", "vit")] == [1, 0]
     done = subprocess.run([sys.executable, "-m", "fvit", "--version"], cwd=paths.ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()[0]) == (0, "fvit")

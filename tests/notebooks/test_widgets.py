@@ -8,7 +8,6 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import torch
 from IPython.display import DisplayObject
 from matplotlib.figure import Figure
 from PIL import Image
@@ -59,10 +58,7 @@ def set_live(monkeypatch, said="1", session=None):
 def test_live_is_a_notebook_of_a_jupyter_server_unless_the_variable_says_otherwise(monkeypatch, said, session, live):
     set_live(monkeypatch, said, session)
     assert widgets.live() is live
-
-
-def test_an_unknown_value_of_the_variable_is_refused(monkeypatch):
-    set_live(monkeypatch, "yes")
+    set_live(monkeypatch, "yes", session)
     with pytest.raises(ValueError, match="unknown value of FVIT_WIDGETS 'yes', known: , 0, 1"):
         widgets.live()
 
@@ -77,7 +73,7 @@ def test_runs_and_tests_are_never_live_even_when_started_from_a_notebook(monkeyp
     assert widgets.live()
 
 
-def test_the_still_figure_is_the_start_alone_with_its_words(shown, drawn):
+def test_the_still_figure_is_the_start_alone_with_its_words_small_and_closed(shown, drawn):
     draw, seen = drawn
     widgets.explore(draw, HANDLES, START, "A thing")
     assert seen == [START] and len(shown) == 2
@@ -86,6 +82,12 @@ def test_the_still_figure_is_the_start_alone_with_its_words(shown, drawn):
     assert metadata == {"image/png": {"alt": "a is 2 & b is y."}}
     caption, _ = forms(shown[1])
     assert caption["text/plain"] == "Caption of A thing" and "a is 2 &amp; b is y." in caption["text/html"]
+    shown.clear()
+    before = plt.get_fignums()
+    widgets.explore_noise()
+    data = forms(shown[0])[0]["image/png"]
+    assert len(data) < 150_000 and Image.open(io.BytesIO(base64.b64decode(data))).width < 900
+    assert plt.get_fignums() == before
 
 
 def test_a_live_figure_follows_its_handles_and_draws_each_setting_once(monkeypatch, shown, drawn):
@@ -104,24 +106,12 @@ def test_a_live_figure_follows_its_handles_and_draws_each_setting_once(monkeypat
     assert len(seen) == count == len({tuple(s.items()) for s in seen}) and "a is 3 &amp; b is y." in picture.value
 
 
-def test_a_start_that_is_no_setting_is_refused():
+def test_only_a_known_start_is_computed_where_nothing_is_live(monkeypatch):
     with pytest.raises(ValueError, match="unknown a 7, known: 1, 2, 3"):
         widgets.reachable(HANDLES, START | {"a": 7})
-
-
-def test_only_the_start_is_computed_where_nothing_is_live(monkeypatch):
     assert widgets.reachable(HANDLES, START) == {"a": [2], "b": ["y"]}
     set_live(monkeypatch)
     assert widgets.reachable(HANDLES, START) == HANDLES
-
-
-class Counting(torch.nn.Module):
-    """A ViT or denoiser that counts the images it is shown."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner, self.calls = inner, 0
-        inner.register_forward_hook(lambda *_: setattr(self, "calls", self.calls + 1))
 
 
 def said(value):
@@ -133,16 +123,17 @@ def test_moving_a_handle_of_the_smoothing_calls_no_network(monkeypatch, shown, d
     set_live(monkeypatch)
     vit, data = fvit.load_vit("scenes"), fvit.load_images("scenes", n=1)
     den = (lambda x, sigma: x.clamp(0, 1)) if denoised else None
-    counting = Counting(vit)
+    calls = []
+    vit.register_forward_hook(lambda *_: calls.append(1))
     widgets.explore_smoothing(vit, den, data.x, data.ids[0], sigmas=(0.1, 0.25), n_samples=(1, 2), ks=(5, 256),
                               start=(0.1, 2, 5))
     sigma, n_samples, k, picture = shown[0].children
-    calls, texts = counting.calls, {said(picture.value)}
+    count, texts = len(calls), {said(picture.value)}
     for handle in (sigma, n_samples, k):
         for value in [v for _, v in handle._options_full]:
             handle.value = value
             texts.add(said(picture.value))
-    assert counting.calls == calls > 0 and len(texts) == 4
+    assert len(calls) == count > 0 and len(texts) == 4
     assert "share 1.00 of their top 256" in said(picture.value)  # every token is in the top 256 of 256
 
 
@@ -164,15 +155,10 @@ def test_the_triangle_breaks_at_the_least_divergence_of_a_search(monkeypatch, sh
     for one, rest in ((0.5, 0.9), (0.8, 0.5), (0.65, 0.7)):
         first.value, share.value = one, rest
         w = [one, rest * (1 - one), (1 - rest) * (1 - one)]
-        least = searched_least(w)
-        assert f"divergence {least:.3f}" in said(picture.value)
+        t = np.linspace(0.001, 0.499, 100_001)  # maps whose first two tokens are equal
+        searched = divergences.renyi_divergence(np.broadcast_to(w, (len(t), 3)), np.stack([t, t, 1 - 2 * t], 1), 2)
+        assert f"divergence {searched.min():.3f}" in said(picture.value)
         assert f"({w[0]:.2f}, {w[1]:.2f}, {w[2]:.2f})" in said(picture.value)
-
-
-def searched_least(w):
-    """Least order-2 divergence to a map whose first two tokens are equal, by a fine search of that line."""
-    t = np.linspace(0.001, 0.499, 100_001)
-    return divergences.renyi_divergence(np.broadcast_to(w, (len(t), 3)), np.stack([t, t, 1 - 2 * t], 1), 2).min()
 
 
 def test_the_noise_families_are_those_whose_variance_is_said(monkeypatch, shown):
@@ -189,12 +175,3 @@ def test_the_noise_families_are_those_whose_variance_is_said(monkeypatch, shown)
     assert "divergence 4 at order 2: its variance is 1.00 times the Gaussian's" in said(picture.value)
     name.value = "logistic"
     assert f"variance is {noise.relative_variance('logistic', 4, 2):.2f} times" in said(picture.value)
-
-
-def test_pictures_are_small_and_closed(shown):
-    before = plt.get_fignums()
-    widgets.explore_noise()
-    assert plt.get_fignums() == before
-    data = forms(shown[0])[0]["image/png"]
-    assert len(data) < 150_000
-    assert Image.open(io.BytesIO(base64.b64decode(data))).width < 900
