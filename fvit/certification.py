@@ -1,7 +1,4 @@
-"""Certificates from finitely many draws: a radius that holds with a stated probability, or none.
-
-The module is not called after its function `certify`, so that a lazy import cannot shadow it.
-"""
+"""Certificates from finitely many draws: a radius that holds with a stated probability, or none."""
 
 from fractions import Fraction
 from functools import partial

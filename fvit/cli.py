@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the arguments of the process."""
     argv = sys.argv[1:] if argv is None else argv
     args = _parser(training=argv[:1] == ["train"]).parse_args(argv)
-    before = signal.signal(signal.SIGTERM, _interrupt)  # a batch system's stop then tidies up as Ctrl-C does
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch's stop is as Ctrl-C
     try:
         return args.command(args)
     except (ValueError, ImportError) as error:
@@ -34,17 +34,15 @@ def _stopped(reason: object, code: int) -> int:
     return code
 
 
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt
-
-
 def _parser(training: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fvit", description="Faithful vision transformers: notebooks and models.")
     parser.add_argument("--version", action="version", version=f"fvit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="{run,refresh,train,convert-adm,info}")
 
-    run = commands.add_parser("run", help="run notebooks; write figures, tables and the executed notebooks")
-    _add_names(run)
+    names = argparse.ArgumentParser(add_help=False)
+    names.add_argument("names", nargs="*", default=["all"], metavar="NN", help="notebook numbers, or all (default)")
+    run = commands.add_parser("run", parents=[names],
+                              help="run notebooks; write figures, tables and the executed notebooks")
     run.add_argument("--profile", default="laptop", help=f"sizes: {', '.join(profiles.PROFILES)} (default laptop)")
     run.add_argument("-p", dest="given", action="append", default=[], metavar="name=value",
                      help="a parameter of the notebooks, as a Python literal; may be repeated")
@@ -58,8 +56,8 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="say what would be loaded, and from one image for how long")
     run.set_defaults(command=_run)
 
-    refresh = commands.add_parser("refresh", help="run notebooks with their defaults and store them executed, in place")
-    _add_names(refresh)
+    refresh = commands.add_parser("refresh", parents=[names],
+                                  help="run notebooks with their defaults and store them executed, in place")
     refresh.set_defaults(command=_refresh)
 
     train = commands.add_parser("train", help="train a model that ships with the package")
@@ -82,10 +80,6 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="print versions, device, and where things are")
     info.set_defaults(command=_info)
     return parser
-
-
-def _add_names(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", default=["all"], metavar="NN", help="notebook numbers, or all (default)")
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -116,8 +116,7 @@ def _stability(bench, images, view, before, method):
 
 
 def _segmentation(bench, images, view, before, method):
-    scores = segmentation_scores(view.maps[method], images.mask)
-    return {name: scores[name] for name in SEGMENTATION}
+    return dict(segmentation_scores(view.maps[method], images.mask)[[*SEGMENTATION]])
 
 
 def perturbation(bench, images, view, before, method):

@@ -22,7 +22,6 @@ class NotebookError(RuntimeError):
     """A notebook that stopped, or that may not be stored as it is; the message says which cell and why."""
 
 
-# What to run ------------------------------------------------------------------------------------------------------
 def select(names: Iterable[str] = ("all",)) -> list[Path]:
     """Notebooks by number ("1" or "01"), or "all" (the numbered ones; solutions are apart), in order.
 

@@ -34,7 +34,6 @@ class ShardDone(NotebookError):
     """A notebook that stopped because its shard is done and others are not: no failure."""
 
 
-# Running ----------------------------------------------------------------------------------------------------------
 def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None,
         cell_timeout: int | None = None, jobs: int = 1, executor: str | None = None,
         address: str | None = None) -> None:

@@ -65,8 +65,8 @@ def explore(draw, handles: dict, start: dict, title: str) -> None:
     setting = ", ".join(f"{name} {value}" for name, value in start.items())
     picture = {"image/png": b64encode(png_bytes(figure, DPI)).decode()}
     display(Shown(f"{title}: {setting}", picture, {"image/png": {"alt": said}}))
-    hint = "In JupyterLab (`make lab`) this figure has handles."
-    display(Shown(f"Caption of {title}", {"text/html": f"<p>{html.escape(said)} <i>{html.escape(hint)}</i></p>"}))
+    display(Shown(f"Caption of {title}", {"text/html": f"<p>{html.escape(said)} <i>In JupyterLab (`make lab`) this "
+                                          "figure has handles.</i></p>"}))
 
 
 def with_handles(draw, handles: dict, start: dict):
@@ -92,7 +92,6 @@ def with_handles(draw, handles: dict, start: dict):
     return VBox([*sliders, picture])
 
 
-# The figures -------------------------------------------------------------------------------------------------------
 def explore_smoothing(vit, den, x, image_id, *, sigmas=(0.1, 0.25, 0.5), n_samples=(1, 4, 16, 32),
                       ks=(5, 25, 100), start=(0.25, 16, 25), seed=0) -> None:
     """One image under smoothing, with handles for sigma, the number of draws and k. For notebooks 02 and 05.

@@ -1,7 +1,4 @@
-"""The one vocabulary of rows, tables, figures and text: codes in the columns, and how they are said.
-
-The metrics, with their units, are in docs/results.md.
-"""
+"""The one vocabulary of rows, tables, figures and text: codes, and how they are said. Metrics: docs/results.md."""
 
 import numpy as np
 import pandas as pd

@@ -56,11 +56,10 @@ class Figures:
             return f"<p>{row.figure}: its files are missing; run notebook {row.notebook}</p>"
         said = {key: html.escape(str(value)) for key, value in json.loads(sidecar.read_text(encoding="utf-8")).items()}
         picture = base64.b64encode(resized(png, self.width, colours=128)).decode()
-        link = f"../figures/{row.profile}/{png.name}"
-        decides = html.escape(row.claim_ids) or "none"
-        return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="{link}"><img width="{self.width}" '
-                f'alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a><p>{said["caption"]} '
-                f"<i>Rows: {row.profile}; notebook {row.notebook}; claims {decides}.</i></p>")
+        return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="../figures/{row.profile}/{png.name}">'
+                f'<img width="{self.width}" alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a>'
+                f"<p>{said['caption']} <i>Rows: {row.profile}; notebook {row.notebook}; claims "
+                f"{html.escape(row.claim_ids) or 'none'}.</i></p>")
 
 
 def _file(row, suffix):

@@ -8,7 +8,7 @@ from fvit.base.paths import ROOT, output_root
 from fvit.records import ledger, profiles, provenance
 from fvit.records.rows import load_rows
 
-PROFILES = tuple(profiles.PROFILES)
+PROFILES = [*profiles.PROFILES]  # the largest last
 
 
 def find(name: str) -> Path:

@@ -115,8 +115,8 @@ def paired_conditions(rows) -> pd.DataFrame:
     Rows of other conditions, such as fresh noise, are left out.
     """
     own = rows["method"].map(AIMED_AT).fillna("explanation")
-    met = rows[~rows["aim"].isin(AIMED_AT.values()) | (rows["aim"] == own)].replace({"aim": {"rollout": "explanation"}})
-    met = conditions(met)
+    met = rows[~rows["aim"].isin(AIMED_AT.values()) | (rows["aim"] == own)]
+    met = conditions(met.replace({"aim": {"rollout": "explanation"}}))
     return pd.concat([met[(met["method"] == method) & (met["condition"] == name)]
                       for method in rows["method"].unique() for name in CONDITIONS], ignore_index=True)
 

@@ -30,6 +30,7 @@ class Verdict:
 
     row: str
     claims: pd.DataFrame
+    controls: pd.DataFrame | None = None  # those of the row, as of `control_table`
 
     @property
     def status(self) -> str:
@@ -56,8 +57,6 @@ class Verdict:
 class Verdicts(list):
     """The table of claims: text with the verdicts alone, HTML with every number, interval and n behind them."""
 
-    controls: pd.DataFrame | None = None  # as of `control_table`
-
     def __repr__(self) -> str:
         return "\n".join(map(repr, self))
 
@@ -65,9 +64,9 @@ class Verdicts(list):
         parts = []
         for verdict in self:
             lines = "".join(_claim_line(claim) for claim in verdict.claims.to_dict("records"))
-            beside = [] if self.controls is None else self.controls[self.controls["row"] == verdict.row].itertuples()
-            lines += "".join(f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: {_interval(c)}</li>"
-                             for c in beside)
+            lines += "".join(f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: <b>{c.mean:.3g}</b> "
+                             f"[{c.low:.3g}, {c.high:.3g}], n = {c.n}</li>"
+                             for c in (() if verdict.controls is None else verdict.controls.itertuples()))
             parts.append(f"<h3>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row]['text'])}</h3>"
                          f"<p>{verdict.counts}</p><ul>{lines}</ul>")
         return "".join(parts)
@@ -76,9 +75,8 @@ class Verdicts(list):
 def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None) -> Verdicts:
     """A verdict for each of ROWS, from a table as of `load_claims`; `controls`, of `control_table`, stand beside."""
     prefix = claims["claim"].str.split(".").str[0]
-    table = Verdicts(Verdict(row, claims[prefix == row]) for row in ROWS)
-    table.controls = controls
-    return table
+    return Verdicts(Verdict(row, claims[prefix == row], None if controls is None else controls[controls["row"] == row])
+                    for row in ROWS)
 
 
 def control_table(photograph: dict[str, str]) -> pd.DataFrame:
@@ -95,10 +93,6 @@ def control_table(photograph: dict[str, str]) -> pd.DataFrame:
             mean = mean_interval(rows["value"], groups=rows["image_id"].map(photograph))
             found.append([row, control["text"], rows["profile"].iloc[0], *mean, mean.n])
     return pd.DataFrame(found, columns=["row", "control", "profile", "mean", "low", "high", "n"])
-
-
-def _interval(c):
-    return f"<b>{c.mean:.3g}</b> [{c.low:.3g}, {c.high:.3g}], n = {c.n}"
 
 
 def _claim_line(claim):
