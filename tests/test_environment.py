@@ -23,22 +23,12 @@ def direct() -> dict[str, Requirement]:
     return {canonicalize_name(r.name): r for r in map(Requirement, every)}
 
 
+def pins(lines) -> dict[str, str]:
+    return {canonicalize_name(match[1]): match[2] for match in map(PIN.fullmatch, lines)}
+
+
 def locked() -> dict[str, str]:
-    pins = [match for line in LOCK_LINES if (match := PIN.fullmatch(line.strip()))]
-    return {canonicalize_name(match[1]): match[2] for match in pins}
-
-
-def conda() -> tuple[list[str], list[str]]:
-    """What conda installs, and what pip installs inside it."""
-    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    [pip] = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
-    return [entry for entry in dependencies if isinstance(entry, str)], pip
-
-
-def pinned_by_conda() -> dict[str, str]:
-    matches = [PIN.fullmatch(line) for line in conda()[1] if not line.startswith("-")]
-    assert all(matches), "each line of the pip part is name==version"
-    return {canonicalize_name(match[1]): match[2] for match in matches}
+    return pins(line for line in map(str.strip, LOCK_LINES) if PIN.fullmatch(line))
 
 
 def test_the_lock_holds_exact_versions_and_no_address():
@@ -54,12 +44,10 @@ def test_the_lock_satisfies_pyproject(name):
     assert direct()[name].specifier.contains(Version(locked()[name]), prereleases=True)
 
 
-def test_environment_yml_pins_the_direct_dependencies_as_the_lock_does():
-    assert pinned_by_conda() == {name: locked()[name] for name in direct()}
-
-
-def test_environment_yml_takes_the_rest_from_the_lock_and_the_package_from_here():
-    plain, pip = conda()
+def test_environment_yml_pins_the_direct_dependencies_as_the_lock_does_and_takes_the_rest_from_it():
+    *plain, inside = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    pip = inside["pip"]
+    assert pins(line for line in pip if not line.startswith("-")) == {name: locked()[name] for name in direct()}
     assert [line for line in pip if line.startswith("-")] == ["-c requirements.lock", "-e ."]
     [python] = [line for line in plain if line.startswith("python=")]
     assert Requirement(f"x{PROJECT['requires-python']}").specifier.contains(python.removeprefix("python="))

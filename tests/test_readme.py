@@ -55,10 +55,9 @@ def fvit(words, monkeypatch):
     monkeypatch.setattr(sources, "check", lambda names: None)  # the models and data of a reader are not here
     if words[0] == "run":
         assert cli.main(words) == 0 and planned
-    elif words[0] in ("train", "convert-adm"):
-        cli._parser(training=words[0] == "train").parse_args(words)
     else:
-        pytest.fail(f"fvit {words[0]}: say here how to execute it")
+        assert words[0] in ("train", "convert-adm"), "say here how to execute it"
+        cli._parser(training=words[0] == "train").parse_args(words)
 
 
 def conda(words, monkeypatch):
@@ -66,27 +65,16 @@ def conda(words, monkeypatch):
     assert "dependencies" in yaml.safe_load((ROOT / words[3]).read_text(encoding="utf-8"))  # more: test_environment.py
 
 
-def option(words, monkeypatch):
-    """`--profile study` alone is one of `fvit run`."""
-    fvit(["run", *words], monkeypatch)
-
-
-def setting(words, monkeypatch):
-    """`JOBS=1` alone is one of make's."""
-    name = words[0].partition("=")[0]
-    assert re.search(rf"^{name} \?= ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M), f"make reads no {name}"
-    make(["test", words[0]], monkeypatch)
-
-
 KINDS = {"make": make, "fvit": fvit, "conda": conda}
 
 
 def execute(command: str, monkeypatch) -> None:
     program, *words = shlex.split(command)
-    if program.startswith("--"):
-        return option([program, *words], monkeypatch)
-    if "=" in program:
-        return setting([program], monkeypatch)
+    if program.startswith("--"):  # `--profile study` alone is one of `fvit run`, `JOBS=1` one of make's
+        return fvit(["run", program, *words], monkeypatch)
+    if name := re.match(r"\w+(?==)", program):
+        assert re.search(rf"^{name[0]} \?= ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M), f"no {name[0]}"
+        return make(["test", program], monkeypatch)
     assert program in KINDS, f"the README has a command that this test cannot execute: {command}"
     return KINDS[program](words, monkeypatch)
 

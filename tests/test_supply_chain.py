@@ -63,12 +63,9 @@ def test_unknown_and_binding_licences_are_refused(monkeypatch, tmp_path, said, w
         licences.licences(lock)
 
 
-def test_a_package_that_is_not_installed_is_named():
+def test_a_package_that_is_not_installed_is_named_and_the_one_that_states_no_licence_holds_nothing():
     with pytest.raises(ValueError, match=r"no-such-package is in requirements\.lock and not installed; run make"):
         licences.stated("no-such-package")
-
-
-def test_the_one_package_that_states_none_holds_nothing():
     assert {path.parts[0].partition("-")[0] for path in files("cuda-toolkit")} == {"cuda_toolkit"}
 
 

@@ -55,12 +55,6 @@ def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(run):
     pd.testing.assert_frame_equal(pickle.loads(sent)(5, 6), want)
 
 
-def test_networks_are_loaded_once_in_a_process(on):
-    assert replace(on, seed=2).bench.vit is on.bench.vit and copy.deepcopy(on).networks[1] is on.networks[1]
-    random = with_names(on, vit={"source": "scenes", "pretrained": False})
-    assert random.networks[0] is not on.networks[0] and random.networks[1] is on.networks[1]
-
-
 def test_settings_name_all_that_rows_depend_on(on, run):
     settings = json.loads(json.dumps(run.settings))
     assert settings["rows"] == "fvit.experiments.attack_rows.attack_rows" and settings["data"] == {"source": "scenes"}
@@ -73,11 +67,20 @@ def test_settings_name_all_that_rows_depend_on(on, run):
     assert replace(run, on=replace(on, device="auto")).settings == settings and run.device == "cpu"
 
 
-def test_rows_are_kept_and_saved(run, out):
+def test_rows_are_kept_and_saved_and_those_of_a_notebooks_cells_are_completed(on, run, out):
     rows = run.rows()
     assert list(rows.image_id.unique()) == ["test-0-0", "test-0-1"] and set(rows.profile) == {"laptop"}
     pd.testing.assert_frame_equal(load_rows(out / "results/laptop/07_scores.parquet"), rows)
     assert run.rows() is rows and run.shown().rows is rows
+    rows = pd.DataFrame({"image_id": ["a", "b"], "photograph": ["p", "p"], "metric": "m", "value": [0.5, 1]})
+    on.save("05_overlap", rows)
+    saved = load_rows(out / "results/laptop/05_overlap.parquet")
+    assert list(saved.value) == [0.5, 1]
+    assert [set(saved[name]) for name in ("profile", "dataset", "model")] == [{"laptop"}, {"scenes"}, {"scenes"}]
+    on.save("05_overlap", rows, dataset="scenes, val")
+    assert set(load_rows(out / "results/laptop/05_overlap.parquet").dataset) == {"scenes, val"}
+    with pytest.raises(ValueError, match=r"unknown columns \['colour'\]"):
+        on.save("05_overlap", rows.assign(colour="red"))
 
 
 def test_at_laptop_the_committed_study_rows_are_shown(on, run, out):
@@ -103,22 +106,12 @@ def test_a_dry_run_computes_one_image_and_says_what_is_loaded(run, out, monkeypa
     assert loads == ("  loads: vit {'source': 'scenes'}, den {'source': 'scenes'}, data {'source': 'scenes'}; on cpu")
 
 
-def test_rows_of_a_notebooks_cells_are_completed_and_saved(on, out):
-    rows = pd.DataFrame({"image_id": ["a", "b"], "photograph": ["p", "p"], "metric": "m", "value": [0.5, 1]})
-    on.save("05_overlap", rows)
-    saved = load_rows(out / "results/laptop/05_overlap.parquet")
-    assert list(saved.value) == [0.5, 1] and (set(saved.profile), set(saved.dataset)) == ({"laptop"}, {"scenes"})
-    assert set(saved.model) == {"scenes"}
-    on.save("05_overlap", rows, dataset="scenes, val")
-    assert set(load_rows(out / "results/laptop/05_overlap.parquet").dataset) == {"scenes, val"}
-    with pytest.raises(ValueError, match=r"unknown columns \['colour'\]"):
-        on.save("05_overlap", rows.assign(colour="red"))
-
-
-def test_dds_has_these_sizes_and_takes_others(on):
-    dds = on.dds()
+def test_networks_are_loaded_once_and_dds_has_these_sizes_and_takes_others(on):
+    assert replace(on, seed=2).bench.vit is on.bench.vit and copy.deepcopy(on).networks[1] is on.networks[1]
+    random = with_names(on, vit={"source": "scenes", "pretrained": False})
+    assert random.networks[0] is not on.networks[0] and random.networks[1] is on.networks[1]
+    dds, other = on.dds(), on.dds(7, n_samples=5, den=None)
     assert (dds.sigma, dds.n_samples, dds.seed, dds.batch_size, dds.vit) == (0.25, 3, 1, 32, on.networks[0])
-    other = on.dds(7, n_samples=5, den=None)
     assert (other.n_samples, other.seed, other.den) == (5, 7, None)
 
 
@@ -135,13 +128,10 @@ def test_laptop_and_study_are_the_scenes(profile):
         fvit.experiment("07", profile, data="imagenet")
 
 
-def test_a_notebook_that_stays_with_the_scenes_does_at_paper_too():
-    on = fvit.experiment("06", "paper", published="scenes", k=9)
-    assert on.is_scenes and on.device == "cpu" and on.sizes.k == 9
+def test_a_notebook_that_stays_with_the_scenes_does_at_paper_too_and_a_loaded_network_is_refused(on):
+    stays = fvit.experiment("06", "paper", published="scenes", k=9)
+    assert stays.is_scenes and stays.device == "cpu" and stays.sizes.k == 9
     assert fvit.experiment("06", "paper", published="scenes").sizes.k == 49
     assert fvit.experiment("07", "paper", "scenes", "scenes", "scenes").device == "auto"
-
-
-def test_a_network_that_is_loaded_already_is_refused(on):
     with pytest.raises(ValueError, match=r"vit is a ViT, wanted a source, .*run the cell of the parameters again"):
         fvit.experiment("07", "paper", on.networks[0])

@@ -91,7 +91,7 @@ def times(t, width):
 
 
 def res_block(weights, name, x, emb, width, scale_shift, step=None):
-    resized = {None: lambda h: h, "down": average, "up": nearest}[step]
+    resized = {None: lambda h: h, "down": lambda h: F.avg_pool2d(h, 2), "up": nearest}[step]
     h = resized(F.silu(group_norm(weights, f"{name}.in_layers.0", x)))
     x = resized(x)
     h = conv(weights, f"{name}.in_layers.2", h, width, 3)
@@ -125,9 +125,8 @@ def group_norm(weights, name, x):
     width = x.shape[1]
     groups = x.reshape(len(x), 32, -1)
     normal = (groups - groups.mean(-1, keepdim=True)) / (groups.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
-    shape = (1, width, 1, 1)
-    scale, shift = weights(f"{name}.weight", width), weights(f"{name}.bias", width)
-    return normal.reshape(x.shape) * scale.reshape(shape) + shift.reshape(shape)
+    scale, shift = (weights(f"{name}.{part}", width)[:, None, None] for part in ("weight", "bias"))
+    return normal.reshape(x.shape) * scale + shift
 
 
 def conv(weights, name, x, width, kernel, stride=1):
@@ -142,10 +141,6 @@ def conv1d(weights, name, x, width):
 
 def linear(weights, name, x, width):
     return x @ weights(f"{name}.weight", width, x.shape[1]).T + weights(f"{name}.bias", width)
-
-
-def average(x):
-    return (x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4
 
 
 def nearest(x):

@@ -12,9 +12,8 @@ from fvit.models.vit import ViT
 
 def tiny_vit(dtype=torch.float32, seed=0, num_classes=5) -> ViT:
     """Three blocks on 32x32, 16 patches; weights large enough that attention is peaked and moves with the image."""
-    backbone = timm.models.VisionTransformer(
-        img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=num_classes
-    )
+    backbone = timm.models.VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3,
+                                             num_classes=num_classes)
     _fill(backbone, 0.25, seed)
     return ViT(backbone, mean=(0.5,) * 3, std=(0.5,) * 3, name="tiny").to(dtype)
 
@@ -33,10 +32,8 @@ def small_vit(arch="vit_tiny_patch16_224", noise=0.0, **sizes) -> ViT:
 
 def tiny_denoiser(dtype=torch.float32, seed=0) -> Denoiser:
     """A diffusers UNet of two levels with random weights: no good as a prior, but a true one in form."""
-    unet = UNet2DModel(
-        sample_size=32, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2, add_attention=False,
-    )
+    unet = UNet2DModel(sample_size=32, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+                       down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2, add_attention=False)
     _fill(unet, 0.1, seed)
     return Denoiser(unet.to(dtype).eval().requires_grad_(False), linear_alphas_cumprod())
 

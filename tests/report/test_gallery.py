@@ -154,13 +154,10 @@ def test_the_readme_says_what_the_committed_results_say(folders):
         "put the table anew, by tools/claims_tables.py, into the commit that changes results/")
 
 
-def test_the_table_of_notebook_00_is_the_one_of_claims_toml():
+def test_the_table_of_claims_is_in_notebook_00_and_has_a_row_for_each_with_links_that_are_there():
     [path] = paths.NOTEBOOKS.glob("00_*.ipynb")
     prose = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     assert any(claims_tables.claims_table() in text for text in prose), "put in what claims_tables.claims_table() gives"
-
-
-def test_the_table_of_claims_has_a_row_for_each_with_links_that_are_there():
     head, _, *rows = claims_tables.claims_table().splitlines()
     assert head.count("|") == 5 and [row.split(" | ")[0].removeprefix("| ") for row in rows] == list(ROWS)
     for row in rows:
