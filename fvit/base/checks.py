@@ -134,7 +134,7 @@ def as_list(values) -> list | None:
 
 def check_source(source, name: str = "source"):
     """Return `source`, where a model or data set comes from, if it is a text or path that can name something."""
-    if not (isinstance(source, str | os.PathLike) and str(source).strip()):
+    if not (isinstance(source, str | os.PathLike) and str(source).strip()) or "\0" in str(source):
         raise ValueError(f"{name} is {source!r} ({type(source).__name__}), wanted a name, or a path as text")
     return source
 
