@@ -89,12 +89,13 @@ def test_weights_are_whole_or_the_mend_is_named(tmp_path):
         check_weights(path, "retrain")
 
 
-def test_only_shipped_weights_are_restored_by_git(tmp_path):
+def test_only_shipped_weights_are_restored_by_git(tmp_path, monkeypatch):
     weights = tmp_path / "fvit" / "weights"
-    mend = weights_mend(weights / "vit", weights)
+    monkeypatch.setattr("fvit.base.paths.WEIGHTS", weights)
+    mend = weights_mend(weights / "vit")
     assert "`git checkout -- fvit/weights/vit`" in mend and "`fvit train vit`" in mend
-    assert "`fvit train vit --data cifar10`" in weights_mend(weights / "cifar10-vit", weights)
-    assert "git" not in weights_mend(tmp_path / "mine", weights)
+    assert "`fvit train vit --data cifar10`" in weights_mend(weights / "cifar10-vit")
+    assert "git" not in weights_mend(tmp_path / "mine")
 
 
 def test_json_is_read_or_named(tmp_path):
