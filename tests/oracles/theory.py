@@ -31,9 +31,8 @@ def index_pairs(w, k, k0):
     """Every (A, B) of Lemma 1: A of the top set, B outside, k0 each; the top set by lowest index among ties."""
     order = np.argsort(-np.asarray(w), kind="stable")
     inside, outside = order[:k], order[k:]
-    return [
-        (list(a), list(b)) for a in itertools.combinations(inside, k0) for b in itertools.combinations(outside, k0)
-    ]
+    pairs = itertools.product(itertools.combinations(inside, k0), itertools.combinations(outside, k0))
+    return [(list(a), list(b)) for a, b in pairs]
 
 
 # Theorem 1: the least divergence --------------------------------------------------------------------------------------
@@ -102,25 +101,20 @@ def least_over_pairs(w, pairs, order, direction):
     return max(0.0, min(f1.min(), f2.min(), value(np.full(len(pairs), -np.inf)).min()))
 
 
-def order_and_direction(s):
-    """K_s = D_order / order: s > 0 is the first order of arguments, s <= 0 the second (docs/theory.md, section 0)."""
-    return (s, "clean_to_attacked") if s > 0 else (1 - s, "attacked_to_clean")
-
-
 def best_order(value, low=-8.0, high=9.0, points=60):
-    """(s, maximum of value(order, direction) / order over s in [low, high]): a grid, then a search round its best."""
+    """(s, maximum of value(order, direction) / order over s in [low, high]): a grid, then a search round its best.
+
+    s > 0 is the first order of arguments, s <= 0 the second (docs/theory.md, section 0).
+    """
 
     def scaled(s):
-        order, direction = order_and_direction(s)
-        return value(order, direction) / order
+        return value(s, "clean_to_attacked") / s if s > 0 else value(1 - s, "attacked_to_clean") / (1 - s)
 
     grid = np.linspace(low, high, points)
     best = grid[np.argmax([scaled(s) for s in grid])]
     step = grid[1] - grid[0]
-    found = minimize_scalar(
-        lambda s: -scaled(s), bounds=(max(low, best - step), min(high, best + step)), method="bounded",
-        options={"xatol": 1e-7},
-    )  # fmt: skip
+    bounds = max(low, best - step), min(high, best + step)
+    found = minimize_scalar(lambda s: -scaled(s), bounds=bounds, method="bounded", options={"xatol": 1e-7})
     return found.x, -found.fun
 
 
@@ -143,22 +137,14 @@ def gap_over_reachable(w, a, b, rho):
     return _least_gap(rows, upper_curve(sets @ w, rho), np.eye(n), a, b)
 
 
-@cache
-def orders_of(n):
-    return list(itertools.permutations(range(n)))
-
-
-def interval_map(w, tokens):
-    """One-hot map: `tokens`, from low to high g = <direction, y> / sigma, each on an interval of probability w_i."""
-    edges = ndtri(np.clip(np.cumsum(np.concatenate([[0.0], np.asarray(w)[list(tokens)]])), 0, 1))
-    edges[-1] = np.inf
-    return edges
-
-
 def shifted_interval_map(w, tokens, rho):
-    """Its mean, exactly, after a shift of rho sigma to higher g: differences of the normal cdf."""
-    q = np.zeros(len(w))
-    q[list(tokens)] = np.diff(ndtr(interval_map(w, tokens) - rho))
+    """Exact mean, after a shift of rho sigma to higher g, of a one-hot map: differences of the normal cdf.
+
+    The map: `tokens`, from low to high g = <direction, y> / sigma, each on an interval of probability w_i.
+    """
+    edges, q = ndtri(np.clip(np.cumsum(np.concatenate([[0.0], np.asarray(w)[list(tokens)]])), 0, 1)), np.zeros(len(w))
+    edges[-1] = np.inf
+    q[list(tokens)] = np.diff(ndtr(edges - rho))
     return q
 
 
@@ -167,7 +153,8 @@ def gap_over_maps(w, a, b, rho):
 
     Each mixture is an attention map with E Z(x + z) = w, so what this finds is a real break, whatever Lemma 2 says.
     """
-    vertices = np.array([shifted_interval_map(w, tokens, rho) for tokens in orders_of(len(w))])  # (n!, n)
+    orders = itertools.permutations(range(len(w)))
+    vertices = np.array([shifted_interval_map(w, tokens, rho) for tokens in orders])  # (n!, n)
     return _least_gap(np.zeros((0, len(vertices) + 2)), np.zeros(0), vertices, a, b)
 
 
