@@ -202,24 +202,6 @@ def test_the_example_where_pooling_all_of_s_is_not_the_least():
     assert f"{breaking_divergence(w, 2, '1/2', 2):.10f}" == "0.5807544062"
 
 
-@pytest.mark.parametrize("order", [0.5, 1, 2, 5, np.inf])
-def test_one_lost_token_by_hand(order):
-    # a and b meet at their power mean: D = order/(order-1) log(1 - a - b + 2 M), and the same with M_{1-order}, negated
-    a, b = 0.3, 0.2
-
-    def mean(s):
-        return {0: np.sqrt(a * b), np.inf: a, -np.inf: b}[s] if s in (0, np.inf, -np.inf) else (
-            (a**s + b**s) / 2) ** (1 / s)  # fmt: skip
-
-    second = -np.log(1 - a - b + 2 * mean(1 - order))
-    if order == 1:
-        first = a * np.log(a / 0.25) + b * np.log(b / 0.25)
-    else:
-        first = (1 if order == np.inf else order / (order - 1)) * np.log(1 - a - b + 2 * mean(order))
-    assert breaking_divergence([0.1, a, 0.35, b, 0.05], 2, 1, order) == pytest.approx(first, abs=1e-14)
-    assert breaking_divergence([0.1, a, 0.35, b, 0.05], 2, 1, order, SECOND) == pytest.approx(second, abs=1e-14)
-
-
 def test_rows_of_a_batch_are_independent_and_the_order_of_tokens_does_not_matter():
     rng = np.random.default_rng(2)
     w = rng.dirichlet(np.ones(9), size=5)
