@@ -147,13 +147,6 @@ def test_every_package_counts_or_says_why_not():
     assert packages - set(provenance.COMPUTES) == {"report", "notebooks", "training", "cli", "__main__", "__init__"}
 
 
-def test_without_ray_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setenv("FVIT_EXECUTOR", "ray")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r'which is not installed; install it by `pip install "fvit\[cluster\]"`'):
-        run(Work())
-
-
 def test_progress_is_said_on_stderr_for_each_block_but_not_at_laptop(capfd):
     run(Work())
     said = capfd.readouterr()
