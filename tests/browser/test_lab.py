@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 
 import nbformat
 import pytest
@@ -43,21 +42,11 @@ LEFTOVER_TEX = """root => [...root.querySelectorAll('.jp-RenderedMarkdown')].fla
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """A running JupyterLab: the address of a notebook, with {} for its name. The repository must end as it began."""
-    with _running(tmp_path_factory, FVIT_WIDGETS="0") as address:  # outputs as stored
-        yield address
+def lab(tmp_path_factory, request):
+    """A running JupyterLab: the address of a notebook, with {} for its name. The repository must end as it began.
 
-
-@pytest.fixture(scope="module")
-def live_lab(tmp_path_factory):
-    """As `make lab` leaves the environment: figures have handles."""
-    with _running(tmp_path_factory, FVIT_WIDGETS="") as address:
-        yield address
-
-
-@contextmanager
-def _running(tmp_path_factory, **settings):
+    Its parameter is FVIT_WIDGETS: "0" for outputs as stored, "" for handles, as `make lab` leaves it.
+    """
     before, home, desk = _digests(), tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("my desk")
     _lay_out(desk)
     tracker = home / "SETTINGS" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
@@ -70,7 +59,8 @@ def _running(tmp_path_factory, **settings):
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}  # as `make lab` does
     environment |= {f"JUPYTER_{name}_DIR": str(home / name) for name in ("CONFIG", "DATA", "RUNTIME")}
     environment |= {f"JUPYTERLAB_{name}_DIR": str(home / name) for name in ("SETTINGS", "WORKSPACES")}
-    environment |= {"JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(home / "ipython"), **settings}
+    environment |= {"JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(home / "ipython"),
+                    "FVIT_WIDGETS": request.param}
     server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         said = [""]
@@ -100,6 +90,7 @@ def _digests():
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()}
 
 
+@pytest.mark.parametrize("lab", ["0"], indirect=True, ids=["still"])
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name.removesuffix(".ipynb"))
 def test_a_notebook_runs_and_can_be_read(lab, page, name):
     stored = nbformat.read(NOTEBOOKS / name, 4)
@@ -108,7 +99,8 @@ def test_a_notebook_runs_and_can_be_read(lab, page, name):
     notebook = page.locator(".jp-Notebook")
     assert notebook.evaluate(NOT_DRAWN) == []  # alt text JupyterLab drops: it stands below each figure as well
     assert notebook.evaluate(LEFTOVER_TEX) == [] and page.locator("mjx-merror, merror").count() == 0
-    assert notebook.evaluate("root => root.querySelectorAll('mjx-container').length") > 0 or not _has_formulas(stored)
+    formulas = any("$" in cell.source for cell in stored.cells if cell.cell_type == "markdown")
+    assert notebook.evaluate("root => root.querySelectorAll('mjx-container').length") > 0 or not formulas
     assert page.locator(".Toastify__toast").count() == 0, "JupyterLab asks something before one has read a word"
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": HEIGHT})
@@ -119,9 +111,10 @@ def test_a_notebook_runs_and_can_be_read(lab, page, name):
     page.evaluate("jupyterapp.serviceManager.sessions.shutdownAll()")
 
 
+@pytest.mark.parametrize("lab", [""], indirect=True, ids=["live"])
 @pytest.mark.parametrize("name", WITH_HANDLES, ids=lambda name: name[:2])
-def test_a_moved_handle_draws_the_figure_anew(live_lab, page, name):
-    _run_all(page, live_lab, name)
+def test_a_moved_handle_draws_the_figure_anew(lab, page, name):
+    _run_all(page, lab, name)
     assert _errors(page.evaluate(CELLS)) == []
     handles, picture = page.locator(".noUi-handle"), page.locator(".jupyter-widgets img")
     assert handles.count() >= 2 and picture.count() == 1
@@ -143,15 +136,11 @@ def _run_all(page, lab, name):
     page.goto(lab.format(name))
     page.wait_for_function(OPEN, arg=f"notebooks/{name}", timeout=MINUTE)
     page.keyboard.press("Control+b")  # no file browser beside it
-    _choose(page, "Restart Kernel and Run All Cells")
+    page.keyboard.press("Control+Shift+c")
+    page.keyboard.type("Restart Kernel and Run All Cells")
+    page.keyboard.press("Enter")
     page.get_by_role("button", name="Confirm Kernel Restart").click()
     page.wait_for_function(DONE, timeout=30 * MINUTE, polling=500)
-
-
-def _choose(page, command):
-    page.keyboard.press("Control+Shift+c")
-    page.keyboard.type(command)
-    page.keyboard.press("Enter")
 
 
 def _check_outputs(ran, stored):
@@ -169,10 +158,6 @@ def _errors(ran):
 
 def _kinds(cells):
     return [[sorted(output.get("data", {})) for output in cell["outputs"]] for cell in cells]
-
-
-def _has_formulas(notebook):
-    return any("$" in cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 def _photograph_all(page, name):

@@ -238,12 +238,6 @@ def test_blocks_of_images_give_the_rows_of_all_at_once(bench, data, rows):
     pd.testing.assert_series_equal(got.sort_index(), rows.set_index(keys).value.loc[got.index].sort_index(), rtol=1e-6)
 
 
-def test_settings_are_the_sizes_and_digests_of_the_networks(bench):
-    assert bench.settings == {"sigma": SIGMA, "n_samples": N, "k": K, "attack_steps": 3, "attack_draws": 2,
-                              "eval_batch": 4, "precision": None, "seed": 5,
-                              "networks": [network_digest(bench.vit), ""]}  # a function has no weights
-
-
 @pytest.mark.parametrize("changes, message", [
     ({"measures": ["stabilty"]}, "unknown measure 'stabilty'.*did you mean 'stability'"),
     ({"methods": ["vtaa"]}, "unknown method 'vtaa'.*did you mean 'vta'"),
@@ -263,7 +257,10 @@ def test_unknown_names_are_refused(bench, data, changes, message):
     lambda net: net.backbone.blocks[1].mlp.fc1.weight[0, 0].add_(1e-3), lambda net: net.mean.add_(1e-3),
     lambda net: net.float(), lambda net: setattr(net, "prediction_type", "sample"),
     lambda net: setattr(net, "alphas_cumprod", [0.9])])
-def test_the_digest_of_a_network_is_of_all_that_it_computes_with(vit, change):
+def test_the_digest_of_a_network_in_the_settings_is_of_all_that_it_computes_with(bench, vit, change):
+    assert bench.settings == {"sigma": SIGMA, "n_samples": N, "k": K, "attack_steps": 3, "attack_draws": 2,
+                              "eval_batch": 4, "precision": None, "seed": 5,
+                              "networks": [network_digest(vit), ""]}  # a function has no weights
     edited = copy.deepcopy(vit)
     assert network_digest(edited) == network_digest(vit)
     with torch.no_grad():

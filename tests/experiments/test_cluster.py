@@ -39,8 +39,8 @@ def two_workers():
 @pytest.fixture(autouse=True)
 def study(tmp_path, monkeypatch):
     monkeypatch.setenv("FVIT_OUT", str(tmp_path / "one"))
-    monkeypatch.delenv("FVIT_SHARD", raising=False)
-    monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
+    for name in ("FVIT_SHARD", "FVIT_EXECUTOR"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(profiles, "current", None)
 
 
@@ -49,6 +49,7 @@ class Counted:
 
     def __init__(self, folder, killed_at=None, refused=None):
         self.folder, self.killed_at, self.refused = Path(folder), killed_at, refused
+        self.folder.mkdir(exist_ok=True)
 
     def __call__(self, start, stop):
         calls = len(list(self.folder.glob(f"{start}-*")))
@@ -94,8 +95,6 @@ def sharded(monkeypatch, tmp_path, work, n=N):
 def test_one_process_two_workers_one_of_them_killed_and_three_shards_give_the_same_to_the_bit(monkeypatch, tmp_path):
     works = {name: Counted(tmp_path / f"{name}-calls", killed_at=4 if name == "ray" else None)
              for name in ("one", "ray", "shards")}
-    for work in works.values():
-        work.folder.mkdir()
     alone = run(works["one"])
     elsewhere(monkeypatch, tmp_path, "ray")
     on_ray = run(works["ray"])
@@ -116,20 +115,18 @@ def test_the_real_pipeline_does_too(monkeypatch, tmp_path):
                   radii=[8 / 255], measures=["stability", "segmentation"])
     alone = run(work, n=4)
     elsewhere(monkeypatch, tmp_path, "ray")
-    pd.testing.assert_frame_equal(run(work, n=4), alone, check_exact=True)
-    pd.testing.assert_frame_equal(sharded(monkeypatch, tmp_path, work, n=4), alone, check_exact=True)
+    for rows in (run(work, n=4), sharded(monkeypatch, tmp_path, work, n=4)):
+        pd.testing.assert_frame_equal(rows, alone, check_exact=True)
     assert files(tmp_path / "one") == files(tmp_path / "ray") == files(tmp_path / "shards")
 
 
 def test_what_goes_wrong_on_a_worker_is_said_in_one_line_and_the_rest_is_kept(monkeypatch, tmp_path):
-    (tmp_path / "calls").mkdir()
     elsewhere(monkeypatch, tmp_path, "ray")
     with pytest.raises(RuntimeError, match=r"^images 4 to 5: ValueError on \S+: image 4 cannot be read$"):
         run(Counted(tmp_path / "calls", refused=4))
     kept = {int(name.split("-")[-2]) for name in files(tmp_path / "ray")}
     monkeypatch.setenv("FVIT_EXECUTOR", "local")  # executors share what is finished
     mended = Counted(tmp_path / "again")
-    mended.folder.mkdir()
     assert len(run(mended)) == N and mended.calls() == sorted({0, 2, 4, 6} - kept) and 4 not in kept
 
 
@@ -146,10 +143,10 @@ def test_a_worker_with_another_fvit_or_without_a_module_says_so(tmp_path, monkey
     assert answer(cloudpickle.dumps(blocks.Block(work, "study", digest))) == ("", True)
     error, file = answer(cloudpickle.dumps(blocks.Block(work, "study", "of another")))
     assert re.match(r"ValueError on \S+: another fvit is installed here; install", error) and not file
-    elsewhere = types.ModuleType("only_here")
-    exec("class Work:\n    def __call__(self, start, stop): pass", elsewhere.__dict__)
-    monkeypatch.setitem(sys.modules, "only_here", elsewhere)
-    packed = cloudpickle.dumps(blocks.Block(elsewhere.Work(), "study", digest))
+    only_here = types.ModuleType("only_here")
+    exec("class Work:\n    def __call__(self, start, stop): pass", only_here.__dict__)
+    monkeypatch.setitem(sys.modules, "only_here", only_here)
+    packed = cloudpickle.dumps(blocks.Block(only_here.Work(), "study", digest))
     monkeypatch.delitem(sys.modules, "only_here")
     error, file = answer(packed)
     assert re.match(r"ModuleNotFoundError on \S+: No module named 'only_here'", error) and not file
@@ -176,8 +173,6 @@ run(Counted(sys.argv[1]))
 
 def test_a_killed_driver_resumes_with_the_missing_blocks_alone(monkeypatch, tmp_path):
     """The driver that is killed has a Ray of its own, started by fvit."""
-    for folder in ("calm", "first", "second"):
-        (tmp_path / folder).mkdir()
     want = run(Counted(tmp_path / "calm"))
     elsewhere(monkeypatch, tmp_path, "ray")
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "first")], cwd=ROOT, capture_output=True,

@@ -36,10 +36,6 @@ def parameters(notebook, line):
     notebook.cells[1].source += "\n" + line
 
 
-def set_source(notebook, text):
-    notebook.cells[2].source = text
-
-
 SPOILED = {
     "format is 4.4": lambda nb: nb.update(nbformat_minor=4),
     "kernelspec is not python3": lambda nb: nb.metadata.kernelspec.update(name="conda-env-py"),
@@ -56,8 +52,8 @@ SPOILED = {
         lambda nb: nb.cells[2].update(outputs=[new_output("error", ename="E", evalue="", traceback=[])]),
     "code cell 2: warnings or progress bars":
         lambda nb: nb.cells[2].update(outputs=[new_output("stream", name="stderr", text="UserWarning: x")]),
-    "code cell 2: is not plain Python": lambda nb: set_source(nb, "%matplotlib inline"),
-    "code cell 2: holds ';'": lambda nb: set_source(nb, "ax.plot(x);  # drawn"),
+    "code cell 2: is not plain Python": lambda nb: nb.cells[2].update(source="%matplotlib inline"),
+    "code cell 2: holds ';'": lambda nb: nb.cells[2].update(source="ax.plot(x);  # drawn"),
     "0 cells tagged 'parameters'": lambda nb: nb.cells[1].metadata.update(tags=["claim"]),
     "2 cells tagged 'parameters'": lambda nb: nb.cells[2].metadata.update(tags=["parameters"]),
     "parameters: a second '=' in 'n: int = 8  # n=8 in CI'": lambda nb: parameters(nb, "n: int = 8  # n=8 in CI"),
@@ -82,7 +78,7 @@ def test_each_problem_is_found_and_named(good, problem):
 
 def test_what_is_allowed_is_not_a_problem(good):
     parameters(good, "# a line of its own, then an unannotated value\nn_samples = 0  # 0 takes the profile's")
-    set_source(good, "print('a; b')  # one; two")
+    good.cells[2].source = "print('a; b')  # one; two"
     good.cells += [new_markdown_cell("`x = 1; y = 2`", id="m"), new_code_cell("r'%d' % 1", id="c", execution_count=4)]
     good.cells[-1].metadata = nbformat.from_dict({"tags": sorted(form.TAGS - {"parameters"}),
                                                   "jupyter": {"source_hidden": True}})

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import nbformat
 import pytest
@@ -54,9 +54,8 @@ def elsewhere(*arguments, after="", **options):
 
 def wait_for(process, ready):
     while not ready():
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.05)
-            pytest.fail(f"ended by itself: {process.stderr.read()}")
+        assert process.poll() is None, f"ended by itself: {process.stderr.read()}"
+        time.sleep(0.05)
 
 
 def files(folder: Path) -> list[str]:
@@ -82,8 +81,7 @@ def test_notebooks_are_selected_by_number_and_an_unknown_one_lists_those_there_a
 ])
 def test_values_take_the_type_of_the_default(bench, name, text, value):
     [(_, parameters)] = plan.plan(["00"], given={name: text})
-    assert parameters == {name: value}
-    assert type(parameters[name]) is type(value)
+    assert repr(parameters) == repr({name: value})
 
 
 def test_a_path_that_is_there_becomes_absolute_since_kernels_start_elsewhere(bench, monkeypatch):
@@ -146,20 +144,17 @@ def test_a_value_of_another_type_is_refused(bench, name, text):
         plan.plan(["00"], given={name: text})
 
 
-def test_a_parameter_must_be_known_to_every_notebook_or_with_all_to_one(bench):
-    with pytest.raises(ValueError, match=r"'sede' is unknown to 00_succeeds\.ipynb; did you mean 'seed'\?.*: exact"):
-        plan.plan(["00"], given={"sede": "1"})
-    with pytest.raises(ValueError, match=r"'width' is unknown to 00_succeeds\.ipynb"):
-        plan.plan(["00", "01"], given={"width": "5"})
+def test_a_parameter_must_be_known_to_every_notebook_or_with_all_to_one_and_the_profile_is_to_each(bench):
+    for names, given, message in [
+        (["00"], {"sede": "1"}, r"'sede' is unknown to 00_succeeds\.ipynb; did you mean 'seed'\?.*: exact"),
+        (["00", "01"], {"width": "5"}, r"'width' is unknown to 00_succeeds\.ipynb"),
+        (["all"], {"depth": "5"}, r"'depth' is unknown to 00_succeeds\.ipynb, 01_fails\.ipynb"),
+        (["all"], {"profile": "study"}, "--profile NAME"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            plan.plan(names, given=given)
     assert [parameters for _, parameters in plan.plan(["all"], given={"width": "5"})] == [{}, {"width": 5}]
-    with pytest.raises(ValueError, match=r"'depth' is unknown to 00_succeeds\.ipynb, 01_fails\.ipynb"):
-        plan.plan(["all"], given={"depth": "5"})
-
-
-def test_the_profile_is_a_parameter_of_every_notebook(bench):
     assert [parameters for _, parameters in plan.plan(["all"], "study")] == [{"profile": "study"}] * 2
-    with pytest.raises(ValueError, match="--profile NAME"):
-        plan.plan(["all"], given={"profile": "study"})
 
 
 # Running ----------------------------------------------------------------------------------------------------------
@@ -221,10 +216,9 @@ def test_a_failing_notebook_says_where_and_keeps_what_ran(bench, capsys):
     assert "failed in cell [3], which" in capsys.readouterr().err
     assert cli.main(["run", "1", "-p", "width=7"]) == 1  # papermill adds a cell, which the reader does not have
     said = capsys.readouterr().err
-    assert "01_fails.ipynb failed in cell [3], which begins `raise ValueError" in said
-    assert "ValueError: the third cell stops" in said
-    assert str(kept / "01_fails.failed.ipynb") in said
-    assert "Traceback" not in said
+    for words in ("01_fails.ipynb failed in cell [3], which begins `raise ValueError",
+                  "ValueError: the third cell stops", str(kept / "01_fails.failed.ipynb")):
+        assert words in said and "Traceback" not in said
     assert (kept / "01_fails.ipynb").read_text() == "of an earlier run"
     outputs = [o for cell in nbformat.read(kept / "01_fails.failed.ipynb", 4).cells for o in cell.get("outputs", [])]
     assert [o.get("text", o.get("ename")) for o in outputs] == ["7\n", "ValueError"]
@@ -240,14 +234,10 @@ def test_a_cell_that_takes_too_long_is_stopped(bench, capsys):
     (runner.DeadKernelError("Kernel died"), "want of memory"), (RuntimeError("no reply in 300 s"), "no reply in 300 s"),
 ])
 def test_a_kernel_that_dies_or_does_not_start_is_named(bench, monkeypatch, capsys, error, reason):
-    def execute(*_, **__):
-        raise error
-
-    monkeypatch.setattr(runner.papermill, "execute_notebook", execute)
+    monkeypatch.setattr(runner.papermill, "execute_notebook", Mock(side_effect=error))
     assert cli.main(["run", "00"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("fvit: 00_succeeds.ipynb failed: ")
-    assert reason in said
+    assert said.startswith("fvit: 00_succeeds.ipynb failed: ") and reason in said
 
 
 @pytest.mark.parametrize("arguments", [
@@ -259,13 +249,9 @@ def test_a_kernel_that_dies_or_does_not_start_is_named(bench, monkeypatch, capsy
     ["run", "--nonsense"], ["walk"], [],
 ])
 def test_wrong_arguments_exit_with_2_before_anything_runs(bench, nothing_runs, capsys, arguments):
-    try:
-        code = cli.main(arguments)
-    except SystemExit as stop:  # argparse's own
-        code = stop.code
-    assert code == 2
-    assert capsys.readouterr().err.strip()
-    assert not (bench / "out").exists()
+    with pytest.raises(SystemExit, match="2"):  # argparse's own, or ours
+        sys.exit(cli.main(arguments))
+    assert capsys.readouterr().err.strip() and not (bench / "out").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(bench, nothing_runs, capsys):
@@ -274,9 +260,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_runs(bench, no
     (bench / "out" / "figures").write_text("a file where the folder of figures should be")
     for arguments, folder in [(["--out", str(bench / "file")], "file"), ([], "out/figures/laptop")]:
         assert cli.main(["run", "00", *arguments]) == 1
-        said = capsys.readouterr().err
-        assert str(bench / folder) in said
-        assert "set FVIT_OUT or pass --out to a folder you can write to" in said
+        assert re.search(f"{bench / folder}.*set FVIT_OUT or pass --out to a folder", capsys.readouterr().err)
 
 
 def test_two_runs_on_one_folder_are_refused_but_shards_share_it(bench, capsys):
@@ -401,12 +385,9 @@ def test_a_batch_systems_stop_is_an_interrupt_too(bench, monkeypatch, capsys):
 def test_refresh_changes_no_byte_the_second_time(bench, monkeypatch):
     source = paths.NOTEBOOKS / "00_succeeds.ipynb"
     monkeypatch.setenv("FVIT_THREADS", "1")
-    assert cli.main(["refresh", "00"]) == 0
-    once = source.read_bytes()
-    assert b"laptop 0 0.25 rollout False [1, 2]" in once and b"notebooks {1} 1 agg None" in once
+    once, twice = [source.read_bytes() for _ in range(2) if cli.main(["refresh", "00"]) == 0]
+    assert b"laptop 0 0.25 rollout False [1, 2]" in once and b"notebooks {1} 1 agg None" in once and twice == once
     assert form.problems(nbformat.read(source, 4)) == []
-    assert cli.main(["refresh", "00"]) == 0
-    assert source.read_bytes() == once
 
 
 def test_refresh_leaves_a_notebook_that_fails_or_has_problems(bench, capsys):

@@ -81,21 +81,16 @@ def test_controls_stand_beside_their_row_with_interval_and_n(folders):
     assert verdicts.control_table(dict.fromkeys("xyz", "moon")).profile.tolist() == ["study"]
 
 
-def test_the_output_folder_comes_first_then_the_repository(folders):
+def test_times_come_with_the_run_that_took_them_in_words_and_the_output_folder_before_the_repository(folders):
     out, root = folders
-    write(root / "results/laptop/claims.csv", "old")
-    assert on_record.find("results/laptop/claims.csv") == root / "results/laptop/claims.csv"
-    write(out / "results/laptop/claims.csv", "new")
-    assert on_record.find("results/laptop/claims.csv") == out / "results/laptop/claims.csv"
-
-
-def test_times_come_with_the_run_that_took_them_in_words(folders):
-    root = folders[1]
     write(root / "results/study/runs.csv", "run_id,date,device,threads,load,rounds\nr,d,cpu,2,3,5\n")
     rows = pd.DataFrame({"metric": ["seconds"], "value": [0.5], "profile": "study", "run_id": "r"})
     save_rows(rows, root / "results/study/09_cost.parquet")
     found, when = on_record.find_timed("09_cost")
     assert found["value"].tolist() == [0.5] and when == "d, cpu, 2 threads, load 3, 5 rounds"
+    assert on_record.find("results/study/runs.csv") == root / "results/study/runs.csv"
+    write(out / "results/study/runs.csv", "new")
+    assert on_record.find("results/study/runs.csv") == out / "results/study/runs.csv"
 
 
 def test_ledgers_are_joined_a_run_of_one_notebook_hides_no_other_claim_and_none_is_an_error(folders):

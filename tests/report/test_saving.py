@@ -22,7 +22,7 @@ from fvit.base import paths
 from fvit.records import profiles
 from fvit.records.provenance import source_digest
 from fvit.report import f06_methods, f07_localisation, f08_ranking, saving, style
-from fvit.report.panels import decode_panel, draw_panels, encode_map, encode_rgb
+from fvit.report.panels import decode_panel, draw_panels, encode, encode_map, encode_rgb
 from fvit.report.saving import save_figure, show_figure
 
 DF = pd.DataFrame({"eps": [0.0, 1 / 3], "overlap": [1.0, 0.41]})
@@ -169,14 +169,6 @@ def test_stopped_anywhere_it_leaves_whole_files_and_the_next_run_completes(tmp_p
     assert all(contents(tmp_path)[name] == left[name] for name in new)  # what was left was whole
 
 
-def test_a_drawing_that_fails_leaves_nothing(tmp_path):
-    fig, ax = plt.subplots()
-    ax.set_title("$\\nonsense$")
-    with pytest.raises(ValueError):
-        save_figure(fig, "F03", DF, **WORDS)
-    assert contents(tmp_path) == {}
-
-
 def test_a_read_only_folder_and_a_missing_profile_name_the_mend(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("FVIT_OUT", str(tmp_path / "file"))
@@ -194,9 +186,11 @@ def test_a_read_only_folder_and_a_missing_profile_name_the_mend(tmp_path, monkey
     ({"name": "Top K"}, "figure F03 is named 'Top K', wanted a name in snake_case"),
     ({"df": DF.iloc[:0]}, "figure F03 comes with an empty table"),
 ])
-def test_save_figure_refuses(tmp_path, changes, message):
+def test_save_figure_refuses_and_leaves_nothing(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         save(**changes)
+    with pytest.raises(ValueError):
+        save_figure(plt.figure("no").suptitle("$\\nonsense$").figure, "F03", DF, **WORDS)  # fails when it is drawn
     assert contents(tmp_path) == {}
 
 
@@ -322,8 +316,7 @@ def test_pictures_survive_the_csv(tmp_path):
     rng = np.random.default_rng(0)
     image, heat = np.rint(rng.random((3, 5, 7)) * 255) / 255, rng.normal(size=(4, 6))
     black, one = np.zeros((3, 2, 2)), np.array([[0.5], [0.25]])
-    rows = pd.concat([encode_rgb("black", black), encode_rgb("image", image),
-                      encode_map("heat", heat), encode_map("one", one)])
+    rows = encode({"black": black, "image": image, "heat": heat, "one": one})
     rows.to_csv(tmp_path / "rows.csv", index=False)
     for back in (rows, pd.read_csv(tmp_path / "rows.csv").sample(frac=1, random_state=0)):
         panels = {name: decode_panel(lines) for name, lines in back.groupby("panel")}
@@ -349,9 +342,8 @@ def panels(fig):
 
 
 def test_draw_panels_shares_one_scale_a_row():
-    rows = pd.concat([encode_rgb("image", np.full((3, 4, 4), 0.5)), encode_map("a", [[0.1, 0.2]]),
-                      encode_map("b", [[0.4, 0.0]]),
-                      encode_map("c", [[-1.0, 0.5]]), encode_map("d", [[2.0, 0.5]])])
+    rows = encode({"image": np.full((3, 4, 4), 0.5), "a": [[0.1, 0.2]], "b": [[0.4, 0.0]], "c": [[-1.0, 0.5]],
+                   "d": [[2.0, 0.5]]})
     fig = draw_panels(rows, 3, titles={"a": "clean"}, overlay={"b": "image"})
     drawn = panels(fig)
     assert [len(images) for images in drawn] == [1, 1, 2, 1, 1, 0]  # the overlay lies on its grey image
@@ -364,7 +356,7 @@ def test_draw_panels_shares_one_scale_a_row():
 
 
 def test_a_panel_may_have_a_scale_of_its_own():
-    rows = pd.concat([encode_map("a", [[0.1, 0.2]]), encode_map("error", [[0.001, 0.003]])])
+    rows = encode({"a": [[0.1, 0.2]], "error": [[0.001, 0.003]]})
     a, error = (images[0] for images in panels(draw_panels(rows, 2, own=["error"]))[:2])
     assert (a.norm.vmax, error.norm.vmax) == (0.2, 0.003)
     fig = draw_panels(rows, 2, own=["error"], label="share")

@@ -52,6 +52,11 @@ def test_pooled_scores_and_those_of_an_image_are_those_of_the_summary():
         got = as_series(table[table["defence"] == name])["mean"]
         for score in tables.POOLED:
             assert got[score] == pytest.approx(want[score], abs=1e-12)
+    mask = torch.zeros(7, 8, 8, dtype=torch.int8)
+    mask[0, :4] = 1
+    undefined = segmentation_scores(torch.cat([torch.rand(1, 8, 8), torch.ones(6, 8, 8)]), mask)
+    mean_f1 = as_series(segmentation_table(tidy(undefined)))["mean"]["mF1"]
+    assert undefined.f1.isna().sum() == 6 and mean_f1 == pytest.approx(undefined.summary().mF1, abs=1e-12)
     alone = tables.image_iou(tidy(bare)).set_index("image_id")["value"]
     for n, i in enumerate(IDS):
         assert alone[i] == pytest.approx(bare.iloc[[n]].summary().mIoU, abs=1e-12)
@@ -73,15 +78,6 @@ def test_the_interval_of_a_ratio_resamples_whole_photographs_and_one_has_none():
     np.testing.assert_allclose([got["low"], got["high"]], np.quantile(pooled, [0.025, 0.975]), atol=1e-12)
     alone = segmentation_table(tidy(per_image), dict.fromkeys(IDS, "a"))
     assert alone[["low", "high"]].isna().all(axis=None) and alone["mean"].notna().all()
-
-
-def test_undefined_f1_is_left_out_as_in_the_summary():
-    mask = torch.zeros(7, 8, 8, dtype=torch.int8)
-    mask[0, :4] = 1
-    per_image = segmentation_scores(torch.cat([torch.rand(1, 8, 8), torch.ones(6, 8, 8)]), mask)
-    assert per_image.f1.isna().sum() == 6
-    got = as_series(segmentation_table(tidy(per_image)))["mean"]
-    assert got["mF1"] == pytest.approx(per_image.summary().mF1, abs=1e-12)
 
 
 @pytest.mark.parametrize("spoil, message", [
