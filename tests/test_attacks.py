@@ -174,10 +174,8 @@ def test_arguments_and_models_are_left_alone(vit):
 
 
 @pytest.mark.parametrize(("kwargs", "message"), [
-    ({"eps": -0.1}, "eps=-0.1, wanted a number in "),
-    ({"steps": -1}, "steps=-1"),
-    ({"step_size": -0.1}, "step_size=-0.1"),
-    ({"norm": "l1"}, "unknown norm 'l1', known: linf, l2"),
+    ({"eps": -0.1}, "eps=-0.1, wanted a number in "), ({"steps": -1}, "steps=-1"),
+    ({"step_size": -0.1}, "step_size=-0.1"), ({"norm": "l1"}, "unknown norm 'l1', known: linf, l2"),
     ({"start": "randm"}, "unknown start 'randm'.*did you mean 'random'"),
     ({"start": torch.zeros(1, 3, 32, 32)}, "start has shape"),
     ({"start": torch.full((2, 3, 32, 32), 0.9)}, r"away from x in linf, wanted at most eps=0\.03"),

@@ -399,11 +399,9 @@ def test_certify_refuses_before_any_network_runs(vit, change, message):
     ({"pilot": [[0.5, 0.4]]}, "pilot has rows that do not sum to 1"),
     ({"draws": [[1.1, -0.1]]}, "draws has shape .* entries that are negative or NaN"),
     ({"draws": [[np.nan, 1.0]]}, "draws has shape .* negative or NaN"),
-    ({"draws": [0.5, 0.5]}, r"draws has shape \(2,\)"),
-    ({"draws": np.zeros((0, 2))}, r"draws has shape \(0, 2\)"),
+    ({"draws": [0.5, 0.5]}, r"draws has shape \(2,\)"), ({"draws": np.zeros((0, 2))}, r"draws has shape \(0, 2\)"),
     ({"pilot": [[0.5, 0.25, 0.25]]}, "pilot has 3 tokens, draws 2; wanted maps of one image by one method"),
-    ({"k": 3}, "k=3 with maps of 2 tokens"),
-    ({"failure_prob": 1.0}, "failure_prob=1.0, wanted a number in"),
+    ({"k": 3}, "k=3 with maps of 2 tokens"), ({"failure_prob": 1.0}, "failure_prob=1.0, wanted a number in"),
     ({"certificate": "cp"}, "unknown certificate 'cp'"),
 ])  # fmt: skip
 @pytest.mark.parametrize("certificate", ["votes", "cdf"])

@@ -321,11 +321,9 @@ def test_the_average_is_that_of_float64():
 # errors --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"sigma": -0.1}, "sigma=-0.1, wanted a number in .*noise std"),
-    ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
-    ({"batch_size": 0}, "batch_size=0, wanted"),
+    ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"), ({"batch_size": 0}, "batch_size=0, wanted"),
     ({"aggregate": "vote"}, "unknown aggregate 'vote'.*did you mean 'votes'"),
-    ({"precision": "float16"}, "unknown precision 'float16'"),
-    ({"precision": "bfloat16"}, "no attribute `precision`"),
+    ({"precision": "float16"}, "unknown precision 'float16'"), ({"precision": "bfloat16"}, "no attribute `precision`"),
 ])
 def test_bad_settings_are_refused(vit, kwargs, message):
     with pytest.raises(ValueError, match=message):
@@ -333,8 +331,7 @@ def test_bad_settings_are_refused(vit, kwargs, message):
 
 
 @pytest.mark.parametrize(("change", "kwargs", "message"), [
-    (lambda x: x * 255, {}, "divide by 255"),
-    (lambda x: x[..., :24], {}, "wants .32, 32."),
+    (lambda x: x * 255, {}, "divide by 255"), (lambda x: x[..., :24], {}, "wants .32, 32."),
     (lambda x: x, {"ids": ["a"]}, "got 1 ids for 3 images"),
     (lambda x: x, {"method": ["rollout", "no"]}, "unknown method 'no'"),
     (lambda x: x, {"k": 17}, "k=17 with maps of 16 tokens"),

@@ -23,22 +23,14 @@ def test_good_images_come_back_unchanged(x):
 
 
 @pytest.mark.parametrize(("x", "message"), [
-    (GOOD.numpy(), r"try torch\.as_tensor\(x\)"),
-    ((GOOD * 255).byte(), r"x\.float\(\) / 255"),
-    (GOOD[0], r"a single image becomes x\[None\]"),
-    (GOOD[0, 0], r"shape \(4, 4\), wanted \(B, 3, H, W\)"),
-    (GOOD[:0], "the batch is empty"),
-    (GOOD[:, :1], r"expand it: x\.expand\(-1, 3, -1, -1\)"),
-    (GOOD.permute(0, 2, 3, 1), r"x\.permute\(0, 3, 1, 2\)"),
-    (GOOD[:, :2], "give RGB"),
-    (spoiled(float("nan")), "NaN or infinite"),
-    (spoiled(float("inf")), "NaN or infinite"),
-    (spoiled(float("-inf")), "NaN or infinite"),
-    (GOOD * 255, "divide by 255"),
-    (GOOD * 2 - 1, r"map by \(x \+ 1\) / 2"),
-    (GOOD * 4 - 2, "undo the normalisation"),
-    (spoiled(1.01), r"values in \[.*, 1\.01\], wanted \[0, 1\]"),
-    (spoiled(-0.01), r"wanted \[0, 1\]"),
+    (GOOD.numpy(), r"try torch\.as_tensor\(x\)"), ((GOOD * 255).byte(), r"x\.float\(\) / 255"),
+    (GOOD[0], r"a single image becomes x\[None\]"), (GOOD[0, 0], r"shape \(4, 4\), wanted \(B, 3, H, W\)"),
+    (GOOD[:0], "the batch is empty"), (GOOD[:, :1], r"expand it: x\.expand\(-1, 3, -1, -1\)"),
+    (GOOD.permute(0, 2, 3, 1), r"x\.permute\(0, 3, 1, 2\)"), (GOOD[:, :2], "give RGB"),
+    (spoiled(float("nan")), "NaN or infinite"), (spoiled(float("inf")), "NaN or infinite"),
+    (spoiled(float("-inf")), "NaN or infinite"), (GOOD * 255, "divide by 255"),
+    (GOOD * 2 - 1, r"map by \(x \+ 1\) / 2"), (GOOD * 4 - 2, "undo the normalisation"),
+    (spoiled(1.01), r"values in \[.*, 1\.01\], wanted \[0, 1\]"), (spoiled(-0.01), r"wanted \[0, 1\]"),
 ])
 def test_bad_images_are_told_the_mend(x, message):
     with pytest.raises(ValueError, match=message):

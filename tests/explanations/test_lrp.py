@@ -14,8 +14,7 @@ from fvit.models.vit import ViT
 X = images(3)
 SIZES = dict(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=5)
 LAYOUTS = {  # a timm architecture each, made small
-    "class token": ("vit_tiny_patch16_224", {}),
-    "distilled": ("deit_tiny_distilled_patch16_224", {}),
+    "class token": ("vit_tiny_patch16_224", {}), "distilled": ("deit_tiny_distilled_patch16_224", {}),
     "registers, layer scale": ("vit_small_patch14_reg4_dinov2", dict(mlp_ratio=2)),
     "pooled, no class token": ("vit_base_patch16_gap_224", {}),
     "pooled, class token, its own norm": ("vit_tiny_patch16_224", dict(global_pool="avg")),

@@ -64,10 +64,8 @@ def test_golden_logits_and_attention(golden):
 
 
 @pytest.mark.parametrize(("method", "options", "key"), [
-    ("raw_attention", {}, "A/raw_attention"),
-    ("rollout", {}, "A/rollout_s1"),
-    ("rollout", dict(start_layer=1), "A/rollout_s1"),
-    ("rollout", dict(start_layer=0), "A/rollout_s0"),
+    ("raw_attention", {}, "A/raw_attention"), ("rollout", {}, "A/rollout_s1"),
+    ("rollout", dict(start_layer=1), "A/rollout_s1"), ("rollout", dict(start_layer=0), "A/rollout_s0"),
 ])
 def test_golden_maps(golden, method, options, key):
     vit, x, tensors = golden
@@ -78,20 +76,14 @@ def test_golden_maps(golden, method, options, key):
 
 
 GOLDEN_BY_CLASS = [
-    ("gradcam", {}, "gradcam_unnormalised"),
-    ("partial_lrp", {}, "partial_lrp_orig"),
-    ("partial_lrp", dict(rules="vta"), "partial_lrp_ours"),
-    ("lrp", {}, "full_lrp_orig"),
-    ("lrp", dict(rules="ours"), "full_lrp_ours"),
-    ("lrp_rollout", {}, "lrp_rollout_ours_s0"),
+    ("gradcam", {}, "gradcam_unnormalised"), ("partial_lrp", {}, "partial_lrp_orig"),
+    ("partial_lrp", dict(rules="vta"), "partial_lrp_ours"), ("lrp", {}, "full_lrp_orig"),
+    ("lrp", dict(rules="ours"), "full_lrp_ours"), ("lrp_rollout", {}, "lrp_rollout_ours_s0"),
     ("lrp_rollout", dict(start_layer=1), "lrp_rollout_ours_s1"),
     ("lrp_rollout", dict(rules="orig"), "lrp_rollout_orig_s0"),
-    ("lrp_rollout", dict(rules="orig", start_layer=1), "lrp_rollout_orig_s1"),
-    ("vta", {}, "vta_ours_s1"),
-    ("vta", dict(start_layer=0), "vta_ours_s0"),
-    ("vta", dict(rules="orig"), "vta_orig_s1"),
-    ("vta", dict(rules="orig", start_layer=0), "vta_orig_s0"),
-    ("attribution_rollout", {}, "attr_rollout_cls_s0"),
+    ("lrp_rollout", dict(rules="orig", start_layer=1), "lrp_rollout_orig_s1"), ("vta", {}, "vta_ours_s1"),
+    ("vta", dict(start_layer=0), "vta_ours_s0"), ("vta", dict(rules="orig"), "vta_orig_s1"),
+    ("vta", dict(rules="orig", start_layer=0), "vta_orig_s0"), ("attribution_rollout", {}, "attr_rollout_cls_s0"),
     ("attribution_rollout", dict(start_layer=1), "attr_rollout_cls_s1"),
 ]
 CLASSES = [1, 4]  # those of the golden file
@@ -454,10 +446,8 @@ def test_normalise_map():
     (dict(method="rollout", start_layer=-1), "start_layer=-1 with 3 blocks"),
     (dict(target=4), r"target has classes 4\.\.4, wanted 0\.\.3"),
     (dict(target=torch.tensor([0, 1])), r"wanted class indices \(B,\) = \(3,\)"),
-    (dict(target=torch.tensor([0.0, 1.0, 2.0])), "wanted class indices"),
-    (dict(x=X * 255), "divide by 255"),
-    (dict(x=X * float("nan")), "NaN or infinite"),
-    (dict(x=X[:, :1]), "a grey image: expand it"),
+    (dict(target=torch.tensor([0.0, 1.0, 2.0])), "wanted class indices"), (dict(x=X * 255), "divide by 255"),
+    (dict(x=X * float("nan")), "NaN or infinite"), (dict(x=X[:, :1]), "a grey image: expand it"),
 ])
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):

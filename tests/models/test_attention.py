@@ -145,8 +145,7 @@ def test_what_is_no_attention_is_caught():
 
 
 @pytest.mark.parametrize(("name", "changes", "n_tokens"), [
-    ("deit_tiny_distilled_patch16_224", {}, 6),
-    ("vit_tiny_patch16_224", dict(reg_tokens=4), 9),
+    ("deit_tiny_distilled_patch16_224", {}, 6), ("vit_tiny_patch16_224", dict(reg_tokens=4), 9),
     ("vit_tiny_patch16_224", dict(global_pool="avg", no_embed_class=True), 5),
 ])
 def test_other_layouts_of_prefix_tokens(name, changes, n_tokens):

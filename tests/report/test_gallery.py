@@ -40,8 +40,7 @@ def write(path, text):
 
 
 @pytest.mark.parametrize(("statuses", "verdict", "counts"), [
-    ([], "NOT TESTED", "no run"),
-    (["PASS", "PASS"], "PASS", "2 PASS"),
+    ([], "NOT TESTED", "no run"), (["PASS", "PASS"], "PASS", "2 PASS"),
     (["PASS", "DIFFERS"], "DIFFERS", "1 PASS, 1 DIFFERS"),
 ])
 def test_a_row_passes_only_if_all_its_claims_do(statuses, verdict, counts):

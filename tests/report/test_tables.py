@@ -10,7 +10,6 @@ from oracles.maps import tiny_denoiser, tiny_vit
 from fvit import curve_auc, perturbation_curve, pgd, prediction_loss
 from fvit.base.rng import numpy_generator
 from fvit.data.images import Images
-from fvit.experiments.attack_rows import attack_rows
 from fvit.experiments.bench import Bench
 from fvit.experiments.controls import control_rows, denoise_only_rows
 from fvit.metrics.segmentation import segmentation_scores
@@ -254,11 +253,3 @@ def test_denoise_only_is_the_vit_behind_the_denoiser(bench, scene):
         with torch.no_grad():
             hits = (model(x).argmax(1) == scene.y).double()
         assert rows.loc[rows["made_on"] == made_on, "value"].tolist() == hits.tolist()
-
-
-def test_tables_take_the_rows_of_the_experiment(bench, scene):
-    rows = attack_rows(bench, scene, methods=["raw_attention", "gradcam"], attacks=[("prediction", "vit")],
-                       radii=[0.05], measures=["perturbation"])
-    table = tables.curve_table(photographed(pd.concat([rows, control_rows(bench, scene)])))
-    assert set(table.loc[table["explained"] == "re-predicted", "method"]) == {"gradcam"}
-    assert table["n"].eq(3).all() and set(tables.accuracy_table(rows)["defence"]) == {"none", "dds"}

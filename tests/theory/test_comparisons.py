@@ -101,8 +101,7 @@ def test_without_spread(differences, groups, p, test):
 
 
 LAWS = {  # of one photograph's own effect, symmetric about 0
-    "normal": lambda rng, size: rng.normal(size=size),
-    "heavy": lambda rng, size: rng.standard_t(2, size),
+    "normal": lambda rng, size: rng.normal(size=size), "heavy": lambda rng, size: rng.standard_t(2, size),
     "unequal": lambda rng, size: rng.normal(size=size) * [0.1, 0.1, 0.3, 1.0, 5.0],
 }
 

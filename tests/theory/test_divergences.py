@@ -22,8 +22,7 @@ COIN, BIASED = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
     (*COIN, *BIASED, 0.5, -2 * np.log(np.sqrt(0.125) + np.sqrt(0.375))),  # twice the Bhattacharyya distance
     (*COIN, *BIASED, 1, 0.5 * np.log(2) + 0.5 * np.log(2 / 3)),
     (*COIN, *BIASED, 2, np.log(4 / 3)),  # log sum p^2 / q = log(1 + chi^2)
-    (*COIN, *BIASED, 3, 0.5 * np.log(0.125 / 0.0625 + 0.125 / 0.5625)),
-    (*COIN, *BIASED, np.inf, np.log(2)),
+    (*COIN, *BIASED, 3, 0.5 * np.log(0.125 / 0.0625 + 0.125 / 0.5625)), (*COIN, *BIASED, np.inf, np.log(2)),
     *[([1.0, 0.0], [0.5, 0.5], order, np.log(2)) for order in (0.5, 1, np.inf)],  # 0 log 0 = 0
     ([0.5, 0.5], [1.0, 0.0], 0.5, np.log(2)),  # finite below order 1: -2 log sqrt(0.5)
     *[([0.5, 0.5], [1.0, 0.0], order, np.inf) for order in (1, 2, np.inf)],
@@ -96,8 +95,7 @@ def test_tensors_of_any_kind_are_taken_and_rows_renormalised():
     (COIN, [[0.5, 0.4998]], 2, "a row of q sums to 1 .* 0.0002, wanted 1 within 1e-4"),
     (COIN, [[1.5, -0.5]], 2, "q has negative, NaN or infinite entries"),
     ([[np.nan, 1.0]], BIASED, 2, "p has negative, NaN or infinite entries"),
-    (COIN, BIASED, 0, r"order=0, wanted a number in \(0, inf\]"),
-    (COIN, BIASED, np.nan, "order=nan"),
+    (COIN, BIASED, 0, r"order=0, wanted a number in \(0, inf\]"), (COIN, BIASED, np.nan, "order=nan"),
 ])
 def test_refusals_name_the_mend(p, q, order, message):
     with pytest.raises(ValueError, match=message):

@@ -118,8 +118,7 @@ def test_mean_norms_by_hand_and_by_draws():
 def log_density(family, shape):
     mp = mpmath.mp
     return {
-        "laplace": lambda y: -abs(y) - mp.log(2),
-        "logistic": lambda y: -abs(y) - 2 * mp.log1p(mp.exp(-abs(y))),
+        "laplace": lambda y: -abs(y) - mp.log(2), "logistic": lambda y: -abs(y) - 2 * mp.log1p(mp.exp(-abs(y))),
         "student": lambda y: mp.loggamma((shape + 1) / 2) - mp.loggamma(shape / 2) - mp.log(shape * mp.pi) / 2
         - (shape + 1) / 2 * mp.log1p(y * y / shape),
         "generalised_normal": lambda y: -(abs(y) ** shape) - mp.log(2 * mp.gamma(1 + 1 / shape)),
