@@ -12,7 +12,7 @@ _HOME = {  # public name: module that holds it
     "load_vit": "models.vit",
     "load_denoiser": "models.diffusers_files",
     "load_images": "data.loading",
-    "stream_images": "data.datasets",
+    "stream_images": "data.streams",
     "capture_attention": "models.attention",
     "METHODS": "explanations.methods",
     "explain": "explanations.passes",

@@ -40,8 +40,7 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     x_adv = _project(_start(x, start, eps, norm, seed, ids), x, eps, norm)
     for step in range(steps if eps > 0 else 0):
         grad = _by_portions(_gradient, loss, x_adv, step)
-        bad = [i for i, ok in zip(ids, grad.isfinite().flatten(1).all(1).tolist(), strict=True) if not ok]
-        if bad:
+        if bad := [i for i, ok in zip(ids, grad.isfinite().flatten(1).all(1).tolist(), strict=True) if not ok]:
             raise ValueError(f"gradient at step {step} is not finite for images {bad}; look at their loss")
         x_adv = _project(x_adv.detach() + step_size * _direction(grad, norm), x, eps, norm)
     return x_adv.detach()
@@ -53,8 +52,8 @@ def _by_portions(what, loss, x, step):
         size = loss.portion(len(x)) if hasattr(loss, "portion") else len(x)
         if size >= len(x):
             return what(loss, x, step)
-        starts = range(0, len(x), size)
-        return torch.cat([what(loss.part(slice(i, i + size)), x[i : i + size], step) for i in starts])
+        parts = [slice(start, start + size) for start in range(0, len(x), size)]
+        return torch.cat([what(loss.part(rows), x[rows], step) for rows in parts])
 
     return in_memory(once, getattr(loss, "sized", None))
 
@@ -74,33 +73,27 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
 
     restarts     runs; the first is that of `pgd` to the bit, start streams of the others are (seed, "pgd", id, restart)
     judgements   the last iterates are compared by the mean loss at so many step indices after all those of the
-                 attacks: draws that no gradient and no other judgement has seen. They are spent on the choice, so the
-                 attack's strength is to be measured on others, as evaluations do
+                 attacks: draws that no gradient has seen. The attack's strength is to be measured on yet others
     returns      x_adv as from `pgd`; other arguments are its
 
-    Raises ValueError as `pgd` does, and for less than one run or judgement.
-    Source: restarts as in Madry et al. 2018; the choice on fresh draws is ours. Taught in notebook 09.
+    Raises ValueError as `pgd` does. Source: Madry et al. 2018, and ours for the choice. Taught in notebook 09.
     """
     _check_callable(loss, "loss")
     restarts, judgements = check_count(restarts, "restarts"), check_count(judgements, "judgements")
     steps, ids = check_count(steps, "steps", least=0), check_ids(ids, len(check_images(x)))
     eps = checks.check_number(eps, "eps", *LENGTH)
     check_choice(norm, ("linf", "l2"), "norm")
-    best, most = None, None
+    best, most = x.detach(), -math.inf
     for run in range(restarts):
         start = _start(x.detach(), "random", eps, norm, seed, ids, *([run] if run else []))
         later = _shifted(loss, run * steps)  # draws of its own for each run
         x_adv = pgd(later, x, eps, norm, steps, step_size, start, seed, ids)
         with torch.no_grad():
-            reached = sum(_by_portions(_value, loss, x_adv, restarts * steps + j) for j in range(judgements))
-        better = torch.ones_like(reached, dtype=torch.bool) if best is None else reached > most
-        best = x_adv if best is None else torch.where(better.view(-1, 1, 1, 1), x_adv, best)
-        most = reached if most is None else torch.where(better, reached, most)
+            after = range(restarts * steps, restarts * steps + judgements)
+            reached = sum(_by_portions(lambda f, images, step: f(images, step), loss, x_adv, step) for step in after)
+        better = reached > most if run else torch.ones_like(reached, dtype=torch.bool)
+        best, most = torch.where(better.view(-1, 1, 1, 1), x_adv, best), torch.where(better, reached, most)
     return best
-
-
-def _value(loss, x, step):
-    return loss(x, step)
 
 
 def _shifted(loss, first):
@@ -124,17 +117,12 @@ def prediction_loss(model, y, n_samples=None, ids=None):
     """
     _check_callable(model, "model")
     n = check_count(4 if n_samples is None else n_samples, "n_samples")
-    n_classes = getattr(getattr(model, "vit", model), "num_classes", None)
-    y = check_classes(y, checks.check_tensor(y, "y").numel(), n_classes, "y")
+    y = check_classes(y, checks.check_tensor(y, "y").numel(), _classes(model), "y")
 
     def loss(x, step):
         classes = check_classes(y, len(check_shape(x)), name="y").to(x.device)
         if not _is_dds(model):
-            logits = model(x)
-            if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or not int(classes.max()) < logits.shape[1]:
-                raise ValueError(f"the model gave {getattr(logits, 'shape', type(logits).__name__)} for classes "
-                                 f"{classes.tolist()}, wanted logits (B, C), C > y")
-            return cross_entropy(logits, classes, reduction="none")
+            return cross_entropy(checks.check_logits(model(x), classes), classes, reduction="none")
         _, probs = _draw(model, x, step, None, n, ids)
         return -_log_probs(probs).gather(1, classes[:, None])[:, 0]
 
@@ -149,8 +137,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
 
     explainer    a ViT, a DDS (fresh draws at each step, streams "eot"), or a callable (x, step) -> (B, h, w)
     heat         (B, h, w) clean maps, whose top-k (ties to the lowest index) is attacked
-    keep_class   (B,) class to hold: subtracts relu(1 - margin), margin = log p_y - max of the other log p. A penalty
-                 and no guarantee: count the images whose class has changed all the same
+    keep_class   (B,) class to hold, by a penalty and no guarantee: relu(1 - margin), log p_y - max of the other log p
     n_samples    draws a step for a DDS, default 4
 
     Raises ValueError for a method without derivatives: it is attacked by transfer.
@@ -166,9 +153,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
     has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
     if keep_class is not None and not has_prediction:
         raise ValueError("keep_class needs a ViT or a DDS; a callable has no prediction: add a penalty to its loss")
-
-    n_classes = getattr(getattr(explainer, "vit", explainer), "num_classes", None)
-    held = None if keep_class is None else check_classes(keep_class, len(order), n_classes, "keep_class")
+    held = None if keep_class is None else check_classes(keep_class, len(order), _classes(explainer), "keep_class")
 
     def loss(x, step):
         if len(check_shape(x)) != len(order):
@@ -187,7 +172,8 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         if keep_class is None:
             return -mass
         classes = check_classes(held, len(x), log_probs.shape[1], "keep_class").to(x.device)
-        return -mass - relu(1 - _margin(log_probs, classes))
+        other = log_probs.masked_fill(one_hot(classes, log_probs.shape[1]).bool(), -math.inf).amax(1)
+        return -mass - relu(1 - (log_probs.gather(1, classes[:, None])[:, 0] - other))
 
     if has_prediction:
         names = check_ids(ids, len(heat))
@@ -201,15 +187,15 @@ def _in_portions(loss, model, n, count, part):
     with n draws each. The gradient of a batch is taken before the next begins: no activations are computed twice."""
     loss.part, draws = part, n if getattr(model, "sigma", 0) > 0 else 1
     loss.sized = model if _is_dds(model) else SimpleNamespace(batch_size=max(1, min(count, VIT_BATCH)))
-
-    def portion(images):
-        return max(1, loss.sized.batch_size // draws) if images == count else images  # else the loss says what is wrong
-
-    loss.portion = portion
+    loss.portion = lambda images: max(1, loss.sized.batch_size // draws) if images == count else images
 
 
 def _is_dds(model):
     return hasattr(model, "maps")
+
+
+def _classes(model):
+    return getattr(getattr(model, "vit", model), "num_classes", None)
 
 
 def _check_callable(value, name):
@@ -226,11 +212,6 @@ def _draw(dds, x, step, method, n, ids):
 
 def _log_probs(probs):
     return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()  # an underflow has no gradient, rather than NaN
-
-
-def _margin(log_probs, y):
-    other = log_probs.masked_fill(one_hot(y, log_probs.shape[1]).bool(), -math.inf).amax(1)
-    return log_probs.gather(1, y[:, None])[:, 0] - other
 
 
 def _start(x, start, eps, norm, seed, ids, *restart):
@@ -269,7 +250,5 @@ def _direction(grad, norm):
 def _project(x_adv, x, eps, norm):
     delta = x_adv - x
     if norm == "linf":
-        delta = delta.clamp(-eps, eps)
-    else:
-        delta = delta * (eps / _norm(delta, "l2").clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)
-    return (x + delta).clamp(0, 1)
+        return (x + delta.clamp(-eps, eps)).clamp(0, 1)
+    return (x + delta * (eps / _norm(delta, "l2").clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1)).clamp(0, 1)

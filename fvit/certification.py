@@ -1,7 +1,4 @@
-"""Certificates from finitely many draws: a radius that holds with a stated probability, or none.
-
-The module is not called after its function `certify`, so that a lazy import cannot shadow it.
-"""
+"""Certificates from finitely many draws: a radius that holds with a stated probability, or none."""
 
 from fractions import Fraction
 from functools import partial
@@ -109,13 +106,9 @@ def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
     if certificate == "cdf":
         margin = dkw_margin(len(draws), each)
         return np.array([cdf_rho(values, top, beta, 0.0, high, margin) for beta in betas])
-    if certificate == "votes":
-        lower, upper = (rate_bound(values[:, tokens].sum(0), len(draws), each, side)
-                        for tokens, side in ((top, "lower"), (rest, "upper")))
-    else:
-        lower, upper = (mean_bound(values[:, tokens], each, side, high)
-                        for tokens, side in ((top, "lower"), (rest, "upper")))
-    lower, upper = np.sort(np.clip(lower, 0, 1)), np.sort(np.clip(upper, 0, 1))
+    bounds = [rate_bound(values[:, tokens].sum(0), len(draws), each, side) if certificate == "votes" else
+              mean_bound(values[:, tokens], each, side, high) for tokens, side in ((top, "lower"), (rest, "upper"))]
+    lower, upper = np.sort(np.clip(bounds[0], 0, 1)), np.sort(np.clip(bounds[1], 0, 1))
     rule = {"sharp": sharp_rho, "renyi": renyi_rho}.get(certificate, partial(coordinate_rho, high=high))
     k0 = [tokens_to_break(k, beta) for beta in betas]
     return np.array([np.inf if m > min(k, n - k) else rule(lower[:m], upper[-m:]) for m in k0])

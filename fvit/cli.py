@@ -4,23 +4,24 @@ import argparse
 import os
 import signal
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from fvit import __version__
 from fvit.base import paths
-from fvit.records import profiles
+from fvit.base.checks import check_source
+from fvit.notebooks import plan
+from fvit.records import profiles, provenance
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the arguments of the process."""
     argv = sys.argv[1:] if argv is None else argv
     args = _parser(training=argv[:1] == ["train"]).parse_args(argv)
-    before = signal.signal(signal.SIGTERM, _interrupt)  # a batch system's stop then tidies up as Ctrl-C does
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch's stop is as Ctrl-C
     try:
         return args.command(args)
     except (ValueError, ImportError) as error:
         return _stopped(error, 2)
-    except OSError as error:
+    except (OSError, plan.NotebookError) as error:
         return _stopped(error, 1)
     except KeyboardInterrupt:
         return _stopped("interrupted; no file is left half written", 1)
@@ -33,17 +34,15 @@ def _stopped(reason: object, code: int) -> int:
     return code
 
 
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt
-
-
 def _parser(training: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fvit", description="Faithful vision transformers: notebooks and models.")
     parser.add_argument("--version", action="version", version=f"fvit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="{run,refresh,train,convert-adm,info}")
 
-    run = commands.add_parser("run", help="run notebooks; write figures, tables and the executed notebooks")
-    _add_names(run)
+    names = argparse.ArgumentParser(add_help=False)
+    names.add_argument("names", nargs="*", default=["all"], metavar="NN", help="notebook numbers, or all (default)")
+    run = commands.add_parser("run", parents=[names],
+                              help="run notebooks; write figures, tables and the executed notebooks")
     run.add_argument("--profile", default="laptop", help=f"sizes: {', '.join(profiles.PROFILES)} (default laptop)")
     run.add_argument("-p", dest="given", action="append", default=[], metavar="name=value",
                      help="a parameter of the notebooks, as a Python literal; may be repeated")
@@ -57,8 +56,8 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="say what would be loaded, and from one image for how long")
     run.set_defaults(command=_run)
 
-    refresh = commands.add_parser("refresh", help="run notebooks with their defaults and store them executed, in place")
-    _add_names(refresh)
+    refresh = commands.add_parser("refresh", parents=[names],
+                                  help="run notebooks with their defaults and store them executed, in place")
     refresh.set_defaults(command=_refresh)
 
     train = commands.add_parser("train", help="train a model that ships with the package")
@@ -83,14 +82,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_names(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", default=["all"], metavar="NN", help="notebook numbers, or all (default)")
-
-
 def _run(args: argparse.Namespace) -> int:
-    from fvit.base.checks import check_source
-    from fvit.notebooks import plan
-
     given = {}
     for item in args.given:
         name, equals, value = (part.strip() for part in item.partition("="))
@@ -114,24 +106,17 @@ def _run(args: argparse.Namespace) -> int:
     todo = plan.plan(args.names, args.profile, given)
     from fvit.notebooks import runner  # late: papermill takes seconds to import, and what is wrong is said at once
 
-    try:
-        if args.dry_run:
-            runner.dry_run(todo, args.profile, args.out, args.shard)
-        else:
-            runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout, args.jobs, args.executor,
-                       args.address)
-    except runner.NotebookError as error:
-        return _stopped(error, 1)
+    if args.dry_run:
+        runner.dry_run(todo, args.profile, args.out, args.shard)
+    else:
+        runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout, args.jobs, args.executor, args.address)
     return 0
 
 
 def _refresh(args: argparse.Namespace) -> int:
     from fvit.notebooks import runner
 
-    try:
-        runner.refresh(args.names)
-    except runner.NotebookError as error:
-        return _stopped(error, 1)
+    runner.refresh(args.names)
     return 0
 
 
@@ -148,9 +133,8 @@ def _info(_: argparse.Namespace) -> int:
     import torch  # late: only this command needs it
 
     print(f"fvit        {__version__}")
-    print(f"python      {sys.version.split()[0]}")
-    for name in ("torch", "timm", "diffusers", "papermill"):
-        print(f"{name:<11} {_version(name)}")
+    for name, version in provenance.versions(("torch", "timm", "diffusers", "papermill")).items():
+        print(f"{name:<11} {version}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
     print(f"device      {device}")
     for data in paths.SHIPPED:
@@ -166,10 +150,3 @@ def _info(_: argparse.Namespace) -> int:
         made = sorted(path.name for path in folder.glob("*/") if path.is_dir())
         print(f"{name:<11} {folder}  ({', '.join(made) or 'none yet: make them by `fvit run`'})")
     return 0
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "(not installed)"

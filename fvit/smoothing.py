@@ -26,9 +26,7 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
     sigma     noise std for images in [0, 1]; at 0 the answer is x itself
     purpose   name of the streams: "dds" in evaluations, "eot" in attacks, so that the two never share a draw
     ids       (B,) image ids, None for positions; an id may occur again with another draw
-    draws     (B,) draw indices, or one for all rows
-
-    Drawn on the CPU, then moved. Raises ValueError for a bad sigma, or ids or draws that do not fit the rows.
+    draws     (B,) draw indices, or one for all rows. Raises ValueError where they, ids or sigma do not fit
     """
     check_noisy(x)
     sigma = checks.check_number(sigma, "sigma", *SIGMA)
@@ -70,17 +68,15 @@ class DDS:
     """Denoised diffusion smoothing: `w(x) = E[Z(T(x + z))]`, z ~ N(0, sigma^2 I), and the prediction likewise.
 
     vit, den     classifier and denoiser; den(x_noisy, sigma) -> images in [0, 1]; None: noise only
-    sigma        noise std for images in [0, 1]; at 0 the denoiser is used only where den.has_level(0)
-                 (a callable without has_level always is), and one draw is computed, since all are equal
+    sigma        noise std for images in [0, 1]; at 0 the denoiser is used only where den.has_level(0), if it has that
+                 method, and one draw is computed, since all are equal
     n_samples    draws an image; seed: root of the streams (seed, purpose, image id, draw)
-    batch_size   noisy images per network call (default 32), over images and draws together; halved if memory
-                 runs out
+    batch_size   noisy images per network call (default 32), over images and draws; halved if memory runs out
     aggregate    "mean" of the normalised maps, or "votes": share of draws with the token in their top k
     precision    "float32" or "bfloat16" for the denoiser, None leaves it as it is; averages are float64 inside
 
     Raises ValueError for arguments out of range, or a sigma > 0 for which the denoiser has no level.
-    Source: Hu et al. 2024; noise once, level by cumulative alphas: Carlini et al. 2023. Taught in notebook 05.
-    Note: normalised per draw and one class for all draws, unlike the reference code (docs/reference-code.md, 4.2).
+    Source: Hu et al. 2024; Carlini et al. 2023. Taught in notebook 05; the reference code: docs/reference-code.md, 4.2.
     """
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
@@ -127,9 +123,8 @@ class DDS:
         target = probs[0].argmax(1) if target is None else target
         later = [m for m in names if m not in first]  # the class is known now: the same draws again
         found |= self._average(x, ids, later, target, keep_samples, k, options)[1] if later else {}
-        kind = ("none", "noise_only", "denoise_only", "dds")[2 * self.denoises + (self.sigma > 0)]
-        shared = {"model": str(getattr(self.vit, "name", "")), "defence": kind, "sigma": self.sigma,
-                  "n_samples": self.n_samples}
+        shared = {"model": str(getattr(self.vit, "name", "")), "sigma": self.sigma, "n_samples": self.n_samples,
+                  "defence": ("none", "noise_only", "denoise_only", "dds")[2 * self.denoises + (self.sigma > 0)]}
         out = {m: DDSOutput(*found[m][:2], *probs, target, ids, found[m][2], shared | {"method": m}) for m in names}
         return out if isinstance(method, list | tuple) else out[method]
 
@@ -137,8 +132,7 @@ class DDS:
     def maps(self, x, *, ids=None, method="raw_attention", target=None, purpose="dds", draws=None, **options):
         """Maps (B, n, h, w) and class probabilities (B, n, C) of each draw, differentiable in x: the path of attacks.
 
-        Maps of methods that METHODS calls not differentiable are detached; the probabilities are not.
-        draws defaults to range(n_samples); method=None leaves out the maps; a class-specific method needs a target.
+        method=None leaves out the maps; draws defaults to range(n_samples); a class-specific method needs a target.
         Activations are kept for one batch_size at most: beyond it they are computed again in the backward pass.
         """
         names = [] if method is None else [method]
@@ -148,9 +142,8 @@ class DDS:
         draws = list(range(self.n_samples)) if draws is None else _indices(draws)
         check_count(len(draws), "number of draws")
         shown = draws[:1] if self.sigma == 0 else draws
-        recompute = len(x) * len(shown) > self.batch_size and x.requires_grad
-        chunks = self._chunks(ids, shown)
-        steps = [self._step(x, chunk, names, target, purpose, options, recompute) for chunk in chunks]
+        again = len(x) * len(shown) > self.batch_size and x.requires_grad
+        steps = [self._step(x, part, names, target, purpose, options, again) for part in self._chunks(ids, shown)]
         each = [torch.cat(parts).unflatten(0, (len(x), len(shown))) for parts in zip(*steps, strict=True)]
         probs, *maps = [v.expand(-1, len(draws), *v.shape[2:]) for v in each]
         return (maps[0] if maps else None), probs
@@ -163,7 +156,8 @@ class DDS:
         kept = [torch.empty(len(x), len(draws), *self.vit.grid).to(x) if keep else None for _ in names]
         for chunk in self._chunks(ids, draws):
             probs, *maps = self._step(x, chunk, names, target, "dds", options)
-            maps = [_in_top(heat, k) for heat in maps] if self.aggregate == "votes" else maps
+            if self.aggregate == "votes":
+                maps = [torch.zeros_like(m).flatten(1).scatter_(1, top_k(m, k), 1).view_as(m) for m in maps]
             for moment, values in zip(moments, [probs, *maps], strict=True):
                 moment.add(chunk[0], values)
             for samples, heat in zip(kept, maps, strict=True):
@@ -192,12 +186,10 @@ class DDS:
                 return (self.vit(x_hat).softmax(1),)
             classes = None if target is None else target[rows]
             record = forward_pass(self.vit, x_hat, names, **options)  # one pass for all methods
-            maps = (explain_pass(record, name, classes, **options) for name in names)
-            return record.logits.softmax(1), *maps
+            return record.logits.softmax(1), *(explain_pass(record, name, classes, **options) for name in names)
 
-        if not recompute:
-            return run(x[rows])
-        return checkpoint(run, x[rows], use_reentrant=False, preserve_rng_state=False, early_stop=False)
+        once = {"use_reentrant": False, "preserve_rng_state": False, "early_stop": False}
+        return checkpoint(run, x[rows], **once) if recompute else run(x[rows])
 
     def check(self, x, ids, names, target, options=None):
         ids = check_ids(ids, len(check_images(x, size=getattr(self.vit, "image_size", None))))
@@ -228,10 +220,6 @@ class _Moments:
         n = self.counts[0]
         spread = self.squares / (n * (n - 1)) if n > 1 else torch.full_like(self.mean, 0 if exact else math.nan)
         return self.mean, spread.sqrt()
-
-
-def _in_top(heat, k):
-    return torch.zeros_like(heat).flatten(1).scatter_(1, top_k(heat, k), 1).view_as(heat)
 
 
 def _indices(draws, n=1):

@@ -99,31 +99,24 @@ def outcomes(law, certificate, failure_prob, repetitions, m=200, seed=0):
     return some, wrong
 
 
-def plug_in(monkeypatch):
-    monkeypatch.setattr(certification, "rate_bound", lambda counts, m, each, side: counts / m)
-    monkeypatch.setattr(certification, "mean_bound", lambda values, each, side, high: values.mean(0))
-    monkeypatch.setattr(certification, "dkw_margin", lambda m, each: 0.0)
-
-
 @pytest.mark.parametrize("certificate, name", [*itertools.product(BUT_RENYI, LAWS), ("renyi", "one-hot")])
 def test_the_set_breaks_inside_the_radius_no_more_often_than_stated(certificate, name):
     repetitions = 100 if certificate == "renyi" else 300
     some, wrong = outcomes(LAWS[name], certificate, 0.05, repetitions, m=500 if name == "second place" else 200)
     assert some > repetitions / 2  # the certificates say something
     assert stats.binomtest(wrong, repetitions, 0.05, alternative="greater").pvalue > 0.01
-
-
-@pytest.mark.parametrize("certificate", BUT_RENYI)
-def test_at_one_in_a_thousand_no_radius_is_wrong(certificate):
-    some, wrong = outcomes(LAWS["one-hot"], certificate, 1e-3, 300, m=500, seed=1)
-    assert some > 250 and wrong == 0
+    if name == "one-hot" and certificate != "renyi":  # one in a thousand
+        some, wrong = outcomes(LAWS[name], certificate, 1e-3, 300, m=500, seed=1)
+        assert some > 250 and wrong == 0
 
 
 @pytest.mark.parametrize("certificate, name", [
     *itertools.product(BUT_RENYI, ["one-hot"]), ("sharp", "counterexample A"), ("votes", "second place"),
     ("cdf", "second place"), ("votes", "softmax")])  # fmt: skip
 def test_means_in_place_of_bounds_are_caught(monkeypatch, certificate, name):
-    plug_in(monkeypatch)
+    monkeypatch.setattr(certification, "rate_bound", lambda counts, m, each, side: counts / m)
+    monkeypatch.setattr(certification, "mean_bound", lambda values, each, side, high: values.mean(0))
+    monkeypatch.setattr(certification, "dkw_margin", lambda m, each: 0.0)
     some, wrong = outcomes(LAWS[name], certificate, 0.05, 100)
     assert some == 100 and stats.binomtest(wrong, 100, 0.05, alternative="greater").pvalue < 1e-4
 
@@ -199,11 +192,11 @@ def softmax_draws(seed, m, n=7, spread=0.3):
 
 
 @pytest.mark.parametrize("certificate", ["clipped", "cdf", "sharp", "renyi"])
-@pytest.mark.parametrize("beta", [Fraction(1), Fraction(2, 3), Fraction(1, 3)])
-def test_mean_certificates_are_the_slow_reference(certificate, beta):
+@pytest.mark.parametrize("beta, failure_prob", [(Fraction(1), 0.1), (Fraction(2, 3), 0.01), (Fraction(1, 3), 1e-4)])
+def test_mean_certificates_are_the_slow_reference(certificate, beta, failure_prob):
     pilot, draws = softmax_draws(0, 30), softmax_draws(1, 1000)
-    got = certify_draws(pilot, draws, 3, [beta], 0.01, certificate)
-    want = reference(certificate, pilot, draws, 3, beta, 0.01)
+    got = certify_draws(pilot, draws, 3, [beta], failure_prob, certificate)
+    want = reference(certificate, pilot, draws, 3, beta, failure_prob)
     assert want > 0.01
     assert got == pytest.approx([want], rel=1e-3 if certificate in ("cdf", "renyi") else 1e-6)
 
@@ -227,25 +220,6 @@ def test_many_draws_come_close_to_the_radius_of_the_exact_map(certificate, name,
     assert 0.93 * limit < rho < limit
 
 
-def test_more_overlap_or_more_confidence_never_gives_a_larger_radius_and_sharp_beats_renyi():
-    pilot, draws = softmax_draws(3, 30, n=12), softmax_draws(4, 800, n=12)
-    betas = [Fraction(m, 5) for m in range(5, -1, -1)]
-    radii = {c: certify_draws(pilot, draws, 5, betas, 0.01, c) for c in CERTIFICATES}
-    for certificate, rho in radii.items():
-        assert (np.diff(rho[:-1]) >= 0).all() and rho[-2] > rho[0] >= 0 and rho[-1] == np.inf
-        by_level = [certify_draws(pilot, draws, 5, ["0.6"], p, certificate)[0] for p in (1e-6, 1e-3, 0.1, 0.9)]
-        assert by_level[0] >= 0 and (np.diff(by_level) > 0).all()
-    assert (radii["sharp"] >= radii["renyi"]).all() and radii["sharp"][2] > radii["renyi"][2] > 0
-
-
-def test_names_of_tokens_do_not_matter():
-    pilot, draws, order = softmax_draws(3, 30), softmax_draws(4, 300), np.random.default_rng(5).permutation(7)
-    for certificate in CERTIFICATES:
-        rho = certify_draws(pilot, draws, 3, ["2/3"], 0.05, certificate)
-        renamed = certify_draws(pilot[:, order], draws[:, order], 3, ["2/3"], 0.05, certificate)
-        assert renamed == pytest.approx(rho, abs=1e-9) and rho > 0
-
-
 # end to end ----------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def vit():
@@ -262,10 +236,6 @@ def dds(vit):
     return DDS(vit, None, sigma=0.02, n_samples=9, seed=3, batch_size=16)
 
 
-def clamp(x_noisy, sigma):
-    return x_noisy.clamp(0, 1)  # a denoiser of a kind
-
-
 def radii(*args, **options):
     return certify(*args, **options)["radius"].tolist()
 
@@ -275,6 +245,9 @@ def add_method(monkeypatch, function, class_specific=False):
 
 
 def test_certify_is_the_loop_over_images_and_draws(vit, x):
+    def clamp(x_noisy, sigma):
+        return x_noisy.clamp(0, 1)  # a denoiser of a kind
+
     pilots, draws = (next(dds_loop(vit, clamp, x[:2], IDS[:2], 0.05, range(n), 3, purpose)).flatten(2).numpy()
                      for purpose, n in (("dds", 9), ("certify", 60)))  # fmt: skip
     betas = [1, "0.39", 0.2]
@@ -373,10 +346,9 @@ def test_the_radius_is_in_pixel_units_and_nearly_the_distance_at_which_the_set_b
 
 def test_a_set_that_cannot_break_has_an_infinite_radius(dds, x):
     assert radii(dds, x[:1], 5, [0, 1], 20, 0.1, certificate="votes")[0] == np.inf
-    frame = certify(dds, x[:1], 16, 1, 20, 0.1, certificate=list(CERTIFICATES))
-    assert frame["radius"].eq(np.inf).all()
-    frame = certify(dds, x[:1], 15, "14/15", 20, 0.1, certificate=list(CERTIFICATES))  # one token can go, two cannot
-    assert frame["radius"].eq(np.inf).all() and frame["level"].eq(14 / 15).all()
+    for k, beta in ((16, 1), (15, "14/15")):  # one token can go, two cannot
+        frame = certify(dds, x[:1], k, beta, 20, 0.1, certificate=list(CERTIFICATES))
+        assert frame["radius"].eq(np.inf).all() and frame["level"].eq(float(Fraction(beta))).all()
 
 
 def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(monkeypatch, dds, x):
@@ -410,19 +382,16 @@ def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(
     ({"ids": ["a"]}, "got 1 ids for 2 images"),
     ({"target": [0, 1, 2]}, r"target is .*\(3,\), wanted class indices \(B,\) = \(2,\)"),
     ({"target": [0, 99]}, r"target has classes 0\.\.99, wanted 0\.\.4"),
+    ({"sigma": 0}, r"sigma=0 adds no noise, .* give the DDS a sigma > 0"),
 ])  # fmt: skip
 def test_certify_refuses_before_any_network_runs(vit, change, message):
     def den(x_noisy, sigma):
         raise AssertionError("a network ran")
 
     arguments = {"x": torch.zeros(2, 3, 32, 32), "k": 3, "beta": 1, "n_samples": 4, "failure_prob": 0.1, **change}
+    dds = DDS(vit, den, arguments.pop("sigma", 0.05), 4)
     with pytest.raises(ValueError, match=message):
-        certify(DDS(vit, den, 0.05, 4), **arguments)
-
-
-def test_without_noise_nothing_is_certified(vit):
-    with pytest.raises(ValueError, match=r"sigma=0 adds no noise, .* give the DDS a sigma > 0"):
-        certify(DDS(vit, None, 0), torch.zeros(1, 3, 32, 32), 3, 1, 4, 0.1)
+        certify(dds, **arguments)
 
 
 @pytest.mark.parametrize("change, message", [
@@ -430,11 +399,9 @@ def test_without_noise_nothing_is_certified(vit):
     ({"pilot": [[0.5, 0.4]]}, "pilot has rows that do not sum to 1"),
     ({"draws": [[1.1, -0.1]]}, "draws has shape .* entries that are negative or NaN"),
     ({"draws": [[np.nan, 1.0]]}, "draws has shape .* negative or NaN"),
-    ({"draws": [0.5, 0.5]}, r"draws has shape \(2,\)"),
-    ({"draws": np.zeros((0, 2))}, r"draws has shape \(0, 2\)"),
+    ({"draws": [0.5, 0.5]}, r"draws has shape \(2,\)"), ({"draws": np.zeros((0, 2))}, r"draws has shape \(0, 2\)"),
     ({"pilot": [[0.5, 0.25, 0.25]]}, "pilot has 3 tokens, draws 2; wanted maps of one image by one method"),
-    ({"k": 3}, "k=3 with maps of 2 tokens"),
-    ({"failure_prob": 1.0}, "failure_prob=1.0, wanted a number in"),
+    ({"k": 3}, "k=3 with maps of 2 tokens"), ({"failure_prob": 1.0}, "failure_prob=1.0, wanted a number in"),
     ({"certificate": "cp"}, "unknown certificate 'cp'"),
 ])  # fmt: skip
 @pytest.mark.parametrize("certificate", ["votes", "cdf"])

@@ -61,17 +61,14 @@ def test_no_package_or_module_bears_the_name_of_a_public_function():
 
 
 @pytest.mark.parametrize("name, text, found", [
-    ("attacks", "from fvit.base import rng", []),
-    ("attacks", "from fvit.report import panels", ["report.panels"]),
-    ("attacks", "from . import smoothing", ["smoothing"]),
-    ("base.rng", "from fvit.base import files", []),
+    ("attacks", "from fvit.base import rng", []), ("attacks", "from fvit.report import panels", ["report.panels"]),
+    ("attacks", "from . import smoothing", ["smoothing"]), ("base.rng", "from fvit.base import files", []),
     ("base.rng", "import fvit.metrics.maps as m", ["metrics.maps"]),
     ("attacks", "def f():\n    from fvit.training.loop import main", ["training.loop"]),
     ("report.style", "from fvit.experiments.bench import Bench", ["experiments.bench"]),
     ("experiments.bench", "from fvit.report import tables", ["report.tables"]),
     ("report.style", "from fvit import explain", ["explain"]),  # a public name: inside, import from its own module
-    ("report.style", "import fvit", ["fvit"]),
-    ("base.rng", "import numpy, torch.nn", []),
+    ("report.style", "import fvit", ["fvit"]), ("base.rng", "import numpy, torch.nn", []),
 ])
 def test_the_rule_sees_each_form_of_import(name, text, found):
     assert violations(name, text) == found

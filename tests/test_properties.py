@@ -4,7 +4,6 @@ Short in `make test`; `make test-properties` tries 20 times as many inputs and c
 """
 
 import math
-from fractions import Fraction
 from functools import partial
 from types import SimpleNamespace
 
@@ -12,18 +11,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import timm
 import torch
 from fixtures.oddities import HUGE, REFUSED, STRANGE, has_nan, inputs, odd, outcome, tensors
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from oracles.maps import small_vit
 
 import fvit
 from fvit.base import rng
 from fvit.base.checks import as_number
 from fvit.models.denoiser import Denoiser
 from fvit.models.schedule import linear_alphas_cumprod
-from fvit.models.vit import ViT
 from fvit.records import profiles
 from fvit.records.claims import ClaimError
 
@@ -34,15 +32,7 @@ X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 W = np.array([[0.4, 0.3, 0.2, 0.1], [0.7, 0.1, 0.1, 0.1]])
 
 
-def tiny_vit():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = timm.models.VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=3,
-                                            num_classes=4)
-    return ViT(net, (0.5,) * 3, (0.5,) * 3, name="tiny")
-
-
-VIT = tiny_vit()
+VIT = small_vit(depth=2)
 DEN = Denoiser(lambda x_t, t: SimpleNamespace(sample=0.1 * x_t), linear_alphas_cumprod())
 DDS = fvit.DDS(VIT, DEN, 0.25, n_samples=2)
 HEAT = fvit.explain(VIT, X, "raw_attention")
@@ -80,8 +70,7 @@ CALLS = {  # name: (function, good arguments); each in turn becomes odd
     "load_vit": (lambda source, **o: fvit.load_vit(source, **o), {
         "source": VIT.backbone, "pretrained": False, "mean": (0.5,) * 3, "std": (0.5,) * 3}),
     "load_denoiser": (fvit.load_denoiser, {"source": "scenes", "config": None}),
-    "denoise": (DEN, {"x_noisy": X, "sigma": 0.25, "steps": 2}),
-    "timestep": (DEN.timestep, {"sigma": 0.25}),
+    "denoise": (DEN, {"x_noisy": X, "sigma": 0.25, "steps": 2}), "timestep": (DEN.timestep, {"sigma": 0.25}),
     "load_images": (fvit.load_images, {"source": "scenes", "split": "test", "n": 1, "seed": 0, "start": 0, "root": None,
                                        "size": None, "objects": None}),
     "capture_attention": (capture, {"vit": VIT, "blocks": [1]}),
@@ -228,20 +217,6 @@ def test_explain_sums_to_one_whatever_the_layout(x, method, start_layer, rules, 
     torch.testing.assert_close(heat, again, rtol=1e-3, atol=1e-3)
 
 
-@inputs(5)
-@given(images(), st.sampled_from([0.0, 0.01, 0.25, 0.5]), st.integers(1, 4), st.integers(1, 7), st.randoms())
-def test_dds_does_not_depend_on_order_or_batch(x, sigma, n, batch_size, random):
-    ids, order = [f"é{i}" for i in range(len(x))], list(range(len(x)))
-    random.shuffle(order)
-    a = outcome(fvit.DDS(VIT, DEN, sigma, n), x, ids, keep_samples=True)
-    b = outcome(fvit.DDS(VIT, DEN, sigma, n, batch_size=batch_size), x[order], [ids[i] for i in order])
-    atol = 1e-2 if x.dtype.itemsize == 2 else 1e-5
-    for one, other in ((a.heatmap, b.heatmap), (a.probs, b.probs)):
-        torch.testing.assert_close(one[order], other, rtol=0, atol=atol)
-    torch.testing.assert_close(a.samples.float().mean(1), a.heatmap.float(), rtol=0, atol=atol)
-    assert (a.heatmap.float().sum((1, 2)) - 1).abs().max() < atol and a.samples.shape == (len(x), n, 2, 2)
-
-
 @inputs(8)
 @given(images(), st.sampled_from(["linf", "l2"]), st.floats(0, 2), st.integers(0, 3),
        st.sampled_from(["random", "clean"]))
@@ -261,7 +236,7 @@ def exact_top(row, k):
 @inputs(15)
 @given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0, -1.0, math.inf, -math.inf]), min_size=8, max_size=8),
                 max_size=3),
-       st.integers(1, 4), st.sampled_from([np.float16, np.float32, np.float64, np.int32, np.uint8, bool, ">f4"]))
+       st.integers(1, 4), st.sampled_from([np.float16, np.float32, np.float64, np.int32, np.uint8, bool]))
 def test_topk_overlap_is_that_of_sets(rows, k, dtype):
     rows = np.array([[v if np.isfinite(v) or np.dtype(dtype).kind == "f" else 3 for v in row] for row in rows])
     rows = np.abs(rows.reshape(-1, 8)).astype(dtype)
@@ -295,26 +270,6 @@ def test_renyi_divergence_is_a_divergence_and_grows_with_the_order(w, low, high)
     assert outcome(fvit.renyi_divergence, p, p, high)[0] <= 1e-12
 
 
-@inputs(10)
-@given(rows(2), st.integers(1, 6), st.sampled_from([0, 0.2, "1/3", 0.5, 0.8, 1]), ORDERS,
-       st.sampled_from(["clean_to_attacked", "attacked_to_clean"]))
-def test_no_pair_is_closer_than_the_breaking_divergence(w, k, beta, order, direction):
-    """Any q whose top-k keeps less than beta is at least as far from w; and all certificates are in order."""
-    w, q = w[:1], w[1:]
-    assume(k <= w.shape[1])
-    least = outcome(fvit.breaking_divergence, w, k, beta, order, direction)[0]
-    assert least >= 0
-    if len(exact_top(w[0].tolist(), k) & exact_top(q[0].tolist(), k)) < Fraction(str(beta)) * k:
-        pair = (w, q) if direction == "clean_to_attacked" else (q, w)
-        assert fvit.renyi_divergence(*pair, order)[0] >= least * (1 - 1e-9) - 1e-9
-    sharp, renyi = (outcome(fvit.certified_radius, w, k, beta, 0.25, certificate=c)[0] for c in ("sharp", "renyi"))
-    assert min(sharp, renyi) >= 0
-    if w.min() >= 1e-9:  # below, the top set's mass rounds to 1, and the sharp certificate stays on the safe side
-        assert sharp >= renyi * (1 - 1e-6) - 1e-6
-    sigma = outcome(fvit.required_sigma, w, k, beta, 0.1)[0]
-    assert sigma == pytest.approx(0 if renyi == math.inf else math.inf if renyi == 0 else 0.25 * 0.1 / renyi, rel=1e-6)
-
-
 @inputs(8)
 @given(st.sampled_from([("f2", -4), ("f2", 15), ("f4", -120), ("f4", 127), ("f8", -1000), ("f8", 1023)]),
        st.integers(0, 99), st.booleans())
@@ -330,23 +285,6 @@ def test_segmentation_knows_no_unit(scale, seed, coarse):
     assert not has_nan(a) and ((a.average_precision >= 0) & (a.average_precision <= 1)).all()
 
 
-@inputs(3)
-@given(images(), st.sampled_from(["positive", "negative"]), st.integers(0, 99), st.integers(1, 4))
-def test_a_perturbation_curve_is_the_loop_over_its_steps(x, kind, seed, batch_size):
-    maps = torch.rand(len(x), 16, 16, generator=torch.Generator().manual_seed(seed)).mul(8).round()
-    y = torch.arange(len(x), dtype=torch.int32)
-    got = outcome(fvit.perturbation_curve, VIT, x, y, maps, kind, batch_size)
-    for i, row in enumerate(maps.flatten(1).tolist()):
-        sign = -1 if kind == "positive" else 1
-        order = sorted(range(256), key=lambda p: (sign * row[p], p))
-        for step in range(11):
-            one = x[i].clone().reshape(3, -1)
-            one[:, order[:256 * step // 10]] = 0
-            assert got[i, step] == (VIT(one.view(1, 3, 16, 16)).argmax() == y[i])
-    areas = outcome(fvit.curve_auc, got, "mean_height"), outcome(fvit.curve_auc, got, "unit_interval")
-    assert all(((area >= 0) & (area <= 1)).all() for area in areas)
-
-
 @inputs(5)
 @given(st.integers(0, 5), st.sampled_from([0.02, 0.1, 0.5, 2.0]), st.integers(1, 5), images())
 def test_the_denoiser_stays_in_the_cube_and_the_timestep_grows(seed, sigma, steps, x):
@@ -354,10 +292,3 @@ def test_the_denoiser_stays_in_the_cube_and_the_timestep_grows(seed, sigma, step
     answer = outcome(DEN, x.float() + sigma * z, sigma, steps)
     assert answer.shape == x.shape and 0 <= answer.min() and answer.max() <= 1
     assert outcome(DEN.timestep, sigma) <= outcome(DEN.timestep, sigma * 1.5)
-
-
-@inputs(3)
-@given(images(), st.sampled_from(["0", "1/2", 0.5, 1]), st.sampled_from(["votes", "clipped", "cdf", "sharp", "renyi"]))
-def test_what_is_certified_for_more_overlap_is_no_farther(x, beta, certificate):
-    rows = outcome(fvit.certify, DDS, x[:1], 2, [beta, "1"], 5, 0.1, certificate=certificate)
-    assert (rows.level.iloc[0] <= rows.level.iloc[1]) and (rows.radius.iloc[0] >= rows.radius.iloc[1])

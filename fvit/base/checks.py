@@ -1,7 +1,4 @@
-"""Checks on arguments: every message says what was got, what was wanted and what to do.
-
-torch is imported late: theory, intervals and tables check their numbers here without it.
-"""
+"""Checks on arguments: every message says what was got, what was wanted and what to do. torch is imported late."""
 
 import difflib
 import math
@@ -35,33 +32,29 @@ def check_noisy(x, name: str = "x", size=None):
 
 
 def check_shape(x, name: str = "x", size=None):
-    """Return `x` unchanged if it is a floating-point tensor (B, 3, H, W), each >= 1, whatever its values.
-
-    size   (H, W) that a model wants, if it is known
-    """
+    """As `check_images`, whatever the values are."""
     import torch
 
     if not isinstance(x, torch.Tensor):
         raise ValueError(f"{name} is a {type(x).__name__}, wanted a tensor (B, 3, H, W); try torch.as_tensor({name})")
     if str(x.dtype).removeprefix("torch.") not in FLOATS:
         raise ValueError(f"{name} has dtype {x.dtype}, wanted floating point in [0, 1]; for bytes {name}.float() / 255")
-    got = f"{name} has shape {tuple(x.shape)}, wanted (B, 3, H, W)"
+    shape, mend = tuple(x.shape), None
     if x.ndim != 4:
-        raise ValueError(got + (f"; a single image becomes {name}[None]" if x.ndim == 3 else ""))
-    if len(x) == 0:
-        raise ValueError(f"{got} with B >= 1; the batch is empty")
-    if x.shape[1] == 1:
-        raise ValueError(f"{got}; a grey image: expand it: {name}.expand(-1, 3, -1, -1)")
-    if x.shape[1] != 3:
-        channels_last = x.shape[-1] == 3
-        raise ValueError(got + (f"; move the channels: {name}.permute(0, 3, 1, 2)" if channels_last else "; give RGB"))
-    if 0 in x.shape:
-        raise ValueError(f"{got} with H, W >= 1; the images have no pixels")
+        mend = f"; a single image becomes {name}[None]" if x.ndim == 3 else ""
+    elif len(x) == 0:
+        mend = " with B >= 1; the batch is empty"
+    elif shape[1] == 1:
+        mend = f"; a grey image: expand it: {name}.expand(-1, 3, -1, -1)"
+    elif shape[1] != 3:
+        mend = f"; move the channels: {name}.permute(0, 3, 1, 2)" if shape[-1] == 3 else "; give RGB"
+    elif 0 in shape:
+        mend = " with H, W >= 1; the images have no pixels"
+    if mend is not None:
+        raise ValueError(f"{name} has shape {shape}, wanted (B, 3, H, W){mend}")
     if size is not None and tuple(x.shape[-2:]) != tuple(size):
-        raise ValueError(
-            f"{name} has images of {tuple(x.shape[-2:])} pixels, the model wants {tuple(size)}; resize them: "
-            f"torch.nn.functional.interpolate({name}, {tuple(size)}, mode='bilinear', antialias=True)"
-        )
+        raise ValueError(f"{name} has images of {shape[-2:]} pixels, the model wants {tuple(size)}; resize them: torch."
+                         f"nn.functional.interpolate({name}, {tuple(size)}, mode='bilinear', antialias=True)")
     return x
 
 
@@ -111,10 +104,9 @@ def check_choice(value, known, what: str):
 
 def check_k(k: int, n_tokens: int) -> int:
     """Return `k` as an int if 1 <= k <= n_tokens."""
-    found = as_integer(k)
-    if found is None or not 1 <= found <= n_tokens:
+    if as_integer(k) not in range(1, n_tokens + 1):
         raise ValueError(f"k={k!r} with maps of {n_tokens} tokens, wanted an integer, 1 <= k <= {n_tokens}")
-    return found
+    return as_integer(k)
 
 
 def as_number(value) -> float:
@@ -142,16 +134,13 @@ def as_list(values) -> list | None:
 
 def check_source(source, name: str = "source"):
     """Return `source`, where a model or data set comes from, if it is a text or path that can name something."""
-    if not (isinstance(source, str | os.PathLike) and str(source).strip()):
+    if not (isinstance(source, str | os.PathLike) and str(source).strip()) or "\0" in str(source):
         raise ValueError(f"{name} is {source!r} ({type(source).__name__}), wanted a name, or a path as text")
     return source
 
 
 def check_number(value, name: str, within: str, what: str = "") -> float:
-    """Return `value` as a float if it is one number in the interval `within`, such as "[0, inf)" or "(0, 1)".
-
-    what   says in the message what the number means, or gives an example
-    """
+    """Return `value` as a float if it is one number in `within`, e.g. "[0, inf)"; the message adds `what` it means."""
     found, (low, high) = as_number(value), map(float, within[1:-1].split(","))
     if not (low < found < high or (found == low and within[0] == "[") or (found == high and within[-1] == "]")):
         raise ValueError(f"{name}={value}, wanted a number in {within}{what and ', '}{what}")
@@ -168,20 +157,19 @@ def check_count(n, name: str, least: int = 1) -> int:
     return found
 
 
+def check_seed(seed) -> int:
+    """Return `seed` as an int."""
+    if (found := as_integer(seed)) is None:
+        raise ValueError(f"seed {seed!r} is a {type(seed).__name__}, wanted an integer")
+    return found
+
+
 def check_size(size) -> tuple[int, int]:
     """`size` in pixels, a side or (height, width), as (height, width)."""
     sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
     if len(sides) != 2 or not all((as_integer(side) or 0) > 0 for side in sides):
         raise ValueError(f"size={size!r}, wanted pixels a side, or (height, width)")
     return sides
-
-
-def check_seed(seed) -> int:
-    """Return `seed` as an int."""
-    found = as_integer(seed)
-    if found is None:
-        raise ValueError(f"seed {seed!r} is a {type(seed).__name__}, wanted an integer")
-    return found
 
 
 def check_flag(value, name: str) -> bool:
@@ -220,10 +208,18 @@ def check_tensor(values, name: str):
 
 
 def _real(values, name):
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
+    if (array := np.asarray(values)).dtype.kind not in "biuf":
         raise ValueError(f"{name} has dtype {array.dtype}, wanted an array of real numbers")
     return array
+
+
+def check_logits(logits, classes):
+    """Return `logits` if they are (B, C), C above each of the classes (B,): what a caller's model gave."""
+    if len(getattr(logits, "shape", ())) != 2 or len(logits) != len(classes) or int(classes.max()) >= logits.shape[1]:
+        got = f"{type(logits).__name__} of shape {tuple(getattr(logits, 'shape', ()))}"
+        raise ValueError(f"the model gave a {got} for {len(classes)} images with classes up to {int(classes.max())}; "
+                         "wanted logits (B, C), C > y: is the model one for these classes?")
+    return logits
 
 
 def check_classes(classes, n: int, n_classes: int | None = None, name: str = "target"):

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,9 +17,7 @@ SUMS = "SHA256SUMS"
 def write_atomic(path: Path | str, data: bytes | str) -> Path:
     """Write a whole file or nothing: a reader, or a run that is stopped, never sees half of it.
 
-    path       its folder is made where needed
-    data       bytes, or text that is stored as UTF-8 with its line ends unchanged
-    returns    path
+    data   bytes, or text that is stored as UTF-8 with its line ends unchanged; the folder is made where needed
 
     Raises OSError (PermissionError where it was one) naming the folder and the mend; no temporary file is left, and
     that of a writer who was killed is removed by the next.
@@ -102,10 +100,8 @@ def check_writable(folder: Path | str) -> Path:
 
 
 def _remove(path: Path) -> None:
-    try:
+    with suppress(OSError):  # never there, or its folder is not one; the error being reported says more
         path.unlink()
-    except OSError:
-        pass  # never there, or its folder is not one; the error being reported says more
 
 
 def _with_mend(error: OSError, path: Path) -> OSError:

@@ -14,8 +14,7 @@ SAID = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED") 
 def in_memory(run, sized):
     """`run()`; each time that memory runs out, once more with half of `sized.batch_size`, which stays halved.
 
-    run     callable without arguments that takes `sized.batch_size` images at a time, and can be repeated: streams are
-            named by image and draw, so the batch changes what it gives by float32 rounding at most
+    run     callable without arguments that takes `sized.batch_size` images at a time, and can be repeated
     sized   object with `batch_size`; None: there is nothing to halve
 
     Raises what `run` raised where that was no want of memory, or one image at a time is too much.
@@ -44,8 +43,7 @@ def halving(method):
 def peak_bytes(call) -> int:
     """Most bytes that tensors made by `call()` take at once: on a GPU as its allocator counts, else by following each.
 
-    Tensors that are there before, such as weights and images, and what a kernel needs inside, do not count; so on a CPU
-    the number is the same on every machine. Calls become somewhat slower.
+    Tensors that are there before, and what a kernel needs inside, do not count: CPUs all give the same number.
     """
     if torch.cuda.is_available():
         before = torch.cuda.memory_allocated()

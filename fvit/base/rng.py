@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from fvit.base.checks import as_integer
+from fvit.base.checks import as_integer, check_seed
 
 
 def stream_seed(seed: int, *purpose: str | int) -> int:
@@ -16,18 +16,12 @@ def stream_seed(seed: int, *purpose: str | int) -> int:
 
     Raises ValueError if the seed is not an integer or a purpose is neither text nor an integer.
     """
-    key = json.dumps([_plain(seed, "seed", text=False), *(_plain(item, "purpose") for item in purpose)])
+    names = [str(item) if isinstance(item, str) else as_integer(item) for item in purpose]
+    if None in names:  # a float would name its stream by its rounding
+        item = purpose[names.index(None)]
+        raise ValueError(f"purpose {item!r} is a {type(item).__name__}, wanted text or an integer")
+    key = json.dumps([check_seed(seed), *names])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
-
-
-def _plain(item, what, text=True):
-    if text and isinstance(item, str):
-        return str(item)
-    found = as_integer(item)  # numpy and torch integers too; a float would name its stream by its rounding
-    if found is None:
-        wanted = "text or an integer" if text else "an integer"
-        raise ValueError(f"{what} {item!r} is a {type(item).__name__}, wanted {wanted}")
-    return found
 
 
 def numpy_generator(seed: int, *purpose: str | int) -> np.random.Generator:

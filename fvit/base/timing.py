@@ -15,8 +15,7 @@ def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_c
     warmup   rounds before, not timed: the first call of a network allocates memory and chooses algorithms
     clock    seconds, only differences count
 
-    A median over rounds (`times.median()`) shrugs off a round that was disturbed. For a ratio take the median of the
-    ratios of each round, `(times.a / times.b).median()`: both sides then met the same load.
+    For a ratio take the median of each round's, `(times.a / times.b).median()`: both sides then met the same load.
     Raises ValueError for no calls, or repeats or warmup that are no count.
     """
     check_count(len(calls), "number of calls")
@@ -27,23 +26,15 @@ def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_c
         for name, call in calls.items():
             start = clock()
             call()
-            _wait_for_gpu()
+            if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():  # not imported for it
+                sys.modules["torch"].cuda.synchronize()
             seconds[name] = clock() - start
         rounds.append(seconds)
     return pd.DataFrame(rounds[warmup:])
 
 
-def _wait_for_gpu() -> None:
-    torch = sys.modules.get("torch")  # not imported for it: where no torch is loaded, nothing runs on a GPU
-    if torch and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-
-
 class Progress:
-    """A line on stderr for each finished part of a long run, with the time that the rest will take at this rate.
-
-    stderr, line by line: nbval does not compare it, and a log file keeps it readable.
-    """
+    """A line on stderr, which nbval does not compare, for each finished part of a long run, with the time left."""
 
     def __init__(self, name: str, parts: int, clock=time.monotonic, file=None):
         self.name, self.parts, self.clock, self.file = name, parts, clock, file
@@ -61,8 +52,7 @@ def duration(seconds: float) -> str:
     """A time as it is said: 40 s, 12 min, 5 h 10 min, 2 d 3 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
+    if (minutes := round(seconds / 60)) < 90:
         return f"{minutes} min"
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"

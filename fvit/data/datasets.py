@@ -1,132 +1,54 @@
-"""Data sets on disk, opened by name: deterministic subsets, read in worker processes, batch by batch."""
+"""The data sets on disk that have a name, how to get each, and where one is. Loads no torch."""
 
-import warnings
-from pkgutil import resolve_name
+import os
+from difflib import get_close_matches
+from pathlib import Path
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from fvit.base.checks import check_choice, check_source
 
-from fvit.base import rng
-from fvit.base.checks import as_integer, check_count, check_size
-from fvit.data.folders import Folders
-from fvit.data.images import Images
-from fvit.data.known import KNOWN, find
-from fvit.data.pictures import Source
+KNOWN = {  # name: what opens it, in fvit.data, and how to get it
+    "imagenet": ("folders.imagenet",
+                 "ILSVRC 2012 from image-net.org, after registration; in class folders, val/n01440764/*"),
+    "imagenet-seg": ("segmented.ImageNetSegmentation",
+                     "gtsegs_ijcv.mat from calvin-vision.net/bigstuff/proj-imagenet/data"),
+    "coco": ("segmented.Coco",
+             "val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpacked side by side"),
+    "cityscapes": ("segmented.Cityscapes",
+                   "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, after "
+                   "registration, unpacked side by side"),
+    "cifar10": ("folders.cifar10",
+                "cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz, unpacked, or class folders test/frog/"),
+}
 
-WITH_OBJECTS = ("coco", "cityscapes")
 
+def find(source, root=None) -> Path:
+    """Where the data set `source` is: a name of KNOWN in `root` or $FVIT_DATA/<name>, or a folder of class folders.
 
-def open_source(source, split=None, root=None, objects=None) -> Source:
-    """The data set `source`: a name of KNOWN, found in `root` or $FVIT_DATA/<name>, or a folder of class folders.
-
-    Raises ValueError for an unknown name, split or class in `objects`; FileNotFoundError or OSError for a set, or an
-    index of one, that is absent or broken, with how to get it.
+    Raises ValueError for an unknown name; FileNotFoundError for a set that is absent, with how to get it.
     """
-    if objects is not None and source not in WITH_OBJECTS:
-        raise ValueError(f"objects={objects!r} with {source}; only {' and '.join(WITH_OBJECTS)} have such classes")
-    folder = find(source, root)
-    if source in KNOWN:
-        opens = resolve_name(f"fvit.data.{KNOWN[source][0]}")
-        return opens(folder, split, **({} if objects is None else {"objects": objects}))
-    return Folders(folder, split, folder.resolve().name)
+    if check_source(source) in KNOWN:
+        _, how = KNOWN[source]
+        if root is None and not os.environ.get("FVIT_DATA"):
+            raise FileNotFoundError(f"where is {source}? Give root=, or set FVIT_DATA to the folder that holds "
+                                    f"{source}/. To get it: {how}")
+        folder = (Path(os.environ["FVIT_DATA"]) / source if root is None else Path(root)).expanduser()
+        if not folder.exists():
+            raise FileNotFoundError(f"no folder {folder} with {source}. To get it: {how}")
+        return folder
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        if isinstance(source, str) and len(folder.parts) == 1:
+            check_choice(source, ("scenes", *KNOWN, "a folder of class folders"), "image source")
+        raise FileNotFoundError(f"no folder {folder}; wanted one of class folders, CLASS/*.jpg or SPLIT/CLASS/*.jpg"
+                                f"{meant(folder)}")
+    if root is not None:
+        raise ValueError(f"root={str(root)!r} with the folder {folder}; root= is for sets that have a name")
+    return folder
 
 
-def choose(ids: list[str], n: int | None, seed: int = 0, start: int = 0) -> list[int]:
-    """Positions of the images number start ... start + n - 1 in an order that (seed, id) alone decides.
-
-    So a subset is the same whatever the order on disk, the first 100 of n=500 are n=100, and blocks of images join to
-    the whole. Which other images there are matters only by their taking a place of their own. ValueError for n or start
-    out of range.
-    """
-    start = check_count(start, "start", least=0)
-    stop = len(ids) if n is None else start + check_count(n, "n")
-    if max(stop, start + 1) > len(ids):
-        raise ValueError(f"n={n}, start={start}: there are {len(ids)} images; want start + n <= {len(ids)}")
-    order = sorted(range(len(ids)), key=lambda i: (rng.stream_seed(seed, "subset", ids[i]), ids[i]))
-    return order[start:stop]
-
-
-def load(source, split=None, n=None, *, seed=0, start=0, root=None, size=None, objects=None) -> Images:
-    """Images of a data set, all in memory: `fvit.load_images` for every source but the scenes, which see."""
-    opened = open_source(source, split, root, objects)
-    n = min(64, max(len(opened.ids) - (as_integer(start) or 0), 1)) if n is None else n
-    return next(iter(ImageStream(opened, choose(opened.ids, n, seed, start), size, batch_size=n)))
-
-
-def stream_images(source, split=None, n=None, *, batch_size=32, workers=0, seed=0, start=0, root=None, size=None,
-                  objects=None) -> "ImageStream":
-    """The images of `fvit.load_images`, in the same order, batch by batch: for sets that do not fit in memory.
-
-    n            default all
-    workers      processes that read and resize ahead; they change nothing but the speed
-    Other arguments and errors as of `load_images`. Scenes are no data set on disk: load_images("scenes", start=...).
-    """
-    if source == "scenes":
-        raise ValueError("scenes are drawn, not read; take them in portions: load_images('scenes', n=32, start=64)")
-    opened = open_source(source, split, root, objects)
-    return ImageStream(opened, choose(opened.ids, n, seed, start), size, batch_size, workers)
-
-
-class ImageStream:
-    """Batches of images of a source, read as they are needed: iterate, as often as you like, for `Images`.
-
-    .ids      of all images asked for, in order      .name, .class_names  of the set      len()  batches at most
-    .skipped  ids of images that could not be read: each is reported once, by a warning, and left out of its batch
-
-    Raises OSError at the end if no image at all could be read.
-    """
-
-    def __init__(self, source: Source, positions, size=None, batch_size: int = 32, workers: int = 0):
-        self._settings = {"batch_size": check_count(batch_size, "batch_size"),
-                          "num_workers": check_count(workers, "workers", least=0)}
-        size = check_size(source.size if size is None else size)
-        self.name, self.class_names, self.skipped = source.name, source.class_names, []
-        self.ids = [source.ids[i] for i in positions]
-        self._items = _Items(source, positions, size)
-
-    def __len__(self) -> int:
-        return -(-len(self.ids) // self._settings["batch_size"])
-
-    def __iter__(self):
-        read, reason = 0, None
-        # A generator of its own: the loader draws a seed for its workers, which is nobody's business here.
-        for rows in DataLoader(self._items, collate_fn=list, generator=torch.Generator(), **self._settings):
-            broken = [(name, item) for name, _, item in rows if isinstance(item, str)]
-            for name, why in broken:
-                reason = reason or f"{name}: {why}"
-                if name not in self.skipped:
-                    self.skipped.append(name)
-                    warnings.warn(f"skipped {name} of {self.name}: {why}; {len(self.skipped)} so far", stacklevel=2)
-            rows = [row for row in rows if not isinstance(row[2], str)]
-            if rows:
-                read += len(rows)
-                yield self._batch(rows, [name for name, _ in broken])
-        if not read:
-            raise OSError(f"none of the {len(self.ids)} images of {self.name} could be read, first {reason}")
-
-    def _batch(self, rows, skipped) -> Images:
-        ids, groups, items = zip(*rows, strict=True)
-        x, y, mask = zip(*items, strict=True)
-        return Images(x=torch.stack(x).float() / 255, y=torch.stack(y),
-                      mask=None if mask[0] is None else torch.stack(mask), ids=list(ids), groups=list(groups),
-                      class_names=self.class_names, name=self.name, skipped=skipped)
-
-
-class _Items(Dataset):
-    """(id, group, item) of each image; where it cannot be read the item is the reason, so no worker dies of it."""
-
-    def __init__(self, source, positions, size):
-        self.source, self.positions, self.size = source, positions, size
-
-    def __len__(self):
-        return len(self.positions)
-
-    def __getitem__(self, number):
-        i = self.positions[number]
-        try:
-            item = self.source.item(i, self.size)
-        except MemoryError:
-            raise
-        except Exception as err:  # Pillow, HDF5 and pycocotools raise a dozen classes on broken bytes
-            item = f"{type(err).__name__}: {err}"
-        return self.source.ids[i], self.source.groups[i], item
+def meant(path, known=()) -> str:
+    """"; did you mean ...?" where something near `path` has a like name, or is among the names `known`; else ""."""
+    path = Path(path)
+    there = [str(path.parent / name) for name in os.listdir(path.parent)] if path.parent.is_dir() else []
+    close = get_close_matches(str(path), [*known, *there], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -28,10 +28,9 @@ class Folders(Source):
         base = _split_folder(root, split)
         found = {folder.name: number for number, folder in enumerate(_subfolders(base))}
         known = found if classes is None else classes
-        for folder in found:
-            if folder not in known:
-                raise ValueError(f"{base} has a folder {folder!r}, wanted classes of {name}, such as "
-                                 f"{next(iter(known))!r}; move it, or load {base} by its path instead of the name")
+        if strange := [folder for folder in found if folder not in known]:
+            raise ValueError(f"{base} has a folder {strange[0]!r}, wanted classes of {name}, such as "
+                             f"{next(iter(known))!r}; move it, or load {base} by its path instead of the name")
         labels = {folder: known[folder] for folder in found}
         self.samples = make_dataset(base, labels, IMG_EXTENSIONS, allow_empty=True) if labels else []
         if not self.samples:
@@ -70,8 +69,8 @@ def cifar10(root: Path, split: str | None) -> Source:
 class CifarBatches(Source):
     """The official cifar-10-batches-py: data_batch_1 to data_batch_5, or test_batch. Ids are "test_batch/FILENAME".
 
-    Note: these files are pickles, and torchvision's reader runs them. Here a pickle may name numpy's array
-    and its parts, nothing else, and even they are not called: `_Inert` stands in, and pixels are read from its bytes.
+    Note: these are pickles, which torchvision's reader runs. Here one may name numpy's array and its parts, nothing
+    else, and even they are not called: `_Inert` stands in, and pixels are read from its bytes.
     """
 
     def __init__(self, folder: Path, split: str | None):

@@ -10,12 +10,11 @@ def load_images(source="scenes", split=None, n=None, *, seed=0, start=0, root=No
 
     source   "scenes", the embedded data set | "imagenet" | "imagenet-seg" | "coco" | "cityscapes" | "cifar10" |
              a folder of class folders, CLASS/* or SPLIT/CLASS/*
-    split    as the source has them; default the one to evaluate on, "test" or else "val". A set without splits is all
-             "test". Scenes: "train", "val", "test", and with two digits each "pairs", "train_pairs", "val_pairs"
+    split    default the one to evaluate on, "test" or else "val"; a set without splits is all "test". Scenes: "train",
+             "val", "test", and with two digits each "pairs", "train_pairs", "val_pairs"
     n        number of images; default 64, or all of a data set that has fewer
-    seed     scenes: of the endless stream (split, seed), of which number start ... start + n - 1 are made.
-             Data sets: of the order, a hash of (seed, id), in which start counts: the first 100 of n=500 are n=100,
-             whatever the order on disk. A broken image keeps its place, is left out, and named in `.skipped`
+    seed     scenes: of the endless stream (split, seed), of which number start ... start + n - 1 are made. Data sets:
+             of the order in which start counts, see `datasets.choose`; a broken image is left out, see `.skipped`
     root     folder of a named data set; default $FVIT_DATA/<name>
     size     pixels a side, or (height, width); default 224, and 32 for CIFAR-10. Bilinear with antialiasing, masks by
              nearest pixel, aspect not kept: Resize((224, 224)) of the published evaluations. Scenes are 64
@@ -25,10 +24,10 @@ def load_images(source="scenes", split=None, n=None, *, seed=0, start=0, root=No
     a data set or an index that is absent or broken, saying how to get it. Nothing is downloaded.
     """
     if str(check_source(source)) != "scenes":
-        from fvit.data.datasets import load  # late: only data sets on disk need it
+        from fvit.data.streams import stream_images  # late: only data sets on disk need it
 
-        return load(source, split, n, seed=seed, start=start, root=root, size=size, objects=objects)
-    given = [name for name, value in {"root": root, "size": size, "objects": objects}.items() if value is not None]
-    if given:
+        options = {"seed": seed, "start": start, "root": root, "size": size, "objects": objects}
+        return next(iter(stream_images(source, split, n, batch_size=64 if n is None else n, **options)))
+    if given := [name for name, value in (("root", root), ("size", size), ("objects", objects)) if value is not None]:
         raise ValueError(f"{given[0]}= is for data sets on disk; scenes are drawn, 64x64; leave it out")
     return load_scenes("test" if split is None else split, 64 if n is None else n, seed=seed, start=start)

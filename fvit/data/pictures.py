@@ -34,8 +34,7 @@ class Source:
     def item(self, i: int, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Image i as x (3, h, w) uint8, y () int64 and mask (h, w) int8 or None, of size (h, w).
 
-        As torchvision's Resize((224, 224)) on PIL images: bilinear with antialiasing, the mask by nearest pixel, the
-        aspect not kept. Source: docs/reference-code.md, 3.1 and 3.2.
+        As torchvision's Resize((h, w)) on PIL images, the mask by nearest pixel (docs/reference-code.md, 3.1 and 3.2).
         """
         image, label, mask = self.read(i)
         if mask is not None and mask.shape[::-1] != image.size:
@@ -51,8 +50,7 @@ class Source:
 def read_rgb(path: Path | str) -> Image.Image:
     """The image in a file as 8-bit RGB, as torchvision's folder loader reads it: what published accuracies refer to.
 
-    Grey is repeated in three channels, CMYK converted without a colour profile, alpha dropped and not blended, and an
-    EXIF orientation is not applied, since masks, too, refer to the pixels as they are stored.
+    Alpha is dropped, not blended, and an EXIF orientation not applied: masks refer to the pixels as they are stored.
     Raises what Pillow raises for a broken or truncated file; ValueError for more than 8 bits, which it would clip.
     """
     with Image.open(path) as image:

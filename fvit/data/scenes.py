@@ -1,9 +1,8 @@
 """The embedded data set: real handwritten digits on real photographs, 64x64, with a pixel-exact mask.
 
 Digits are scikit-learn's `load_digits` (8x8 scans), photographs ship in the scikit-learn and scikit-image wheels: no
-download. Digits and photographs of train, validation and test are disjoint. A scene is a pure function of
-(split, seed, index); colour carries no class information; distractor strokes see to it that "any blob" is no answer.
-Our own design. Taught in notebook 00.
+download, and those of train, validation and test are disjoint. A scene is a pure function of (split, seed, index);
+colour carries no class information; distractor strokes see to it that "any blob" is no answer. Our own design.
 """
 
 import colorsys
@@ -24,23 +23,16 @@ SIZE = 64  # pixels a side
 PHOTOGRAPHS = {  # a photograph belongs to one split only
     "train": ("china", "astronaut", "motorcycle_left", "camera", "hubble_deep_field", "ihc", "brick", "grass", "coins"),
     "val": ("rocket", "retina", "gravel", "clock_motion"),
-    "test": ("coffee", "chelsea", "flower", "moon", "page"),
-}
+    "test": ("coffee", "chelsea", "flower", "moon", "page")}
 CRC32 = {  # of the files: a damaged or another picture would make other scenes, and nobody would see it
     "china": 0xCD0CD462, "astronaut": 0x3A0DC29E, "motorcycle_left": 0x375B213D, "camera": 0x18AA3E90,
     "hubble_deep_field": 0xE91315B6, "ihc": 0xBC4C9EAB, "brick": 0x6CF9AB8D, "grass": 0x30736A2F, "coins": 0x37C21221,
     "rocket": 0x2745D9F4, "retina": 0x63169089, "gravel": 0xC743D5B9, "clock_motion": 0xCDB0A97C,
-    "coffee": 0xC5ECBC0B, "chelsea": 0x8BA3C2C9, "flower": 0xA5CA919D, "moon": 0xF2B0986C, "page": 0xCFE71BC5,
-}
-DIGITS = {
-    "train": slice(0, 1200),
-    "val": slice(1200, 1400),
-    "test": slice(1400, None),
-}  # file order; writers are unknown
+    "coffee": 0xC5ECBC0B, "chelsea": 0x8BA3C2C9, "flower": 0xA5CA919D, "moon": 0xF2B0986C, "page": 0xCFE71BC5}
+DIGITS = {"train": slice(0, 1200), "val": slice(1200, 1400), "test": slice(1400, None)}  # file order; writers unknown
 SPLITS = {  # split: (sources of digits and photographs, digits in a scene)
     "train": ("train", 1), "val": ("val", 1), "test": ("test", 1),
-    "pairs": ("test", 2), "train_pairs": ("train", 2), "val_pairs": ("val", 2),
-}
+    "pairs": ("test", 2), "train_pairs": ("train", 2), "val_pairs": ("val", 2)}
 CLASS_NAMES = tuple("0123456789")
 LUMA = np.array([0.299, 0.587, 0.114])
 MIN_CONTRAST = 0.2  # luminance step that nine tenths of the digit's rim must show
@@ -66,16 +58,15 @@ def digits(source: str) -> tuple[np.ndarray, np.ndarray]:
 def photograph(name: str) -> Image.Image:
     """One photograph from the wheels, as 8-bit RGB; OSError if it is not there or not to the bit the one we know."""
     mend = "reinstall scikit-image and scikit-learn from the lock"
-    for package, folder, suffix in (
-        ("skimage", "data", ".png"), ("skimage", "data", ".jpg"), ("sklearn", "datasets/images", ".jpg")
-    ):
-        path = files(package) / folder / (name + suffix)
-        if path.is_file():
-            data = path.read_bytes()
-            if zlib.crc32(data) != CRC32[name]:
-                raise OSError(f"{path} is damaged, or not the picture that the scenes are made of; {mend}")
-            return Image.open(io.BytesIO(data)).convert("RGB")
-    raise FileNotFoundError(f"photograph {name!r} is in neither wheel; {mend}")
+    places = ("skimage", "data", ".png"), ("skimage", "data", ".jpg"), ("sklearn", "datasets/images", ".jpg")
+    paths = [files(package) / folder / (name + suffix) for package, folder, suffix in places]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"photograph {name!r} is in neither wheel; {mend}")
+    data = path.read_bytes()
+    if zlib.crc32(data) != CRC32[name]:
+        raise OSError(f"{path} is damaged, or not the picture that the scenes are made of; {mend}")
+    return Image.open(io.BytesIO(data)).convert("RGB")
 
 
 @cache
@@ -92,9 +83,7 @@ def _crop(g: np.random.Generator, name: str) -> np.ndarray:
     crop = photo.resize((detail, detail), Image.Resampling.BOX, box=(left, top, left + side, top + side))
     pixels = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float64) / 255
     pixels = pixels[:, ::-1] if g.random() < 0.5 else pixels
-    if _is_grey(name):  # a grey photograph is toned, so that grey says nothing
-        pixels = pixels ** g.uniform(0.6, 1.6, size=3)
-    return pixels
+    return pixels ** g.uniform(0.6, 1.6, size=3) if _is_grey(name) else pixels  # toned, so that grey says nothing
 
 
 def _background(g: np.random.Generator, source: str) -> tuple[np.ndarray, str]:
@@ -133,10 +122,8 @@ def _digit_alpha(g: np.random.Generator, scan: np.ndarray, centre: np.ndarray, h
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     pixels_per_cell = height / 8 * turn @ np.array([[1, 0], [shear, stretch]])
     to_scan = np.linalg.inv(pixels_per_cell)
-    padded = np.pad(scan, 2)
-    values = ndimage.affine_transform(
-        padded, to_scan, offset=5.5 - to_scan @ centre, output_shape=(SIZE, SIZE), order=3
-    )
+    offset = 5.5 - to_scan @ centre
+    values = ndimage.affine_transform(np.pad(scan, 2), to_scan, offset, output_shape=(SIZE, SIZE), order=3)
     return np.clip((values - 0.3) / 0.3, 0, 1)
 
 
@@ -153,8 +140,7 @@ def _paint_stroke(g: np.random.Generator, pixels: np.ndarray, free: np.ndarray) 
     path = start + np.cumsum(np.stack([np.sin(turn), np.cos(turn)], 1), 0) * length / 12  # (12, 2)
     down, across = (path.T[:, :, None] - np.arange(SIZE)) ** 2  # (12, SIZE) each
     distance = np.sqrt((down[:, :, None] + across[:, None]).min(0))
-    alpha = np.clip(g.uniform(1.2, 2.4) - distance + 0.5, 0, 1)
-    return _paint(pixels, alpha * free, _colour(g))
+    return _paint(pixels, np.clip(g.uniform(1.2, 2.4) - distance + 0.5, 0, 1) * free, _colour(g))
 
 
 def _paint_digit(g: np.random.Generator, pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -179,8 +165,7 @@ def _place(g: np.random.Generator, n_digits: int) -> tuple[np.ndarray, np.ndarra
         return g.uniform(height / 2 + 2, SIZE - height / 2 - 2, size=(1, 2)), height
     height = g.uniform(26, 32, size=2)
     across = np.array([g.uniform(15, 18), g.uniform(46, 49)])
-    down = g.uniform(height / 2 + 2, SIZE - height / 2 - 2)
-    return np.stack([down, across], 1), height
+    return np.stack([g.uniform(height / 2 + 2, SIZE - height / 2 - 2), across], 1), height
 
 
 def scene(split: str, seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
@@ -191,10 +176,8 @@ def scene(split: str, seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np
     scans, labels = digits(source)
     classes = g.choice(10, size=n_digits, replace=False)
     centres, heights = _place(g, n_digits)
-    alphas = [
-        _digit_alpha(g, scans[g.choice(np.flatnonzero(labels == c))], centre, height)
-        for c, centre, height in zip(classes, centres, heights, strict=True)
-    ]
+    alphas = [_digit_alpha(g, scans[g.choice(np.flatnonzero(labels == c))], centre, height)
+              for c, centre, height in zip(classes, centres, heights, strict=True)]
     free = ~ndimage.binary_dilation(np.max(alphas, 0) > 0, iterations=2)
     for _ in range(g.integers(2, 6)):
         pixels = _paint_stroke(g, pixels, free)
@@ -214,16 +197,12 @@ def scene_batch(split: str, seed: int, indices: range) -> tuple[torch.Tensor, to
 def load_scenes(split: str = "test", n: int = 64, *, seed: int = 0, start: int = 0) -> Images:
     """Scenes number start ... start + n - 1 of the endless stream named by (split, seed); see `fvit.load_images`.
 
-    split   "train", "val", "test", or "pairs" (two test digits a scene); "train_pairs", "val_pairs" for choices
-
-    Raises ValueError for an unknown split, or n < 1. Digits and photographs of the splits are disjoint.
+    Raises ValueError for an unknown split, or n < 1.
     """
-    checks.check_choice(split, tuple(SPLITS), "split")
-    n, start = checks.check_count(n, "n"), checks.check_count(start, "start", least=0)
-    seed = checks.check_seed(seed)
+    checks.check_choice(split, SPLITS, "split")
+    n, start, seed = checks.check_count(n, "n"), checks.check_count(start, "start", least=0), checks.check_seed(seed)
     x, y, mask, photos = scene_batch(split, seed, range(start, start + n))
     single = SPLITS[split][1] == 1
-    return Images(
-        x=x.float() / 255, y=y[:, 0] if single else y, mask=(mask[:, 0] if single else mask).to(torch.int8),
-        ids=[f"{split}-{seed}-{i}" for i in range(start, start + n)], groups=photos, class_names=CLASS_NAMES,
-    )
+    ids = [f"{split}-{seed}-{i}" for i in range(start, start + n)]
+    return Images(x=x.float() / 255, y=y[:, 0] if single else y, mask=(mask[:, 0] if single else mask).to(torch.int8),
+                  ids=ids, groups=photos, class_names=CLASS_NAMES)

@@ -16,8 +16,8 @@ from fvit.data.pictures import Picture, Source, distinct, library, read_rgb
 class ImageNetSegmentation(Source):
     """gtsegs_ijcv.mat (Guillaumin et al. 2014): 4,276 ImageNet images, each with its object's outline.
 
-    Of several annotations the first (docs/reference-code.md, 3.1). Ids are the file's own, as "n02105855_2933"; where
-    it has none, places in it. y is the class among the 1,000 of ImageNet-1k, -1 where the WordNet id is none of theirs.
+    Of several annotations the first (docs/reference-code.md, 3.1). Ids are the file's own, as "n02105855_2933", else
+    places in it. y is the class among the 1,000 of ImageNet-1k, -1 where the WordNet id is none of theirs.
     """
 
     def __init__(self, root: Path, split: str | None):
@@ -25,7 +25,8 @@ class ImageNetSegmentation(Source):
         self.path = root if root.is_file() else root / "gtsegs_ijcv.mat"
         with _open_mat(self.path) as file:
             n = file["value/img"].size
-            names = [_text(file, "value/id", i) for i in range(n)] if "value/id" in file else ["gtsegs"] * n
+            cells = [_cell(file, file["value/id"], i) for i in range(n if "value/id" in file else 0)]
+            names = ["".join(map(chr, cell[()].ravel())) for cell in cells] or ["gtsegs"] * n
         ids = distinct(names)
         wnids, class_names = imagenet_classes()
         self.labels = [wnids.get(name.split("_")[0], -1) for name in names]
@@ -70,11 +71,9 @@ class Coco(Source):
         crowd, covered = nothing, {}  # category -> its pixels, also where objects overlap
         for annotation in self.coco.imgToAnns[self.images[i]]:
             place, outline = self.category[annotation["category_id"]], self.coco.annToMask(annotation) > 0
-            if self.class_names[place] not in self.counted:
-                continue
-            if annotation.get("iscrowd", 0):
+            if self.class_names[place] in self.counted and annotation.get("iscrowd", 0):
                 crowd = crowd | outline
-            else:
+            elif self.class_names[place] in self.counted:
                 covered[place] = covered.get(place, nothing) | outline
         inside = np.logical_or.reduce([nothing, *covered.values()])
         mask = np.where(inside, 1, np.where(crowd, -1, 0)).astype(np.int8)
@@ -84,8 +83,7 @@ class Coco(Source):
 class Cityscapes(Source):
     """Cityscapes, leftImg8bit with gtFine: road users are 1, what its benchmark leaves out of evaluation -1.
 
-    objects   names of classes that count as object, default those with instances: person, rider, car, truck, bus,
-              train, motorcycle, bicycle
+    objects   names of classes that count as object, default those with instances, from person to bicycle
     Ids as "frankfurt_000000_000294"; groups are cities, as frames of one drive resemble each other. y is the label id
     of the class that covers most of the object pixels, -1 for none.
     """
@@ -132,8 +130,7 @@ def _open_mat(path: Path):
         file = library("h5py").File(path, "r")
     except OSError as err:
         raise OSError(f"{path} is truncated or no HDF5 file, which MATLAB v7.3 writes ({err}); {mend}") from err
-    absent = [name for name in ("value/img", "value/gt") if name not in file]
-    if absent:
+    if absent := [name for name in ("value/img", "value/gt") if name not in file]:
         file.close()
         raise OSError(f"{path} has no {absent[0]}, so it is not ImageNet-Segmentation; {mend}")
     return file
@@ -146,10 +143,6 @@ def _cell(file, cells, i: int):
     return file[cells[np.unravel_index(i, cells.shape)]]
 
 
-def _text(file, name: str, i: int) -> str:
-    return "".join(map(chr, _cell(file, file[name], i)[()].ravel()))
-
-
 def _read_coco(index: Path):
     mend = "unpack annotations_trainval2017.zip again"
     if not index.is_file():
@@ -157,13 +150,12 @@ def _read_coco(index: Path):
     coco = library("pycocotools.coco").COCO()
     try:
         coco.dataset = json.loads(index.read_text(encoding="utf-8"))
-        missing = {"images", "annotations", "categories"} - set(coco.dataset)
-        if missing:
+        if missing := {"images", "annotations", "categories"} - set(coco.dataset):
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
         with redirect_stdout(io.StringIO()):  # it reports progress
             coco.createIndex()
         _ = [(entry["file_name"], entry["height"], entry["width"]) for entry in coco.imgs.values()]
     except (ValueError, KeyError, TypeError) as err:
-        reason = f"{type(err).__name__}: {err}"
-        raise OSError(f"{index} is truncated or no index of COCO instances ({reason}); {mend}") from err
+        what = f"{index} is truncated or no index of COCO instances"
+        raise OSError(f"{what} ({type(err).__name__}: {err}); {mend}") from err
     return coco

@@ -30,7 +30,7 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures) -> p
     Maps explain the class predicted on the clean image (`explained` "fixed"). Under attack, class-specific methods are
     measured a second time with the class predicted then ("re-predicted").
     """
-    table = _Table(bench, images, measures)
+    table = Table(bench, images, measures)
     needed = list(dict.fromkeys([*methods, *(MOVED[aim] for aim, _ in attacks if MOVED[aim])]))
     clean = {defence: bench.view(defence, images.x, images.ids, needed) for defence in ("none", "dds")}
     for defence, view in clean.items():
@@ -73,7 +73,7 @@ def _add_attacked(table, about, x_adv, methods, before):
     table.add(about, replace(after, maps=maps), specific, before, "re-predicted")
 
 
-class _Table:
+class Table:
     """Collects rows: one for each image, method and metric."""
 
     def __init__(self, bench, images, measures):
@@ -116,15 +116,14 @@ def _stability(bench, images, view, before, method):
 
 
 def _segmentation(bench, images, view, before, method):
-    scores = segmentation_scores(view.maps[method], images.mask)
-    return {name: scores[name] for name in SEGMENTATION}
+    return dict(segmentation_scores(view.maps[method], images.mask)[[*SEGMENTATION]])
 
 
-def _perturbation(bench, images, view, before, method):
+def perturbation(bench, images, view, before, method):
     """Hits (B, 11) of the bare ViT as pixels of the *clean* image are removed in the order of the map."""
     return {kind: perturbation_curve(bench.vit, images.x, images.y, view.maps[method], kind, bench.eval_batch)
             for kind in ("positive", "negative")}
 
 
 SHARES = [tenths / 10 for tenths in TENTHS]
-MEASURES = {"stability": _stability, "segmentation": _segmentation, "perturbation": _perturbation}
+MEASURES = {"stability": _stability, "segmentation": _segmentation, "perturbation": perturbation}

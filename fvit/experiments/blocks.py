@@ -60,8 +60,7 @@ def run_blocks(work, n_images: int, size: int, *, name: str, profile: str, setti
     for span, data in compute(block, todo):
         write_atomic(paths[span], data)
         progress.step()
-    missing = [path.name for path in paths.values() if not path.exists()]
-    if missing:
+    if missing := [path.name for path in paths.values() if not path.exists()]:
         raise UnfinishedError(f"shard {shard}/{n_shards} of {name} is done; {len(missing)} of {len(paths)} blocks are "
                               f"missing, first {missing[0]}; run the other shards, then this again: it merges them")
     return pd.concat([load_rows(path) for path in paths.values()], ignore_index=True)

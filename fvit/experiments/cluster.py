@@ -1,8 +1,4 @@
-"""Blocks of images on the workers of a Ray cluster: stateful actors of Ray Data, each with its networks loaded once.
-
-Workers need this version of fvit, and the models and images where the settings say; no folder is shared for results:
-the machine that asks writes them, block by block. Docs: docs/ray.md.
-"""
+"""Blocks of images on the workers of a Ray cluster, actors of Ray Data that load their networks once: docs/ray.md."""
 
 import importlib.util
 import logging
@@ -15,13 +11,13 @@ import numpy as np
 import torch
 
 PASSED_ON = ("FVIT_DATA", "HF_HUB_OFFLINE", "PYTHONHASHSEED")  # of the environment, to workers
-MEND = 'install it by `pip install "fvit[cluster]"`, or leave out --executor ray'
 
 
 def check_installed() -> None:
     """ImportError that names the extra, where Ray is missing."""
     if importlib.util.find_spec("ray") is None:
-        raise ImportError(f"the executor ray needs Ray, which is not installed; {MEND}")
+        raise ImportError("the executor ray needs Ray, which is not installed; install it by "
+                          '`pip install "fvit[cluster]"`, or leave out --executor ray')
 
 
 def compute(block, spans: list[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], bytes]]:
@@ -69,20 +65,20 @@ class _Worker:
     def __call__(self, batch: dict) -> dict:
         file, error = b"", ""
         try:
-            file = self._unpacked()(int(batch["start"][0]), int(batch["stop"][0]))
+            self.block = self.block or _unpacked(self.packed)
+            file = self.block(int(batch["start"][0]), int(batch["stop"][0]))
         except Exception as problem:
             error = f"{type(problem).__name__} on {platform.node()}: {problem}"
         return {**batch, "file": np.array([file], dtype=object), "error": [error]}
 
-    def _unpacked(self):
-        if self.block is None:
-            import ray.cloudpickle
 
-            block = ray.cloudpickle.loads(self.packed)
-            if not block.has_same_code():
-                raise ValueError("another fvit is installed here; install on all machines what asks")
-            self.block = block
-        return self.block
+def _unpacked(packed: bytes):
+    import ray.cloudpickle
+
+    block = ray.cloudpickle.loads(packed)
+    if not block.has_same_code():
+        raise ValueError("another fvit is installed here; install on all machines what asks")
+    return block
 
 
 @contextmanager

@@ -6,9 +6,8 @@ import pandas as pd
 import torch
 
 from fvit.base import rng
-from fvit.experiments.attack_rows import labels
-from fvit.experiments.bench import Bench
-from fvit.metrics.perturbation import TENTHS, perturbation_curve
+from fvit.experiments.attack_rows import Table, labels, perturbation
+from fvit.experiments.bench import Bench, View
 from fvit.records.rows import conform
 from fvit.records.words import CONTROL_MAPS
 
@@ -25,13 +24,10 @@ def control_rows(bench: Bench, images, maps=CONTROL_MAPS) -> pd.DataFrame:
               "constant_map": torch.zeros(len(images), *shape)}
     if "mask" in maps:
         orders["mask"] = (images.mask == 1).double()
-    frames = []
+    table = Table(bench, images, ())
     for method in maps:
-        for kind in ("positive", "negative"):
-            hits = perturbation_curve(bench.vit, images.x, images.y, orders[method], kind, bench.eval_batch)
-            frames += [pd.DataFrame({"image_id": images.ids, "method": method, "level": tenths / 10, "metric": kind,
-                                     "value": hits[:, tenths].cpu()}) for tenths in TENTHS]
-    return conform(pd.concat(frames), **labels(bench, images))
+        table.put({"method": method}, **perturbation(bench, images, View(None, orders), None, method))
+    return conform(pd.concat(table.frames), **labels(bench, images))
 
 
 def all_controls(bench: Bench, images, radii, maps=CONTROL_MAPS) -> pd.DataFrame:
@@ -51,20 +47,20 @@ def denoise_only_rows(bench: Bench, images, radii) -> pd.DataFrame:
     returns   tidy rows, defence "denoise_only", method "", metric "right"; attacks on the prediction made on "vit"
               (transferred, as in `attack_rows`) and on "denoise_only" (adaptive), with the steps of the bench
     """
-    model, frames = denoise_only(bench), []
+    model, table = denoise_only(bench), Table(bench, images, ())
 
     def look(x, **attack):
         with torch.no_grad():
             found = torch.cat([model(part) for part in x.split(bench.eval_batch)]).argmax(1)
-        frames.append(pd.DataFrame({"image_id": images.ids, "value": (found.cpu() == images.y).double(), **attack}))
+        table.put({"defence": "denoise_only", **attack}, right=(found.cpu() == images.y).double())
         return found
 
     predicted = look(images.x)
     bare = bench.view("none", images.x, images.ids, ["raw_attention"])
     adaptive = replace(bench, vit=model, den=None)  # the same attack, on another function
-    clean = type(bare)(torch.nn.functional.one_hot(predicted, bare.probs.shape[1]).double(), {})
+    clean = View(torch.nn.functional.one_hot(predicted, bare.probs.shape[1]).double(), {})
     for made_on, on, view in (("vit", bench, bare), ("denoise_only", adaptive, clean)):
         for eps in radii:
             x_adv = on.attack("prediction", "vit", images.x, images.ids, view, eps)
             look(x_adv, aim="prediction", made_on=made_on, eps=float(eps))
-    return conform(pd.concat(frames).assign(defence="denoise_only", metric="right"), **labels(bench, images))
+    return conform(pd.concat(table.frames), **labels(bench, images))

@@ -33,8 +33,7 @@ def experiment(notebook: str, profile: str = "laptop", vit="", den="", data="", 
     sizes                       as of `fvit.profile`; 0 takes the profile's value, and for k, where the ViT has another
                                 grid than GRIDS, a tenth of its tokens
 
-    Raises ValueError or FileNotFoundError for a source that is unknown or not there, and for other sources than the
-    scenes at `laptop` and `study`.
+    Raises ValueError or FileNotFoundError for a source that is not there, or not for this profile (`sources.chosen`).
     """
     names = sources.chosen(profile, vit, den, data, published)
     sources.check(names)
@@ -94,7 +93,7 @@ class Experiment:
 
     def _there(self) -> int:
         """Number of images of a data set on disk, from its index."""
-        from fvit.data.datasets import open_source  # late: only data sets on disk need it
+        from fvit.data.streams import open_source  # late: only data sets on disk need it
 
         data = self.names["data"]
         return len(open_source(**{name: data.get(name) for name in ("source", "split", "root", "objects")}).ids)
@@ -197,11 +196,10 @@ class Run:
         n_at = rows.groupby("eps").image_id.nunique()
         fewer = [f"{n} of them at {255 * eps:.0f}/255" for eps, n in n_at.items() if n < n_at.max()]
         counted, which = f"{n_at.max()}" + (f" ({', '.join(fewer)})" if fewer else ""), f"{sizes.name} rows"
-        effort = f"{sizes.attack_steps} steps, {sizes.attack_draws} draws a step through DDS"
-        return Shown(rows, sizes, images, dict(zip(images.ids, images.groups, strict=True)), counted, which, said=(
-            f"{which}: {on.count(counted, images.groups)}, {sizes.n_samples} draws, sigma {sizes.sigma}; PGD linf, "
-            f"{effort}"), strength=f"PGD, linf, {effort}; {sizes.n_samples} draws in DDS",
-            resampled=on.clusters(images.groups))
+        said = (f"{which}: {on.count(counted, images.groups)}, {sizes.n_samples} draws, sigma {sizes.sigma}; PGD linf, "
+                f"{sizes.attack_steps} steps, {sizes.attack_draws} draws a step through DDS")
+        photograph = dict(zip(images.ids, images.groups, strict=True))
+        return Shown(rows, sizes, images, photograph, counted, which, said, on.clusters(images.groups))
 
 
 @dataclass(frozen=True)
@@ -215,5 +213,4 @@ class Shown:
     counted: str  # how many images, and at which radii fewer: "96 (64 of them at 2/255)"
     which: str  # "study rows"
     said: str  # "study rows: 96 test scenes on 5 photographs, 16 draws, sigma 0.25; PGD linf, ..."
-    strength: str  # "PGD, linf, 20 steps, 4 draws a step through DDS; 16 draws in DDS"
     resampled: str  # "clustered by photograph"

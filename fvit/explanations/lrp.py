@@ -1,8 +1,7 @@
 """Layer-wise relevance propagation (LRP) through a ViT: a backward pass with rules of its own, batched."""
 
-from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import namedtuple
+from contextlib import ExitStack, contextmanager
 
 import torch
 from timm.layers import Attention, Mlp
@@ -14,10 +13,7 @@ EPS = 1e-9  # of the reference code, in every division
 
 
 def divide(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """`a / (b + 1e-9)`, and 0 where b = 0: the division of every rule.
-
-    Note: not aware of the sign of b, as in the reference code (docs/reference-code.md, fault 13).
-    """
+    """`a / (b + 1e-9)`, and 0 where b = 0: the division of every rule (docs/reference-code.md, fault 13)."""
     shifted = b + EPS
     shifted.masked_fill_(shifted == 0, EPS)
     return (a / shifted).masked_fill_(b == 0, 0)
@@ -29,9 +25,7 @@ def linear_vta(layer: nn.Linear, x, out, relevance):
 
     x, out, relevance   (..., in), (..., out), (..., out)      returns   (..., in)
 
-    A positive part is half the sum of a number and its modulus: W+ x+ + W- x- = (W x + |W||x|) / 2, and W x is at hand
-    from the forward pass, which leaves three products. Source: Chefer et al. 2021
-    (docs/reference-code.md, 2.3).
+    Computed as W+ x+ + W- x- = (W x + |W||x|) / 2. Source: Chefer et al. 2021 (docs/reference-code.md, 2.3).
     Note: what rounding leaves of denominators without any positive product counts as the 0 that it stands for.
     """
     weight, size = layer.weight, layer.weight.abs()
@@ -47,10 +41,8 @@ def linear_orig(layer: nn.Linear, x, out, relevance):
 
     Note: so relevance may double in a layer, and grows without bound through a net (docs/reference-code.md, fault 12).
     """
-    result = 0
-    for weight, part in ((layer.weight.clamp(min=0), x.clamp(min=0)), (layer.weight.clamp(max=0), x.clamp(max=0))):
-        result = result + part * (divide(relevance, linear(part, weight)) @ weight)
-    return result
+    signs = ((layer.weight.clamp(**sign), x.clamp(**sign)) for sign in ({"min": 0}, {"max": 0}))
+    return sum(part * (divide(relevance, linear(part, weight)) @ weight) for weight, part in signs)
 
 
 def add_orig(p, q, relevance):
@@ -62,9 +54,8 @@ def add_orig(p, q, relevance):
 def add_vta(p, q, relevance):
     """As `add_orig`, then both are scaled: of the whole, |P| / (|P| + |Q|) goes to p and the rest to q.
 
-    P and Q are the totals over tokens and channels before. Source: Chefer et al. 2021.
-    Note: totals of each sample by itself; in the reference code they also run over the batch
-    (docs/reference-code.md, fault 6).
+    P and Q are the totals over tokens and channels before. Source: Chefer et al. 2021; the totals of each sample by
+    itself, where theirs run over the batch (docs/reference-code.md, fault 6).
     """
     parts = add_orig(p, q, relevance)
     totals = torch.stack([part.flatten(1).sum(1) for part in parts])  # (2, B)
@@ -81,9 +72,8 @@ def clone(x, first, second):
 def pool(tokens, relevance):
     """Relevance (B, D) of the mean of tokens (B, n, D) -> that of the tokens: of values with the sign of the mean.
 
-    Of a single token, the class token: x * (R / x), as published.
-    Note: for n > 1 there is no reference. In proportion to all values, means near 0 would blow relevance up; those of
-    the mean's sign keep the denominator above the mean's, as positive products do in `linear_vta`.
+    Of a single token, the class token, as published. For n > 1 there is no reference: in proportion to all values,
+    means near 0 would blow relevance up.
     """
     agreeing = torch.where(tokens * tokens.mean(1, keepdim=True) > 0, tokens, 0)
     return agreeing * divide(relevance, agreeing.sum(1))[:, None]
@@ -109,14 +99,7 @@ def patch_embedding(layer: nn.Conv2d, x, relevance):
     return ((x - low) * next(back) + (x - high) * next(back)).sum(1)
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Where the two published rule sets differ."""
-
-    linear: Callable
-    add: Callable
-
-
+Rules = namedtuple("Rules", "linear add")  # where the two published rule sets differ
 RULES = {"vta": Rules(linear_vta, add_vta), "orig": Rules(linear_orig, add_orig)}
 RULES["ours"] = RULES["vta"]  # Chefer et al.'s own word for the set of their transformer attribution
 
@@ -130,26 +113,21 @@ def trace_layers(vit: nn.Module):
     def keep(module, args, out):
         seen[module] = (args[0], out)
 
-    handles = [module.register_forward_hook(keep) for module in vit.backbone.modules()]
-    try:
+    with ExitStack() as hooks:
+        for module in vit.backbone.modules():
+            hooks.callback(module.register_forward_hook(keep).remove)
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class RelevancePass:
     """LRP of one class per image from what `trace_layers` saw; goes down block by block, and only as far as asked.
 
     seen     module -> (input, output) of a forward pass of `vit`
-    target   (B,) class whose logit starts with relevance 1 (not with its value)
-    rules    "vta" or "orig"
+    target   (B,) class whose logit starts with relevance 1 (not with its value); rules: "vta" or "orig"
 
-    Softmax, GELU, norms, layer scale and dropout pass relevance on as it is. Per-sample: batches do not matter.
-    Sources: Bach et al. 2015; for ViTs Chefer et al. 2021, as their code computes it (docs/reference-code.md,
-    section 2).
-    Note: what has no reference is ours: the rule of a pooled head (`pool`), and that the two heads of a distilled DeiT
-    share by the rule of addition.
+    Per-sample: batches do not matter. Sources: Bach et al. 2015; for ViTs Chefer et al. 2021, as their code computes it
+    (docs/reference-code.md, section 2). Ours: the rule of a pooled head (`pool`), and that the two heads of a distilled
+    DeiT share by the rule of addition.
     """
 
     def __init__(self, vit, seen: dict, target: torch.Tensor, rules: str = "vta"):
@@ -184,13 +162,10 @@ class RelevancePass:
     @torch.no_grad()
     def _down(self, target):
         self._tokens = self._head(target)
-        self._note(self._tokens)
         for layer in reversed(range(len(self.net.blocks))):
+            self.totals.append(self._tokens.flatten(1).sum(1))
             yield from self._block(layer)
-            self._note(self._tokens)
-
-    def _note(self, relevance):
-        self.totals.append(relevance.flatten(1).sum(1))
+        self.totals.append(self._tokens.flatten(1).sum(1))
 
     def _head(self, target):
         """Relevance (B, N, D) of the tokens after the last block."""

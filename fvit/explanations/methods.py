@@ -38,10 +38,7 @@ class Method:
 
 # methods: signed values of their own; start_layer None is the last block ---------------------------------------------
 def raw_attention(record: Pass, target, start_layer: int | None = None) -> torch.Tensor:
-    """Attention of the class token in the last block (or in block `start_layer`), mean over heads.
-
-    Source: docs/reference-code.md, 1.1.
-    """
+    """Attention of the class token in block `start_layer`, mean over heads. Source: docs/reference-code.md, 1.1."""
     return record.read(record.attention[_last(start_layer)].mean(1))
 
 
@@ -57,8 +54,7 @@ def rollout(record: Pass, target, start_layer: int = 1) -> torch.Tensor:
 def gradcam(record: Pass, target, start_layer: int | None = None) -> torch.Tensor:
     """GradCAM on the attention of the last block: heads weighted by the mean gradient over the patches, then clamped.
 
-    Source: Selvaraju et al. 2017, on attention as Chefer et al. 2021 compute it (docs/reference-code.md, 1.3).
-    Note: before the reference's min-max, whose 0/0 makes a map without positive values NaN: here it becomes uniform.
+    Source: Selvaraju et al. 2017, on attention as Chefer et al. 2021 (docs/reference-code.md, 1.3), before min-max.
     """
     layer = _last(start_layer) % len(record.attention)
     gradient = record.gradient(target, layer)[0]
@@ -79,18 +75,14 @@ def lrp(record: Pass, target, rules: str = "orig", start_layer: int = 0) -> torc
     """Relevance of the pixels (B, H, W), signed: LRP through all blocks, so `start_layer` can only be 0.
 
     Sources: Bach et al. 2015; Chefer et al. 2021 (docs/reference-code.md, 1.8; rules in section 2).
-    Note: small denominators amplify rounding. On the shipped ViT float32 maps differ from float64 ones by 0.4 % in the
-    median of 24 images, and for single images by as much as the map itself; `vit.double()` where that matters.
+    Note: small denominators amplify rounding: for single images float32 maps differ from float64 ones by as much as the
+    map itself. `vit.double()` where that matters.
     """
     return record.relevance(target, rules).pixels()
 
 
 def lrp_rollout(record: Pass, target, rules: str = "vta", start_layer: int = 0) -> torch.Tensor:
-    """Rollout of positive relevance: M = mean over heads of R+, plus I, rows not scaled.
-
-    Source: an ablation of Chefer et al. 2021 (docs/reference-code.md, 1.6).
-    Note: a reproduction plots it under the name "rollout" (docs/reference-code.md, fault 8).
-    """
+    """Rollout of M = mean over heads of R+, plus I, rows not scaled (docs/reference-code.md, 1.6 and fault 8)."""
     found = record.relevance(target, rules)
     layers = reversed(range(start_layer, len(record.attention)))
     return _joint(record, (_with_skip(found.attention(layer).clamp(min=0).mean(1)) for layer in layers))
@@ -110,9 +102,8 @@ def attribution_rollout(record: Pass, target, start_layer: int = 0) -> torch.Ten
     """Rollout of M = (max over heads of A * g / 2) + I, rows scaled to sum 1; g is the gradient of a block's own score.
 
     The score of block l is the target's logit when the block's output goes straight to the final norm and the head.
-    Source: Xu et al. 2022, as a reproduction computes it; A * g / 2 is its loop in closed form
-    (docs/reference-code.md, 1.7).
-    Note: named after integrated gradients there, but no path is integrated (fault 17). Rows of sum 0 are not scaled.
+    Source: Xu et al. 2022, as a reproduction computes it (docs/reference-code.md, 1.7 and fault 17); A * g / 2 is its
+    loop in closed form. Rows of sum 0 are not scaled.
     """
     net = record.vit.backbone
 
@@ -131,20 +122,13 @@ def _check_tokens(vit, settings):
         raise ValueError(f"{name} has no tokens that run through all blocks; choose raw_attention or gradcam")
 
 
-def _one_block(start_layer, depth):
-    return [_last(start_layer) % depth]
-
-
-def _blocks_on(start_layer, depth):
-    return range(start_layer, depth)
-
-
 METHODS = {
     row.function.__name__: row
     for row in (
-        Method(raw_attention, False, True, "attention of the class token in the last block", reads=_one_block),
+        Method(raw_attention, False, True, "attention of the class token in the last block",
+               reads=lambda start_layer, depth: [_last(start_layer) % depth]),
         Method(rollout, False, True, "attention multiplied through the blocks, with the residual path", _check_tokens,
-               reads=_blocks_on),
+               reads=range),
         Method(gradcam, True, False, "last attention, its heads weighted by their gradient"),
         Method(partial_lrp, True, False, "relevance of the last attention", check_blocks),
         Method(lrp, True, False, "relevance of the pixels", check_pixels),

@@ -46,7 +46,10 @@ def forward_pass(vit, x: torch.Tensor, methods=None, **options) -> Pass:
     """
     rows = [METHODS[check_choice(method, METHODS, "method")] for method in (METHODS if methods is None else methods)]
     if not any(row.class_specific for row in rows):
-        with capture_attention(vit, _blocks_read(rows, options, len(attention_blocks(vit)))) as attention:
+        depth, blocks = len(attention_blocks(vit)), None  # all, where a method does not say which it reads
+        if all(row.reads for row in rows):
+            blocks = sorted({n for row in rows for n in row.reads(row.settings(options)["start_layer"], depth)})
+        with capture_attention(vit, blocks) as attention:
             logits = vit(x)
         return Pass(vit, x, attention.check(), logits)
     wanted = x.requires_grad and torch.is_grad_enabled()
@@ -55,18 +58,12 @@ def forward_pass(vit, x: torch.Tensor, methods=None, **options) -> Pass:
     return Pass(vit, x, attention.check(), scores if wanted else scores.detach(), scores, layers)
 
 
-def _blocks_read(rows, options, depth):
-    """Indices of the blocks whose attention the methods `rows` read; None, all, where one of them does not say."""
-    if not all(row.reads for row in rows):
-        return None
-    return sorted({n for row in rows for n in row.reads(row.settings(options)["start_layer"], depth)})
-
-
 def explain_pass(record: Pass, method: str, target=None, raw: bool = False, **options) -> torch.Tensor:
     """Explanation (B, h, w) from a pass already made; arguments as in `explain`."""
-    row = check_method(method, record.vit, **options)
+    row, logits = check_method(method, record.vit, **options), record.logits
     with _gradients() if row.class_specific else nullcontext():
-        values = row.function(record, _targets(record.logits, target), **options)
+        classes = logits.detach().argmax(1) if target is None else check_classes(target, *logits.shape)
+        values = row.function(record, classes.to(logits.device).clone(), **options)
     values = values.detach() if row.class_specific else values
     return values if raw else normalise_map(values, record.vit.grid)
 
@@ -81,11 +78,11 @@ def check_method(method: str, vit=None, **options) -> Method:
         check_choice(settings["rules"], RULES, "rules")
     if vit is not None and row.check is not None:
         row.check(vit, settings)
-    start_layer, default = (chosen.get("start_layer") for chosen in (settings, row.settings({})))
-    if vit is not None and (start_layer is not None or default is not None):
+    layers = [chosen.get("start_layer") for chosen in (settings, row.settings({}))]
+    if vit is not None and layers != [None, None]:
         depth = len(attention_blocks(vit))
-        if as_integer(start_layer) not in range(depth):
-            raise ValueError(f"start_layer={start_layer} with {depth} blocks, wanted 0 <= start_layer <= {depth - 1}")
+        if as_integer(layers[0]) not in range(depth):
+            raise ValueError(f"start_layer={layers[0]} with {depth} blocks, wanted 0 <= start_layer <= {depth - 1}")
     return row
 
 
@@ -94,9 +91,3 @@ def _gradients():
     """Gradients whatever the caller's mode: they are part of a class-specific method, not asked for by it."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
-
-
-def _targets(logits: torch.Tensor, target) -> torch.Tensor:
-    if target is None:
-        return logits.detach().argmax(1)
-    return check_classes(target, *logits.shape).to(logits.device).clone()

@@ -28,8 +28,7 @@ class Pass:
     def read(self, attn: torch.Tensor) -> torch.Tensor:
         """Rows of `attn` (B, ..., N, N) of the tokens the head reads, their mean, on the patches -> (B, ..., h, w).
 
-        Note: as published for class tokens; the mean over several tokens (distilled DeiT, pooled heads, Swin, whose
-        maps are (B * windows, heads, n, n)) is ours, since no reference exists (docs/reference-code.md, 1.9).
+        As published for class tokens; of several, or Swin's windows, the mean is ours (docs/reference-code.md, 1.9).
         """
         if getattr(self.vit, "windowed", False):
             return _join_windows(attn.mean(-2), attention_blocks(self.vit)[-1], len(self.x))
@@ -66,5 +65,4 @@ def _join_windows(values: torch.Tensor, block, batch: int) -> torch.Tensor:
     rows, columns = -(-h // wh), -(-w // ww)  # padded up to whole windows, after the shift
     values = values.reshape(batch, rows, columns, *values.shape[1:-1], wh, ww) / (rows * columns)
     values = values.movedim((1, 2), (-4, -2))  # (B, [heads,] rows, wh, columns, ww)
-    values = values.flatten(-4, -3).flatten(-2)[..., :h, :w]
-    return values.roll(tuple(block.shift_size), (-2, -1))
+    return values.flatten(-4, -3).flatten(-2)[..., :h, :w].roll(tuple(block.shift_size), (-2, -1))

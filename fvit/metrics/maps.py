@@ -5,8 +5,7 @@ import torch
 from scipy import stats
 from torch.nn.functional import interpolate
 
-from fvit.base.checks import check_count, check_ids, check_images, check_k, check_number, check_tensor
-from fvit.base.rng import numpy_generator
+from fvit.base.checks import check_k, check_tensor
 
 
 def topk_overlap(a, b, k: int):
@@ -27,11 +26,10 @@ def topk_overlap(a, b, k: int):
 def rank_correlation(a, b):
     """Spearman's rank correlation of two maps, per image; ties share their mean rank.
 
-    a, b      (B, h, w) or (B, n), of one shape; tensors or arrays
-    returns   (B,) float64 in [-1, 1]; an array if both are arrays, else a tensor. NaN where a map is constant (or has
-              one value): it ranks nothing, so the correlation does not exist
+    returns   (B,) float64 in [-1, 1], NaN where a map is constant (or has one value); arguments and errors as
+              `topk_overlap`
 
-    Raises ValueError for unlike shapes or NaN. Source: Spearman 1904; for maps Adebayo et al. 2018.
+    Source: Spearman 1904; for maps Adebayo et al. 2018.
     """
     a, b, arrays = _two_maps(a, b)
     ranks = [stats.rankdata(m.detach().double().cpu().flatten(1).numpy(), axis=1) for m in (a, b)]  # 2 x (B, n)
@@ -45,56 +43,30 @@ def rank_correlation(a, b):
 def l2_change(a, b):
     """Euclidean distance of two maps, per image, in the units of the maps: at most sqrt(2) for heatmaps of sum 1.
 
-    a, b      (B, h, w) or (B, n), of one shape; tensors or arrays
-    returns   (B,) float64; an array if both are arrays, else a tensor
-
-    Raises ValueError for unlike shapes or NaN.
+    Arguments, result, (B,) float64, and errors as `topk_overlap`.
     """
     a, b, arrays = _two_maps(a, b)
     change = (a.detach().double() - b.detach().double().to(a.device)).flatten(1).norm(dim=1)
     return change.cpu().numpy() if arrays else change
 
 
-def max_sensitivity(explainer, x, eps=8 / 255, n_samples: int = 10, seed: int = 0, ids=None):
-    """Largest l2 change of the map over random perturbations within `eps` (l-infinity) of each image.
-
-    explainer   callable: images -> maps (B, h, w), e.g. `lambda x: fvit.explain(vit, x, "rollout")`
-    x           (B, 3, H, W) in [0, 1]; perturbed images are clipped to [0, 1]
-    eps         radius in [0, 1] pixel units; draws are uniform in the cube, one stream for each (seed, id, draw)
-    returns     (B,) float64 on the device of the maps: a lower bound on the supremum that the measure is defined by,
-                and never smaller with more draws. An attack finds more
-
-    Raises ValueError for images outside [0, 1], eps that is negative or not finite, or n_samples < 1.
-    Source: Yeh et al. 2019, not divided by the norm of the map.
-    """
-    ids = check_ids(ids, len(check_images(x)))
-    eps = check_number(eps, "eps", "[0, inf)", "for images in [0, 1]")
-    n_samples = check_count(n_samples, "n_samples")
-    heat, changes = explainer(x), []
-    for draw in range(n_samples):
-        delta = np.stack([numpy_generator(seed, "sensitivity", i, draw).uniform(-eps, eps, x.shape[1:]) for i in ids])
-        changes.append(l2_change(heat, explainer((x + torch.from_numpy(delta).to(x)).clamp(0, 1))))
-    return torch.stack(changes).amax(0)
-
-
-def to_pixels(maps, size: tuple[int, int], what: str = "map") -> torch.Tensor:
+def to_pixels(maps, size: tuple[int, int]) -> torch.Tensor:
     """Maps (B, h, w) on the patch grid as attributions (B, H, W): bilinear, corners not aligned.
 
     maps      any real values, tensor or array; maps that have the `size` (H, W) already are not interpolated
-    returns   on the CPU, in the precision of the maps (integers as float64), detached; a map that was constant is so
-              to the bit
+    returns   on the CPU, in the precision of the maps (integers as float64), detached; constant maps stay so to the bit
 
     Raises ValueError for other shapes, maps finer than `size`, and values that are complex, NaN or infinite.
     Source: Chefer et al. 2021, with a scale factor of 16 (docs/reference-code.md, 1.10).
     """
-    maps = check_tensor(maps, what).detach().cpu()
+    maps = check_tensor(maps, "map").detach().cpu()
     (height, width), sides = size, maps.shape[1:]
     if maps.ndim != 3 or 0 in maps.shape or sides[0] > height or sides[1] > width:
         wanted = f"real (B, h, w), each side at least 1 and no more than {tuple(size)}"
-        raise ValueError(f"{what} is {maps.dtype} of shape {tuple(maps.shape)}, wanted {wanted}; give one map an image")
+        raise ValueError(f"map is {maps.dtype} of shape {tuple(maps.shape)}, wanted {wanted}; give one map an image")
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32 if maps.is_floating_point() else torch.float64))
     if not maps.isfinite().all():
-        raise ValueError(f"{what} has NaN or infinite values, wanted finite ones; fvit.explain gives no others")
+        raise ValueError("map has NaN or infinite values, wanted finite ones; fvit.explain gives no others")
     if tuple(sides) == tuple(size):
         return maps
     pixels = interpolate(maps[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]  # (B, H, W)
@@ -107,9 +79,13 @@ def _two_maps(a, b):
     a, b = check_tensor(a, "a"), check_tensor(b, "b")
     if a.shape != b.shape or a.ndim not in (2, 3):
         raise ValueError(f"maps of shapes {tuple(a.shape)} and {tuple(b.shape)}, wanted one shape, (B, h, w) or (B, n)")
-    if a.isnan().any() or b.isnan().any():
+    return _ranked(a), _ranked(b), arrays
+
+
+def _ranked(maps):
+    if maps.isnan().any():
         raise ValueError("maps hold NaN, which has no rank; look at maps.isnan()")
-    return a, b, arrays
+    return maps
 
 
 def normalise_map(values: torch.Tensor, grid: tuple[int, int] | None = None) -> torch.Tensor:
@@ -137,6 +113,4 @@ def top_k(maps, k: int) -> torch.Tensor:
         raise ValueError(f"maps have shape {tuple(maps.shape)}, wanted (B, h, w) or (B, n); one map becomes maps[None]")
     flat = maps.flatten(1)  # (B, n)
     k = check_k(k, flat.shape[1])
-    if flat.isnan().any():
-        raise ValueError("maps hold NaN, which has no rank; look at maps.isnan()")
-    return flat.argsort(dim=1, descending=True, stable=True)[:, :k]
+    return _ranked(flat).argsort(dim=1, descending=True, stable=True)[:, :k]

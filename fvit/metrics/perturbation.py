@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fvit.base.checks import check_choice, check_classes, check_count, check_images, check_tensor
+from fvit.base.checks import check_choice, check_classes, check_count, check_images, check_logits, check_tensor
 from fvit.metrics.maps import to_pixels
 
 TENTHS = range(11)  # of the pixels removed: 0, 10, ..., 100 %
@@ -13,15 +13,13 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
     """Is the prediction still right once 0, 10, ..., 100 % of the pixels are black, in the order of the map?
 
     vit       a model, images (B, 3, H, W) in [0, 1] -> logits (B, C)
-    x         (B, 3, H, W) in [0, 1]: the images that lose pixels; whatever images the maps were made from
-    y         (B,) true class indices, also where the map explains the predicted class
+    x, y      (B, 3, H, W) in [0, 1], the images that lose pixels, whatever the maps were made from; (B,) true classes
     map       (B, h, w) or (B, H, W), any real values; a coarse map is first interpolated to the image's size
     kind      "positive": greatest values go first, a good map falls early; "negative": least first, it falls late
     returns   (B, 11) float64 on the CPU: 1 where the greatest logit is that of y, else 0
 
-    At each step int(H * W * share) pixels of the clean image are set to 0 in all channels, black before normalisation.
-    Ties in the map break by the lowest index, row by row: a constant map removes the image from its top.
-    `batch_size` images go through the model at a time; it does not change the result.
+    At each step int(H * W * share) pixels are set to 0 in all channels, black before normalisation. Ties in the map
+    break by the lowest index: a constant map removes the image from its top. `batch_size` does not change the result.
 
     Raises ValueError for images outside [0, 1], classes the model has not, other shapes, NaN, or an unknown kind.
     Source: Chefer et al. 2021, evaluation code, whose steps are 10 ... 90 % (docs/reference-code.md, 3.2).
@@ -30,32 +28,21 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
     if not callable(vit):
         raise ValueError(f"vit is a {type(vit).__name__}, wanted a model: images (B, 3, H, W) -> logits (B, C)")
     pixels = to_pixels(map, tuple(check_images(x, size=getattr(vit, "image_size", None)).shape[2:]))
-    y = check_tensor(y, "y").cpu()
-    if len(pixels) != len(x) or y.shape != (len(x),):
-        got = f"{len(x)} images, {len(pixels)} maps and y {y.dtype} of shape {tuple(y.shape)}"
-        raise ValueError(f"{got}; wanted one map and one class index >= 0 for each image")
-    y, batch_size = check_classes(y, len(x), name="y"), min(check_count(batch_size, "batch_size"), len(x))
+    if len(pixels) != len(x):
+        raise ValueError(f"{len(x)} images and {len(pixels)} maps, wanted one map for each image")
+    y, batch_size = check_classes(y, len(x), name="y").cpu(), min(check_count(batch_size, "batch_size"), len(x))
+    parts = zip(*(values.split(batch_size) for values in (x, y, pixels)), strict=True)
     with torch.no_grad():
-        return torch.cat([
-            _hits(vit, *part, kind, y.max())
-            for part in zip(x.split(batch_size), y.split(batch_size), pixels.split(batch_size), strict=True)
-        ])
+        return torch.cat([_hits(vit, *part, kind) for part in parts])
 
 
-def _hits(vit, x, y, pixels, kind, greatest_class):
+def _hits(vit, x, y, pixels, kind):
     order = pixels.flatten(1).argsort(dim=1, descending=kind == "positive", stable=True)  # (B, H * W)
     rank = order.argsort(dim=1).view(len(x), 1, *x.shape[2:]).to(x.device)  # of each pixel, 0 goes first
     hits = []
     for tenths in TENTHS:
         removed = rank < rank[0].numel() * tenths // 10
-        logits = vit(x.masked_fill(removed, 0))
-        if not isinstance(logits, torch.Tensor):
-            raise ValueError(f"the model gave a {type(logits).__name__}, wanted logits (B, C)")
-        logits = logits.cpu()
-        if logits.ndim != 2 or len(logits) != len(x) or greatest_class >= logits.shape[1]:
-            got = f"logits of shape {tuple(logits.shape)} for {len(x)} images with classes up to {greatest_class}"
-            raise ValueError(f"{got}; wanted logits (B, C), C > y: is the model one for these classes?")
-        hits.append(logits.argmax(1) == y)
+        hits.append(check_logits(vit(x.masked_fill(removed, 0)), y).argmax(1).cpu() == y)
     return torch.stack(hits, 1).double()
 
 
@@ -65,11 +52,10 @@ def curve_auc(hits, convention: str):
     hits         (B, 11), or a mean curve (11,): at 0, 10, ..., 100 % removed; tensor or array
     convention   "mean_height": trapezoids over 10 ... 90 %, divided by that width, as in the reproduction (Kurek et al.
                  2025); "unit_interval": trapezoids over 0 ... 100 %, which is what Chefer et al.'s numbers fit
-    returns      (B,), or a scalar for one curve, float64 in [0, 1]; an array for an array, else a tensor. The area is
-                 linear: the mean over images is the area of the mean curve
+    returns      (B,), or a scalar for one curve, float64 in [0, 1]; an array for an array, else a tensor
 
     Raises ValueError for another number of steps, values outside [0, 1] and an unknown convention.
-    Source: docs/reference-code.md, 8.3; that the second is Chefer et al.'s is inferred from their numbers.
+    Source: docs/reference-code.md, 8.3.
     """
     check_choice(convention, ("mean_height", "unit_interval"), "convention")
     curve = check_tensor(hits, "hits").double()
@@ -77,8 +63,6 @@ def curve_auc(hits, convention: str):
         raise ValueError(f"hits have shape {tuple(curve.shape)}, wanted (B, 11) or (11,): 0, 10, ..., 100 % removed")
     if not ((curve >= 0) & (curve <= 1)).all():
         raise ValueError("hits have values that are NaN or outside [0, 1], wanted hits or their means; divide per cent")
-    if convention == "mean_height":
-        area = torch.trapezoid(curve[..., 1:10], dx=1 / 8)
-    else:
-        area = torch.trapezoid(curve, dx=1 / 10)
+    inner = convention == "mean_height"
+    area = torch.trapezoid(curve[..., 1:10] if inner else curve, dx=1 / 8 if inner else 1 / 10)
     return area.numpy() if isinstance(hits, np.ndarray) else area

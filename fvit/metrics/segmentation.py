@@ -17,8 +17,7 @@ class SegmentationScores(pd.DataFrame):
     correct, labelled     pixels whose class is right, and that have one
     inter_bg, inter_fg    pixels of the class, background or object, in both map and mask; union_bg, union_fg: in either
     average_precision     of both classes pooled, in [0, 1]; NaN without a labelled pixel
-    f1                    of the object's pixels, 2 inter_fg / (inter_fg + union_fg); NaN where neither map nor mask has
-                          one
+    f1                    of the object's pixels, 2 inter_fg / (inter_fg + union_fg); NaN where map and mask have none
     """
 
     @property
@@ -49,23 +48,19 @@ def segmentation_scores(map, mask) -> SegmentationScores:
     mask      (B, H, W): 1 object, 0 background, -1 ignore: left out of every score, though not of the map's mean
     returns   DataFrame, one row per image, see SegmentationScores for its columns; `.summary()` pools them
 
-    Only the order and the relative size of a map's values count: it is scaled to [0, 1] first. A constant map says
-    nothing: it is background everywhere, and every pixel ties in its average precision, which is then 1/2.
-    Average precision ranks 2 x labelled items, scores (1 - map, map) against (mask == 0, mask == 1). It is computed in
-    the precision of the map, as in the reference code: rounding then breaks the ties of the level corners that
-    interpolation leaves, which moved it by 0.007 in one case of 4x4 maps on 32x32 pixels.
+    A map is scaled to [0, 1] first. A constant map is background everywhere, with average precision 1/2. Average
+    precision ranks 2 x labelled items, scores (1 - map, map) against (mask == 0, mask == 1), in the precision of the
+    map, as in the reference code.
 
     Raises ValueError for other shapes, a mask with other values, and maps with NaN or infinite values.
     Source: Chefer et al. 2021, evaluation code (docs/reference-code.md, 3.1).
-    Note: F1 is over the image; theirs is over each row of pixels, which gives a perfect map 1/2 where half of the rows
-    show no object (docs/reference-code.md, fault 3).
+    Note: F1 is over the image; theirs is over each row of pixels (docs/reference-code.md, fault 3).
     """
     mask = check_tensor(mask, "mask").detach().cpu()
     if mask.ndim != 3 or 0 in mask.shape:
         pairs = "; for pair scenes give the mask of one object, mask[:, 0]" if mask.ndim == 4 else ""
         raise ValueError(f"mask has shape {tuple(mask.shape)}, wanted (B, H, W), one mask an image{pairs}")
-    other = mask[(mask != 0) & (mask != 1) & (mask != -1)]
-    if len(other):
+    if len(other := mask[(mask != 0) & (mask != 1) & (mask != -1)]):
         raise ValueError(f"mask has the value {other[0].item()}, wanted 1 object, 0 background, -1 ignore; relabel it")
     map = to_pixels(map, tuple(mask.shape[1:]))
     if len(map) != len(mask):

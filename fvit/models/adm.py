@@ -13,31 +13,21 @@ from fvit.base.files import check_writable
 from fvit.models.adm_settings import complete, schedule_config, unet_config
 
 PARTS = {  # of a res block and of an attention, by diffusers' name: ADM's
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-    "group_norm": "norm",
-    "to_q": "qkv",
-    "to_k": "qkv",
-    "to_v": "qkv",
-    "to_out.0": "proj_out",
-}
+    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+    "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
+    "group_norm": "norm", **dict.fromkeys(("to_q", "to_k", "to_v"), "qkv"), "to_out.0": "proj_out"}
 MEND = "copy the file again from where it came"
 
 
 def load_adm(path, config: dict | None = None) -> tuple[UNet2DModel, dict]:
     """Read a guided-diffusion checkpoint: its UNet in float32, and the configuration of its diffusers scheduler.
 
-    path      a state dict as guided-diffusion saves it (.pt), in half or full precision
+    path      a state dict as guided-diffusion saves it (.pt), in half or full precision; nothing in it is run
     config    what differs from adm_settings.PUBLISHED, in guided-diffusion's words. Heads, order of attention and
               noise schedule leave no trace in the file: if they are stated wrongly, nothing can notice
 
-    Nothing in the file is run (weights_only). Raises ValueError for settings that a UNet2DModel cannot express, for a
-    pickle of more than tensors, and for tensors of another model, naming the first that differs; FileNotFoundError or
-    OSError for a file that is absent or truncated.
+    Raises ValueError for settings that a UNet2DModel cannot express, a pickle of more than tensors, and tensors of
+    another model, naming the first that differs; FileNotFoundError or OSError for a file that is absent or truncated.
     Source: Dhariwal and Nichol 2021, and the names and defaults of their code.
     """
     settings = complete(config)
@@ -47,9 +37,8 @@ def load_adm(path, config: dict | None = None) -> tuple[UNet2DModel, dict]:
 def convert_adm(path, out, config: dict | None = None) -> Path:
     """Save a guided-diffusion checkpoint as a diffusers folder, a DDPMPipeline with unet/ and scheduler/; return it.
 
-    out    not there yet, and never half written; `fvit.load_denoiser(out)` then has the bits of the checkpoint
-
-    Raises ValueError if `out` exists, OSError if it cannot be written, and whatever `load_adm` raises.
+    `out` is never half written; `fvit.load_denoiser(out)` then has the bits of the checkpoint.
+    Raises ValueError if it exists, OSError if it cannot be written, and whatever `load_adm` raises.
     """
     out = Path(out).absolute()
     if out.exists():
@@ -69,10 +58,8 @@ def to_unet(state: dict[str, torch.Tensor], settings: dict, path="the file") -> 
     Raises ValueError for a class-conditional model, or naming the first tensor that does not fit the settings.
     """
     if "label_emb.weight" in state:
-        raise ValueError(
-            f"{path} is class-conditional (it holds label_emb.weight), but a denoiser must not be told the class; "
-            "choose an unconditional model, such as 256x256_diffusion_uncond.pt"
-        )
+        raise ValueError(f"{path} is class-conditional (it holds label_emb.weight), but a denoiser must not be told "
+                         "the class; choose an unconditional model, such as 256x256_diffusion_uncond.pt")
     with torch.device("meta"):  # no memory, no random numbers
         unet = UNet2DModel(**unet_config(settings))
     wanted = sources(unet)
@@ -107,51 +94,40 @@ def sources(unet: UNet2DModel) -> dict[str, tuple[str, tuple[int, ...]]]:
 def _modules(unet: UNet2DModel) -> Iterator[tuple[str, str]]:
     """ADM's and diffusers' names of all that has weights, in ADM's order; ADM numbers its blocks across the levels."""
     op, conv, own = (".op", ".conv", ".conv") if unet.config.downsample_type == "conv" else ("", "", "")
-    yield "time_embed.0", "time_embedding.linear_1"
-    yield "time_embed.2", "time_embedding.linear_2"
+
+    def layers(theirs, ours, blocks, number):
+        for level, block in enumerate(blocks):
+            parts = [part for part in ("resnets", "attentions") if hasattr(block, part)]
+            for layer in range(len(block.resnets)):
+                for place, part in enumerate(parts):
+                    yield f"{theirs}.{number}.{place}", f"{ours}.{level}.{part}.{layer}"
+                number += 1
+            if getattr(block, "downsamplers", None):
+                yield f"{theirs}.{number}.0{op}", f"{ours}.{level}.downsamplers.0{own}"
+                number += 1
+            if getattr(block, "upsamplers", None):  # in the number of the level's last layer
+                yield f"{theirs}.{number - 1}.{len(parts)}{conv}", f"{ours}.{level}.upsamplers.0{own}"
+
+    yield from {"time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2"}.items()
     yield "input_blocks.0.0", "conv_in"
-    number = 0
-    for level, block in enumerate(unet.down_blocks):
-        for layer in range(len(block.resnets)):
-            number += 1
-            yield f"input_blocks.{number}.0", f"down_blocks.{level}.resnets.{layer}"
-            if hasattr(block, "attentions"):
-                yield f"input_blocks.{number}.1", f"down_blocks.{level}.attentions.{layer}"
-        if block.downsamplers:
-            number += 1
-            yield f"input_blocks.{number}.0{op}", f"down_blocks.{level}.downsamplers.0{own}"
-    yield "middle_block.0", "mid_block.resnets.0"
-    yield "middle_block.1", "mid_block.attentions.0"
-    yield "middle_block.2", "mid_block.resnets.1"
-    number = -1
-    for level, block in enumerate(unet.up_blocks):
-        for layer in range(len(block.resnets)):
-            number += 1
-            yield f"output_blocks.{number}.0", f"up_blocks.{level}.resnets.{layer}"
-            if hasattr(block, "attentions"):
-                yield f"output_blocks.{number}.1", f"up_blocks.{level}.attentions.{layer}"
-        if block.upsamplers:  # in the number of the level's last layer
-            place = 2 if hasattr(block, "attentions") else 1
-            yield f"output_blocks.{number}.{place}{conv}", f"up_blocks.{level}.upsamplers.0{own}"
-    yield "out.0", "conv_norm_out"
-    yield "out.2", "conv_out"
+    yield from layers("input_blocks", "down_blocks", unet.down_blocks, 1)
+    middle = ("resnets.0", "attentions.0", "resnets.1")
+    yield from ((f"middle_block.{n}", f"mid_block.{part}") for n, part in enumerate(middle))
+    yield from layers("output_blocks", "up_blocks", unet.up_blocks, 0)
+    yield from {"out.0": "conv_norm_out", "out.2": "conv_out"}.items()
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     """Tensors by name; never torch's own error, which advises to load the file unsafely."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no checkpoint at {path}; the paper's is 256x256_diffusion_uncond.pt of OpenAI's guided-diffusion, "
-            "whose README says where to get it"
-        )
+        raise FileNotFoundError(f"no checkpoint at {path}; the paper's is 256x256_diffusion_uncond.pt of OpenAI's "
+                                "guided-diffusion, whose README says where to get it")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # torch has one class for each way a file can be broken, and one for code
         if code := re.search(r"GLOBAL (\S+)", str(err)):
-            raise ValueError(
-                f"{path} is refused and nothing in it was run: a state dict holds tensors only, but this pickle wants "
-                f"{code[1]}; get the checkpoint from its publisher"
-            ) from None
+            raise ValueError(f"{path} is refused and nothing in it was run: a state dict holds tensors only, but this "
+                             f"pickle wants {code[1]}; get the checkpoint from its publisher") from None
         raise OSError(f"{path} is truncated or no checkpoint ({type(err).__name__}); {MEND}") from None
     if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
         what = "a dict of other things than tensors" if isinstance(state, dict) else f"a {type(state).__name__}"
@@ -167,8 +143,6 @@ def _compare(state: dict, wanted: dict[str, tuple[int, ...]], settings: dict, pa
         want = f"shape {wanted[name]}" if name in wanted else "no such tensor"
         if got != f"of {want}":
             shaping = "num_channels channel_mult num_res_blocks attention_resolutions learn_sigma use_scale_shift_norm"
-            raise ValueError(
-                f"{path}: {name} is {got}, wanted {want} by the settings "
-                f"{', '.join(f'{key}={settings[key]}' for key in shaping.split())}; give the file's own by config=, "
-                f"or --config FILE; if they are right, {MEND}"
-            )
+            stated = ", ".join(f"{key}={settings[key]}" for key in shaping.split())
+            raise ValueError(f"{path}: {name} is {got}, wanted {want} by the settings {stated}; give the file's own by "
+                             f"config=, or --config FILE; if they are right, {MEND}")

@@ -3,24 +3,12 @@
 from fvit.base.checks import check_choice
 
 PUBLISHED = {  # 256x256_diffusion_uncond.pt
-    "image_size": 256,
-    "num_channels": 256,
-    "channel_mult": "",  # that of the image size
-    "num_res_blocks": 2,
-    "attention_resolutions": "32,16,8",
-    "num_heads": 4,  # idle where num_head_channels is not -1
-    "num_head_channels": 64,
-    "num_heads_upsample": -1,
-    "use_new_attention_order": False,
-    "use_scale_shift_norm": True,
-    "resblock_updown": True,
-    "learn_sigma": True,
-    "class_cond": False,
-    "diffusion_steps": 1000,
-    "noise_schedule": "linear",
-    "predict_xstart": False,
-    "rescale_timesteps": False,
-}
+    "image_size": 256, "num_channels": 256, "num_res_blocks": 2,
+    "channel_mult": "", "attention_resolutions": "32,16,8",  # channel_mult "": that of the image size
+    "num_heads": 4, "num_head_channels": 64, "num_heads_upsample": -1,  # num_heads: idle unless num_head_channels is -1
+    "use_new_attention_order": False, "use_scale_shift_norm": True, "resblock_updown": True,
+    "learn_sigma": True, "class_cond": False, "predict_xstart": False,
+    "diffusion_steps": 1000, "noise_schedule": "linear", "rescale_timesteps": False}
 IDLE = ("dropout", "use_checkpoint", "use_fp16", "use_kl", "rescale_learned_sigmas", "timestep_respacing", "seed")
 CHANNEL_MULT = {64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 2, 4, 4), 512: (0.5, 1, 1, 2, 2, 4, 4)}
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # its name: diffusers'
@@ -52,39 +40,27 @@ def complete(changes: dict | None = None) -> dict:
 
 def unet_config(s: dict) -> dict:
     """Arguments of the UNet2DModel that computes what the ADM of complete settings does."""
-    updown = s["resblock_updown"]
-    plain = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D") if updown else ("DownBlock2D", "UpBlock2D")
-    attends = _attends(s)
+    plain, sampling = ("Resnet{}sampleBlock2D", "resnet") if s["resblock_updown"] else ("{}Block2D", "conv")
+    blocks = ["Attn{}Block2D" if attn else plain for attn in _attends(s)]
     return dict(
-        sample_size=s["image_size"],
-        out_channels=6 if s["learn_sigma"] else 3,
-        flip_sin_to_cos=True,  # cosines before sines
-        freq_shift=0,  # frequencies 10000^(-i / half), i = 0 ... half - 1
-        block_out_channels=_channels(s),
-        layers_per_block=s["num_res_blocks"],
-        down_block_types=["AttnDownBlock2D" if attn else plain[0] for attn in attends],
-        up_block_types=["AttnUpBlock2D" if attn else plain[1] for attn in reversed(attends)],
-        downsample_type="resnet" if updown else "conv",
-        upsample_type="resnet" if updown else "conv",
+        sample_size=s["image_size"], out_channels=6 if s["learn_sigma"] else 3, block_out_channels=_channels(s),
+        flip_sin_to_cos=True, freq_shift=0,  # cosines before sines; frequencies 10000^(-i / half), i = 0 ... half - 1
+        layers_per_block=s["num_res_blocks"], down_block_types=[name.format("Down") for name in blocks],
+        up_block_types=[name.format("Up") for name in reversed(blocks)],
+        downsample_type=sampling, upsample_type=sampling,
         resnet_time_scale_shift="scale_shift" if s["use_scale_shift_norm"] else "default",
-        attention_head_dim=_head_dim(s),
-        norm_num_groups=GROUPS,
-        attn_norm_num_groups=GROUPS,  # of the middle; not implied beside scale_shift
-        norm_eps=1e-5,
+        attention_head_dim=_head_dim(s), norm_eps=1e-5,
+        norm_num_groups=GROUPS, attn_norm_num_groups=GROUPS,  # of the middle; not implied beside scale_shift
     )
 
 
 def schedule_config(s: dict) -> dict:
     """Configuration of the DDPMScheduler with the betas of complete settings."""
     stretch = 1000 / s["diffusion_steps"]
-    return dict(
-        num_train_timesteps=s["diffusion_steps"],
-        beta_schedule=SCHEDULES[s["noise_schedule"]],
-        beta_start=stretch * 1e-4,
-        beta_end=stretch * 0.02,
-        prediction_type="sample" if s["predict_xstart"] else "epsilon",
-        variance_type="learned_range" if s["learn_sigma"] else "fixed_large",
-    )
+    return dict(num_train_timesteps=s["diffusion_steps"], beta_schedule=SCHEDULES[s["noise_schedule"]],
+                beta_start=stretch * 1e-4, beta_end=stretch * 0.02,
+                prediction_type="sample" if s["predict_xstart"] else "epsilon",
+                variance_type="learned_range" if s["learn_sigma"] else "fixed_large")
 
 
 def _channels(s: dict) -> list[int]:
@@ -105,42 +81,36 @@ def _head_dim(s: dict) -> int | None:
         return None
     dims = {w / s["num_heads"] if s["num_head_channels"] == -1 else s["num_head_channels"] for w in widths}
     if len(dims) > 1 or any(dim < 1 or dim % 1 or w % dim for w in widths for dim in dims):
-        raise ValueError(
-            f"num_heads={s['num_heads']}, num_head_channels={s['num_head_channels']} with attention over {widths} "
-            "channels: a UNet2DModel has heads of one width at all levels, which divides their channels; "
-            "correct the config, or choose a model with num_head_channels"
-        )
+        heads = f"num_heads={s['num_heads']}, num_head_channels={s['num_head_channels']}"
+        raise ValueError(f"{heads} with attention over {widths} channels: a UNet2DModel has heads of one width at all "
+                         "levels, which divides their channels; correct the config, or choose a model with "
+                         "num_head_channels")
     return int(dims.pop())
 
 
 def _check(s: dict) -> None:
     """ValueError for settings that are no model, or none that a UNet2DModel can express."""
-    if s["class_cond"]:
-        raise ValueError("class_cond=True: a denoiser must not be told the class; choose an unconditional model, "
-                         "such as 256x256_diffusion_uncond.pt")
-    for name in ("image_size", "num_channels", "num_res_blocks", "num_heads", "diffusion_steps"):
-        if s[name] < 1:
-            raise ValueError(f"{name}={s[name]}, wanted at least 1; correct the config")
-    if not s["channel_mult"]:
-        raise ValueError(f"no channel_mult, and none is customary at image_size={s['image_size']} "
-                         f"(only at {', '.join(map(str, CHANNEL_MULT))}); state it, e.g. '1,2,2'")
-    if s["channel_mult"][0] != 1:
-        raise ValueError(
-            f"channel_mult begins with {s['channel_mult'][0]:g}, wanted 1: the time embedding of a UNet2DModel is as "
-            "wide as its first level; choose another model"
-        )
-    if any(width % GROUPS for width in _channels(s)):
-        raise ValueError(f"levels of {_channels(s)} channels, wanted multiples of {GROUPS}; correct num_channels")
-    if s["num_head_channels"] == -1 and s["num_heads_upsample"] not in (-1, s["num_heads"]):
-        raise ValueError(
-            f"num_heads_upsample={s['num_heads_upsample']} beside num_heads={s['num_heads']}: a UNet2DModel has the "
-            "same heads on its way up; choose another model"
-        )
-    if s["rescale_timesteps"] and s["diffusion_steps"] != 1000:
-        raise ValueError(
-            f"rescale_timesteps=True with diffusion_steps={s['diffusion_steps']}: a UNet2DModel is told the step "
-            "itself; choose another model"
-        )
+    few = [name for name in "image_size num_channels num_res_blocks num_heads diffusion_steps".split() if s[name] < 1]
+    first = next(iter(s["channel_mult"]), None)
+    for wrong, message in (
+        (s["class_cond"], "class_cond=True: a denoiser must not be told the class; choose an unconditional model, such "
+                          "as 256x256_diffusion_uncond.pt"),
+        (few, f"{', '.join(f'{name}={s[name]}' for name in few)}, wanted at least 1; correct the config"),
+        (first is None, f"no channel_mult, and none is customary at image_size={s['image_size']} (only at "
+                        f"{', '.join(map(str, CHANNEL_MULT))}); state it, e.g. '1,2,2'"),
+        (first != 1, f"channel_mult begins with {first}, wanted 1: the time embedding of a UNet2DModel is as wide as "
+                     "its first level; choose another model"),
+        (any(width % GROUPS for width in _channels(s)),
+         f"levels of {_channels(s)} channels, wanted multiples of {GROUPS}; correct num_channels"),
+        (s["num_head_channels"] == -1 and s["num_heads_upsample"] not in (-1, s["num_heads"]),
+         f"num_heads_upsample={s['num_heads_upsample']} beside num_heads={s['num_heads']}: a UNet2DModel has the same "
+         "heads on its way up; choose another model"),
+        (s["rescale_timesteps"] and s["diffusion_steps"] != 1000,
+         f"rescale_timesteps=True with diffusion_steps={s['diffusion_steps']}: a UNet2DModel is told the step itself; "
+         "choose another model"),
+    ):
+        if wrong:
+            raise ValueError(message)
 
 
 def _numbers(value, name: str) -> tuple:

@@ -1,6 +1,7 @@
 """Capture the attention of every block during a forward pass, and leave the model as it was."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -42,9 +43,8 @@ def capture_attention(vit: nn.Module, blocks=None):
     blocks   indices of the blocks that are read, default all; the others stay fused, which is faster
     yields   AttentionMaps: attn[l] is (B, heads, N, N), attn.stack() is (B, L, heads, N, N)
 
-    Each forward pass replaces the maps of the one before. Inside, blocks that are read run unfused, since the fused
-    kernel never forms the map (logits differ by some 1e-7). On exit, also by an exception, only our own hooks are
-    removed and the flags are as they were.
+    Each forward pass replaces the maps of the one before. Blocks that are read run unfused (logits differ by some
+    1e-7). On exit, also by an exception, only our own hooks are removed and the flags are as they were.
     Raises ValueError if the model has no such blocks, RuntimeError if what was captured is not attention.
     """
     layers = [block.attn for block in attention_blocks(vit)]
@@ -52,25 +52,20 @@ def capture_attention(vit: nn.Module, blocks=None):
     if not all(n in range(len(layers)) for n in indices or ()):
         raise ValueError(f"blocks={blocks!r} with {len(layers)} blocks, wanted indices 0..{len(layers) - 1}")
     maps = AttentionMaps(len(layers), indices)
-    flags = [layer.fused_attn for layer in layers]
 
     def start(*_):
         maps[:] = [None] * len(layers)
 
-    def keep(n, out):
+    def keep(n, module, args, out):
         maps[n] = _checked(out)
 
-    handles = [layers[0].register_forward_pre_hook(start)]
-    try:
+    with ExitStack() as undo:
+        undo.callback(layers[0].register_forward_pre_hook(start).remove)
         for n in maps.wanted:
+            undo.callback(setattr, layers[n], "fused_attn", layers[n].fused_attn)
             layers[n].fused_attn = False  # per block: timm's global switch has no effect on models already built
-            handles.append(layers[n].attn_drop.register_forward_hook(lambda module, args, out, n=n: keep(n, out)))
+            undo.callback(layers[n].attn_drop.register_forward_hook(partial(keep, n)).remove)
         yield maps
-    finally:
-        for handle in handles:
-            handle.remove()
-        for layer, flag in zip(layers, flags, strict=True):
-            layer.fused_attn = flag
 
 
 def attention_blocks(vit: nn.Module) -> list[nn.Module]:

@@ -3,15 +3,13 @@
 Resizing is linear, x -> U x, and separable: U = A kron B for the two sides. Noise is added once, by DDS, and where is a
 choice with a consequence for certificates: sigma and radius live where the noise is added (docs/theory.md, section 5).
 
-noise_at="vit"    images at the ViT's size get the noise, z; the prior sees U (x + sigma z). All that follows is
-                  post-processing of x + sigma z, so `certify` gives radii for the ViT's images, with sigma itself, as
-                  without a bridge. But U z is no longer white: interpolation averages it, to a root mean square of
-                  `noise_gain` (0.665 from 224 to 256), and passes its low frequencies by up to ||U|| (1.148). No
-                  timestep expects that; the prior is told a level in between, see `told_gain`
-noise_at="prior"  DDS gets images at the prior's size and adds the noise there; the prior sees the noise it was trained
-                  on, and the ViT a resized answer. Radii then hold for images of the prior's size. If those are resized
-                  from others, x = U x0, a change of x0 by less than radius / ||U|| changes x by less than radius:
-                  `radius_before` gives it, by the operator norm. In linf, resizing never lengthens: radii carry over.
+noise_at="vit"    images at the ViT's size get the noise, z; the prior sees U (x + sigma z). What follows is
+                  post-processing, so `certify` gives radii for the ViT's images, with sigma itself. But U z is not
+                  white: its root mean square is `noise_gain` (0.665 from 224 to 256), low frequencies pass by up to
+                  ||U|| (1.148). No timestep expects that; the prior is told a level in between, see `told_gain`
+noise_at="prior"  DDS gets images at the prior's size and adds the noise there, as the prior was trained on. Radii hold
+                  for images of that size; for others resized to it `radius_before` divides by the operator norm. In
+                  linf, resizing never lengthens: radii carry over
 """
 
 import copy
@@ -56,10 +54,9 @@ def noise_gain(before, after) -> float:
 def told_gain(before, after) -> float:
     """Level the prior is told, over sigma, where noise is resized: geometric mean of `noise_gain` and ||U||.
 
-    Note: ours, chosen by measurement. Resized noise is strongest at low frequencies, where images have their energy:
-    the shipped denoiser, told the root mean square, leaves noise behind. From 48 and 56 to its 64 pixels at sigma 0.25,
-    and from 56 at 0.1, this mean came within 0.2 dB of the best level tried; the root mean square missed it by 0.5 to
-    2.3 dB (24 validation scenes).
+    Note: ours, chosen by measurement. From 48 and 56 to the shipped denoiser's 64 pixels at sigma 0.25, and from 56 at
+    0.1, this mean came within 0.2 dB of the best level tried; the root mean square, told which it leaves noise behind,
+    missed it by 0.5 to 2.3 dB (24 validation scenes).
     """
     return (noise_gain(before, after) * operator_norm(before, after)) ** 0.5
 
@@ -67,8 +64,7 @@ def told_gain(before, after) -> float:
 def radius_before(radius, before, after):
     """l2 radius that holds for images of size `before`, if `radius` holds for what the resize to `after` makes of them.
 
-    radius / ||U||, number or array; ABSTAIN (-1) and other values <= 0 stay. No larger one
-    holds for every classifier.
+    radius / ||U||, number or array; ABSTAIN (-1) and other values <= 0 stay. No larger one holds for every classifier.
     """
     return np.where(np.asarray(radius) > 0, np.asarray(radius) / operator_norm(before, after), radius)[()]
 
@@ -80,45 +76,54 @@ def connect(vit, den, size, noise_at: str = "vit"):
                reads them or `resize` makes them. The module's text says what certificates mean in each
 
     Sizes that agree change nothing, to the bit. Raises ValueError for a size that is none, or an unknown noise_at.
-    Source: the reference code has the ViT at 224 and the prior at 256, and adds noise in both
-    (docs/reference-code.md, fault 2).
+    Source: the reference code adds noise at both sizes (docs/reference-code.md, fault 2).
     """
     if check_choice(noise_at, ("vit", "prior"), "noise_at") == "vit":
         return vit, ResizedDenoiser(den, size, vit.image_size)
     return ResizedViT(vit, size), den
 
 
-class ResizedDenoiser(nn.Module):
+class _Resized(nn.Module):
+    """A network behind a resize: has what the network has that bears the name `inside`."""
+
+    inside: str
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == self.inside:
+                raise
+            return getattr(getattr(self, self.inside), name)
+
+
+class ResizedDenoiser(_Resized):
     """A denoiser behind a resize and back: images of size `before` in and out, of size `size` where it works.
 
     Has what the denoiser has; `timestep` and `has_level` are for the level it is told, `network` takes images in.
     """
 
+    inside = "den"
+
     def __init__(self, den, size, before):
         super().__init__()
         self.den, self.size, self.before = den, check_size(size), check_size(before)
-        self.gain = told_gain(self.before, self.size)
-
-    def level(self, sigma: float) -> float:
-        """Noise std the denoiser is told where images got `sigma`."""
-        return sigma * self.gain
+        self.gain = told_gain(self.before, self.size)  # of the level the denoiser is told, over sigma
 
     def forward(self, x_noisy: torch.Tensor, sigma: float, **options) -> torch.Tensor:
         """x_hat (B, 3, H, W) in [0, 1], differentiable; options, such as `steps`, go to the denoiser."""
-        if tuple(check_shape(x_noisy, "x_noisy").shape[-2:]) != self.before:
-            raise ValueError(f"x_noisy is {tuple(x_noisy.shape[-2:])} pixels, this bridge starts from {self.before}; "
-                             "connect it to the ViT that takes such images")
-        return resize(self.den(resize(x_noisy, self.size), self.level(sigma), **options), self.before)
+        x = resize(check_shape(x_noisy, "x_noisy", self.before), self.size)
+        return resize(self.den(x, sigma * self.gain, **options), self.before)
 
     def network(self, x_t: torch.Tensor, t) -> SimpleNamespace:
         """The prior's network behind the same resizes, for other chains than the denoiser's own."""
         return SimpleNamespace(sample=resize(self.den.network(resize(x_t, self.size), t).sample, self.before))
 
     def timestep(self, sigma: float) -> int:
-        return self.den.timestep(self.level(sigma))
+        return self.den.timestep(sigma * self.gain)
 
     def has_level(self, sigma: float) -> bool:
-        return not hasattr(self.den, "has_level") or self.den.has_level(self.level(sigma))
+        return not hasattr(self.den, "has_level") or self.den.has_level(sigma * self.gain)
 
     @property
     def precision(self) -> str:
@@ -128,20 +133,14 @@ class ResizedDenoiser(nn.Module):
     def precision(self, value: str) -> None:
         den = copy.copy(self.den)  # DDS sets it on a shallow copy of the bridge: the caller's denoiser keeps its own
         den.precision = value
-        self._modules = {**self._modules, "den": den} if "den" in self._modules else self._modules
+        self._modules = dict(self._modules)
         self.den = den
 
-    def __getattr__(self, name: str):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "den":
-                raise
-            return getattr(self.den, name)
 
-
-class ResizedViT(nn.Module):
+class ResizedViT(_Resized):
     """A ViT behind a resize: images of `size` in, all else, grid, blocks and classes, as the ViT has it."""
+
+    inside = "vit"
 
     def __init__(self, vit, size):
         super().__init__()
@@ -149,16 +148,7 @@ class ResizedViT(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, C) of images (B, 3, H, W) of that size."""
-        if tuple(check_shape(x).shape[-2:]) != self.image_size:
-            raise ValueError(f"x has images of {tuple(x.shape[-2:])} pixels, wanted the prior's {self.image_size}; "
-                             "load them so, load_images(..., size=...), or use fvit.models.bridge.resize")
-        return self.vit(resize(x, self.vit.image_size))
-
-    def __getattr__(self, name: str):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("vit"), name)
+        return self.vit(resize(check_shape(x, size=self.image_size), self.vit.image_size))
 
 
 def _sides(before, after) -> list[tuple[int, int]]:

@@ -32,9 +32,7 @@ class Denoiser(nn.Module):
         self.network = network
         self.alphas_cumprod = np.asarray(alphas_cumprod, dtype=np.float64)
         self.prediction_type = check_choice(prediction_type, PREDICTION_TYPES, "prediction_type")
-        self.learned_variance = learned_variance
-        self.precision = precision
-        self.multiple = multiple
+        self.learned_variance, self.precision, self.multiple = learned_variance, precision, multiple
         _refuse_labels(getattr(network, "config", {}))
 
     @property
@@ -44,12 +42,6 @@ class Denoiser(nn.Module):
     @precision.setter
     def precision(self, value: str) -> None:
         self._precision = check_choice(value, ("float32", "bfloat16"), "precision")
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Precision the network computes in."""
-        own = next((p.dtype for p in self.parameters()), torch.get_default_dtype())
-        return torch.bfloat16 if self.precision == "bfloat16" else own
 
     def timestep(self, sigma: float) -> int:
         """Index nearest in log noise level to 2 * sigma in [-1, 1] units; ValueError outside the schedule."""
@@ -63,12 +55,10 @@ class Denoiser(nn.Module):
         """Clean images (B, 3, H, W), clamped to [0, 1], differentiable in `x_noisy`.
 
         x_noisy   x + sigma * noise, (B, 3, H, W); x in [0, 1]
-        steps     1: the estimate of x from one network call; n: the deterministic chain (DDIM, eta = 0) over
-                  n timesteps evenly spaced from `timestep(sigma)` down
+        steps     1: one network call; n: the deterministic chain (DDIM, eta = 0), evenly spaced from `timestep(sigma)`
 
-        float32 out, or float64 if both the images and the network are. Raises ValueError for a wrong shape, a sigma
-        outside the schedule, or more steps than there are timesteps.
-        Source: Carlini et al. 2023 (one shot), Song et al. 2021 (DDIM). Taught in notebook 05.
+        float32, or float64 if images and network are. Raises ValueError for a wrong shape, sigma outside the schedule,
+        or too many steps. Source: Carlini et al. 2023 (one shot), Song et al. 2021 (DDIM). Taught in notebook 05.
         """
         check_noisy(x_noisy, "x_noisy")
         if any(side % self.multiple for side in x_noisy.shape[-2:]):
@@ -133,15 +123,16 @@ def _refuse_labels(config) -> None:
 def compiled(den):
     """A copy of the denoiser whose network torch.compile makes when it is first called, sharing its weights.
 
-    None, with one line that says why, where that cannot be: a CPU without a compiler, or a denoiser that is no network
-    of its own. Each new shape of a batch compiles anew, which takes up to minutes.
+    None, with one line that says why, where there is no network of its own, or no compiler for a CPU. Each new shape of
+    a batch compiles anew, which takes up to minutes.
     """
-    network = getattr(den, "_modules", {}).get("network")
+    network, why = getattr(den, "_modules", {}).get("network"), ""
     if network is None:
-        print(f"torch.compile: {type(den).__name__} has no network of its own to compile")
-        return None
-    if next(network.parameters()).device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
-        print("torch.compile: no C++ compiler on this machine; install g++, or leave it")
+        why = f"{type(den).__name__} has no network of its own to compile"
+    elif next(network.parameters()).device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
+        why = "no C++ compiler on this machine; install g++, or leave it"
+    if why:
+        print(f"torch.compile: {why}")
         return None
     faster = copy.copy(den)
     faster._modules = {**den._modules, "network": torch.compile(network)}

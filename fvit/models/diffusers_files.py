@@ -35,7 +35,7 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
 
         return _assemble(*load_adm(source, config))
     folder = paths.shipped(source, "denoiser") if source in paths.SHIPPED else Path(source)
-    mend = weights_mend(folder, paths.WEIGHTS)
+    mend = weights_mend(folder)
     if not folder.is_dir():
         if folder.exists():
             raise ValueError(f"{folder} is a file, wanted a guided-diffusion .pt, or the folder of a diffusers model "
@@ -52,13 +52,10 @@ def load_denoiser(source="scenes", config=None) -> Denoiser:
 
 
 def _assemble(unet: UNet2DModel, schedule: dict, factor: int = 1) -> Denoiser:
-    return Denoiser(
-        (PixelUnshuffled(unet, factor) if factor > 1 else unet).eval().requires_grad_(False),
-        _alphas_cumprod(schedule),
-        schedule.get("prediction_type", "epsilon"),
-        learned_variance=unet.config.out_channels == 2 * unet.config.in_channels,
-        multiple=factor * 2 ** (len(unet.config.down_block_types) - 1),
-    ).eval()
+    network = (PixelUnshuffled(unet, factor) if factor > 1 else unet).eval().requires_grad_(False)
+    return Denoiser(network, _alphas_cumprod(schedule), schedule.get("prediction_type", "epsilon"),
+                    learned_variance=unet.config.out_channels == 2 * unet.config.in_channels,
+                    multiple=factor * 2 ** (len(unet.config.down_block_types) - 1)).eval()
 
 
 def _read_unet(top: Path, mend: str) -> UNet2DModel:
@@ -67,18 +64,12 @@ def _read_unet(top: Path, mend: str) -> UNet2DModel:
     try:
         settings = read_json(top / "config.json", mend)
         check_fits(lambda: UNet2DModel.from_config(settings), settings, weights, mend)
-        unet, info = UNet2DModel.from_pretrained(
-            top,
-            use_safetensors=True,  # never a pickle
-            low_cpu_mem_usage=False,  # else a warning where accelerate is absent
-            local_files_only=True,
-            torch_dtype=torch.float32,
-            output_loading_info=True,
-        )
+        unet, info = UNet2DModel.from_pretrained(  # low_cpu_mem_usage would warn where accelerate is absent
+            top, torch_dtype=torch.float32, output_loading_info=True, local_files_only=True, use_safetensors=True,
+            low_cpu_mem_usage=False)
     except Exception as err:  # configuration errors and shapes that do not fit: several classes inside diffusers
         raise ValueError(f"{weights} does not fit {top / 'config.json'} ({short(err)}); {mend}") from err
-    if info["missing_keys"]:  # diffusers only warns, and leaves them random
-        lacks = info["missing_keys"]
+    if lacks := info["missing_keys"]:  # diffusers only warns, and leaves them random
         raise ValueError(f"{weights} lacks {len(lacks)} tensors, {lacks[0]} first; {mend}")
     check_call(lambda: _answer_blank(unet.eval()), f"{top / 'config.json'} beside its weights", mend)
     return unet
@@ -96,9 +87,8 @@ def _check_unet(config: dict, factor: int, folder: Path) -> None:
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
         raise ValueError(f"{folder} holds a {config['_class_name']}, wanted an unconditional UNet2DModel over pixels")
     _refuse_labels(config)
-    for name in ("vae", "vqvae"):
-        if (folder / name).is_dir():
-            raise ValueError(f"{folder} denoises the latents of its {name}; choose a UNet2DModel over pixels")
+    if latents := [name for name in ("vae", "vqvae") if (folder / name).is_dir()]:
+        raise ValueError(f"{folder} denoises the latents of its {latents[0]}; choose a UNet2DModel over pixels")
     if config.get("time_embedding_type") == "fourier":
         raise ValueError(f"{folder} is told a continuous noise level (fourier); choose a model with discrete timesteps")
     if (as_integer(factor) or 0) < 1:
@@ -120,9 +110,8 @@ def _schedule_config(folder: Path, mend: str) -> dict:
 def _alphas_cumprod(config: dict) -> np.ndarray:
     # DDPMScheduler passes over what it does not know: a continuous schedule would come out as its default betas. A file
     # (with _class_name) states its betas; a dict written by hand may leave them to the defaults.
-    keys = ["beta_schedule", "trained_betas"]
-    if "_class_name" not in config:
-        keys += ["num_train_timesteps", "prediction_type"]
+    by_hand = ["num_train_timesteps", "prediction_type"]
+    keys = ["beta_schedule", "trained_betas", *(by_hand if "_class_name" not in config else [])]
     if all(config.get(key) is None for key in keys):
         raise ValueError(f"the scheduler's configuration ({config.get('_class_name') or ', '.join(config)}) has no "
                          f"betas; wanted a discrete schedule, with {' or '.join(keys)}; choose a model of DDPM's kind")

@@ -6,10 +6,7 @@ from fvit.base.checks import as_integer, as_number, check_array
 
 
 def linear_alphas_cumprod(n_steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> np.ndarray:
-    """Cumulative product of 1 - beta_t for betas evenly spaced from `beta_start` to `beta_end`, (n_steps,) float64.
-
-    Source: Ho et al. 2020. Taught in notebook 05.
-    """
+    """Cumulative product of 1 - beta, betas evenly spaced, (n_steps,) float64. Source: Ho et al. 2020."""
     return np.cumprod(1 - np.linspace(beta_start, beta_end, n_steps))
 
 
@@ -21,8 +18,7 @@ def sigma_to_timestep(sigma: float, alphas_cumprod) -> int:
     returns          index t minimising |log sigma_t - log 2 sigma|, 0 <= t < T, where sigma_t = sqrt((1 - ac) / ac)
 
     Raises ValueError if sigma lies outside the schedule.
-    Source: Carlini et al. 2023, who round up; Hu et al. 2024. Taught in notebook 05.
-    Note: we take the nearest level, so that sigma -> t -> sigma -> t is a round trip.
+    Source: Hu et al. 2024; Carlini et al. 2023, who round up, where we take the nearest. Taught in notebook 05.
     """
     levels = _levels(alphas_cumprod)
     if not in_schedule(sigma, alphas_cumprod):

@@ -24,7 +24,6 @@ class ViT(nn.Module):
     .windowed  True for a Swin transformer: attention within windows, and .grid is that of the last stage
 
     In evaluation mode with frozen parameters; gradients reach the image only. `vit.double()` computes in float64.
-    Note: attacks and noise live in [0, 1] because the normalisation sits inside; mean and std differ between weights.
     """
 
     def __init__(self, backbone: nn.Module, mean, std, name: str = ""):
@@ -63,11 +62,9 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     mean and std; FileNotFoundError or OSError where weights are absent, truncated or cannot be downloaded.
     """
     pretrained = True if pretrained is None else check_flag(pretrained, "pretrained")
-    if not isinstance(source, nn.Module):
-        check_source(source)
     if isinstance(source, nn.Module):
         backbone, name = source, type(source).__name__
-    elif source in paths.SHIPPED:
+    elif check_source(source) in paths.SHIPPED:
         backbone, name = _from_folder(paths.shipped(source, "vit"), None, pretrained), str(source)
     elif Path(source).is_dir():
         backbone, name = _from_folder(Path(source), None, pretrained), Path(source).name
@@ -83,7 +80,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
 
 
 def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Module:
-    mend = weights_mend(folder, paths.WEIGHTS)
+    mend = weights_mend(folder)
     config = folder / "config.json"
     if not config.is_file():
         raise FileNotFoundError(f"no config.json in {folder} (the form timm.models.save_for_hf writes); {mend}")
@@ -97,16 +94,15 @@ def _from_folder(folder: Path, weights: Path | None, pretrained: bool) -> nn.Mod
         backbone = described()
     except Exception as err:  # JSON errors, missing keys, unknown architectures: each its own class inside timm
         raise ValueError(f"{config} does not describe a timm model ({short(err)}); {mend}") from err
-    if pretrained:
-        try:
-            backbone.load_state_dict(load_file(weights))
-        except RuntimeError as err:
-            raise ValueError(f"{weights} does not fit the model in {config} ({short(err)}); {mend}") from err
-        size = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
-        if size is not None:  # else no ViT, which ViT() says
-            weight = next(backbone.parameters())
-            check_call(lambda: backbone.eval()(torch.zeros(1, 3, *size).to(weight)),
-                       f"{config}, which fits model.safetensors,", mend)
+    if not pretrained:
+        return backbone
+    try:
+        backbone.load_state_dict(load_file(weights))
+    except RuntimeError as err:
+        raise ValueError(f"{weights} does not fit the model in {config} ({short(err)}); {mend}") from err
+    if size := getattr(getattr(backbone, "patch_embed", None), "img_size", None):  # else no ViT, which ViT() says
+        blank = torch.zeros(1, 3, *size).to(next(backbone.parameters()))
+        check_call(lambda: backbone.eval()(blank), f"{config}, which fits model.safetensors,", mend)
     return backbone
 
 
@@ -123,9 +119,9 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
     scheme, colon, _ = name.partition(":")
     if colon and scheme not in ("hf-hub", "hf_hub"):  # timm's local-dir: reads pickles too
         raise ValueError(f"{name} begins with {scheme}:, known: hf-hub:owner/name; a folder is given by its path alone")
+    if not colon and ("/" in name or "\\" in name):
+        raise FileNotFoundError(f"no folder {name}; for a model on the hub write 'hf-hub:{name}'")
     if not colon:
-        if "/" in name or "\\" in name:
-            raise FileNotFoundError(f"no folder {name}; for a model on the hub write 'hf-hub:{name}'")
         _check_name(name)
     try:
         return _create(name, pretrained=pretrained)
@@ -144,11 +140,9 @@ def _create(name: str, pretrained: bool) -> nn.Module:
 def _check_name(name: str) -> None:
     arch, _, tag = name.partition(".")
     if not timm.is_model(arch):
-        close = difflib.get_close_matches(arch, [*paths.SHIPPED, *timm.list_models()], n=3)
-        raise ValueError(
-            f"unknown model {name!r}{'; did you mean ' + ' or '.join(map(repr, close)) + '?' if close else ''}; "
-            "known: 'scenes', 'cifar10', a folder, 'hf-hub:owner/name', and the names of timm.list_models('*vit*')"
-        )
+        close = " or ".join(map(repr, difflib.get_close_matches(arch, [*paths.SHIPPED, *timm.list_models()], n=3)))
+        raise ValueError(f"unknown model {name!r}{f'; did you mean {close}?' if close else ''}; known: 'scenes', "
+                         "'cifar10', a folder, 'hf-hub:owner/name', and the names of timm.list_models('*vit*')")
     if tag:
         check_choice(name, timm.list_models(f"{arch}.*", pretrained=True), "weights")
 
@@ -170,8 +164,8 @@ def _readers(backbone: nn.Module) -> slice:
 
 def _check_layout(backbone: nn.Module) -> None:
     """ValueError unless `backbone` has blocks with attention over one grid of patches, or stages as Swin has."""
-    plain = hasattr(backbone, "blocks") and getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
-    if not plain and not _is_swin(backbone):
+    grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
+    if not (hasattr(backbone, "blocks") and grid) and not _is_swin(backbone):
         raise ValueError(f"{type(backbone).__name__} is no plain vision transformer (blocks over one patch grid); "
                          "choose a timm ViT or DeiT")
 
@@ -184,7 +178,7 @@ def _channels(values, what: str) -> torch.Tensor:
 
 
 def check_vit(vit):
-    """Return `vit` unchanged if it says of itself what a ViT of `load_vit` says, so that its attention has places."""
+    """Return `vit` if it says of itself what a ViT of `load_vit` says, so that its attention has places."""
     if not (callable(vit) and all(hasattr(vit, name) for name in ("grid", "num_classes"))):
         raise ValueError(f"vit is a {type(vit).__name__}, wanted a ViT of fvit.load_vit; a timm module becomes one by "
                          "load_vit(module)")

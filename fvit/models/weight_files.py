@@ -4,6 +4,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from fvit.base import paths
 from fvit.base.checks import as_integer, as_list
 from fvit.base.files import SUMS, changed
 
@@ -24,20 +25,19 @@ def check_weights(path, mend: str) -> Path:
 
 
 def check_fits(describe, config: dict, path, mend: str) -> None:
-    """ValueError if the model that `describe()` makes has more parameters than the weights at `path` have bytes.
+    """ValueError if the model `describe()`, or a number in its `config`, is larger than the file `path` is, in bytes.
 
-    config   settings of the model: no number among them, such as its blocks, may exceed the bytes either
     On device meta, where nothing is allocated: a file of settings can claim terabytes.
     """
     import torch
 
     size = Path(path).stat().st_size
-    sizes = [n for value in config.values() for n in as_list(value) or [value] if (as_integer(n) or 0) > size]
-    if not sizes:
+    claimed = max((as_integer(n) or 0 for value in config.values() for n in as_list(value) or [value]), default=0)
+    if claimed <= size:
         with torch.device("meta"):
-            sizes = [n for n in [sum(p.numel() for p in describe().parameters())] if n > size]
-    if sizes:
-        raise ValueError(f"the settings beside {path} claim a size of {sizes[0]}, more than its {size} bytes; {mend}")
+            claimed = sum(p.numel() for p in describe().parameters())
+    if claimed > size:
+        raise ValueError(f"the settings beside {path} claim a size of {claimed}, more than its {size} bytes; {mend}")
 
 
 def check_call(call, config, mend: str) -> None:
@@ -57,20 +57,17 @@ def short(err: Exception) -> str:
 
 
 def check_sums(folder, mend: str) -> None:
-    """OSError if a file in `folder` is not the one of its SHA256SUMS, which `fvit train` writes; others have none.
-
-    A flipped bit in the weights would go unseen: it is a model all the same, only another one.
-    """
+    """OSError if a file in `folder` is not the one of its SHA256SUMS, which `fvit train` writes; others have none."""
     if wrong := changed(folder):
         raise OSError(f"{', '.join(wrong)} is not what {SUMS} beside it says: damaged, or edited by hand; {mend}")
 
 
-def weights_mend(folder, package_weights) -> str:
+def weights_mend(folder) -> str:
     """What to do about broken weights in `folder`: restore or retrain those of the package, copy others again."""
-    package_weights, folder = Path(package_weights).resolve(), Path(folder).resolve()
-    if package_weights in folder.parents:
-        inside = folder.relative_to(package_weights.parents[1]).as_posix()
-        data, _, what = folder.name.rpartition("-")  # as of paths.shipped
-        command = f"fvit train {what} --data {data}" if data else f"fvit train {what}"
-        return f"restore it with `git checkout -- {inside}`, or retrain with `{command}`"
-    return "copy the file again from where it came"
+    folder, ours = Path(folder).resolve(), paths.WEIGHTS.resolve()
+    if ours not in folder.parents:
+        return "copy the file again from where it came"
+    data, _, what = folder.name.rpartition("-")  # as of paths.shipped
+    command = f"fvit train {what}{data and ' --data '}{data}"
+    inside = folder.relative_to(ours.parents[1]).as_posix()
+    return f"restore it with `git checkout -- {inside}`, or retrain with `{command}`"

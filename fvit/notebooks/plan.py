@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from fvit.base import paths
-from fvit.data.known import KNOWN
+from fvit.data.datasets import KNOWN
 from fvit.records import profiles, sources
 
 GALLERY = "10_"  # shows the figures of the other notebooks
@@ -18,7 +18,10 @@ SOURCES = ("vit", "den", "data")  # parameters that name what a notebook works o
 Plan = list[tuple[Path, dict]]
 
 
-# What to run ------------------------------------------------------------------------------------------------------
+class NotebookError(RuntimeError):
+    """A notebook that stopped, or that may not be stored as it is; the message says which cell and why."""
+
+
 def select(names: Iterable[str] = ("all",)) -> list[Path]:
     """Notebooks by number ("1" or "01"), or "all" (the numbered ones; solutions are apart), in order.
 

@@ -1,8 +1,4 @@
-"""Notebooks run by papermill, with the guards it lacks.
-
-papermill only warns about an unknown parameter, notes clock times in the notebook, and writes its output as it goes.
-Here a wrong parameter stops the run before it starts, and a notebook is moved to its place when it is whole.
-"""
+"""Notebooks run by papermill, with a guard it lacks: it writes as it goes, here one is in its place only when whole."""
 
 import multiprocessing.connection
 import os
@@ -27,22 +23,17 @@ from traitlets.config import Config
 from fvit.base import paths
 from fvit.base.files import check_writable, write_atomic
 from fvit.notebooks import form
-from fvit.notebooks.plan import GALLERY, Plan, known_parameters, loaded, select
+from fvit.notebooks.plan import GALLERY, NotebookError, Plan, known_parameters, loaded, select
 from fvit.records import sources
 
 BLOCKS = ("on.run(", ".rows()")  # cells up to which a dry run goes
 CELL_TIMEOUT = {"laptop": 900}  # seconds; other profiles have cells that run for hours
 
 
-class NotebookError(RuntimeError):
-    """A notebook that stopped, or that may not be stored as it is; the message says which cell and why."""
-
-
 class ShardDone(NotebookError):
     """A notebook that stopped because its shard is done and others are not: no failure."""
 
 
-# Running ----------------------------------------------------------------------------------------------------------
 def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None,
         cell_timeout: int | None = None, jobs: int = 1, executor: str | None = None,
         address: str | None = None) -> None:
@@ -71,7 +62,7 @@ def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shar
 
 def _run_one(source: Path, parameters: dict, timeout: int | None, kept: Path, through_files: bool = False) -> None:
     try:
-        _move(_execute(source, parameters, timeout, kept, through_files), kept / source.name)
+        write_atomic(kept / source.name, form.text(_execute(source, parameters, timeout, kept, through_files)))
     except ShardDone as done:
         print(done, file=sys.stderr, flush=True)
 
@@ -162,18 +153,18 @@ def _end_with_parent() -> None:
 def refresh(names: Iterable[str] = ("all",)) -> None:
     """Execute notebooks with their defaults and put each over its source, once it is whole and has no problems.
 
-    Figures and results are written too. Done again, it changes no byte. "all" includes the solutions.
+    With a lesson goes its solution. Figures and results are written too. Done again, it changes no byte.
     Raises NotebookError at the first notebook that fails; its source is left as it was.
     """
-    names = list(names)
-    selected = select(names) + (sorted(paths.NOTEBOOKS.glob("solutions/*.ipynb")) if "all" in names else [])
+    selected = select(names)
+    selected += [path for one in selected for path in paths.NOTEBOOKS.glob(f"solutions/{one.name[:2]}_*.ipynb")]
     with kernel_environment("laptop"), lock(paths.output_root()):
         kept = check_writable(paths.results_dir("laptop") / "notebooks")
         for source in selected:
             executed = _execute(source, None, CELL_TIMEOUT["laptop"], kept)
             if found := form.problems(executed):
                 raise NotebookError(f"{source.name} is left as it was:\n  " + "\n  ".join(found))
-            _move(executed, source)
+            write_atomic(source, form.text(executed))
 
 
 def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: Path,
@@ -201,17 +192,13 @@ def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: P
             ran = form.strip(nbformat.read(temporary, 4)) if temporary.is_file() else nbformat.v4.new_notebook()
             message = f"{source.name} failed{_reason(error, ran)}"
             if ran.cells:
-                _move(ran, failed)
+                write_atomic(failed, form.text(ran))
                 message += f"\n  what ran so far: {failed}"
             raise NotebookError(message) from error
         executed = form.strip(nbformat.read(temporary, 4))
     failed.unlink(missing_ok=True)
     print(f"{source.name}  {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
     return executed
-
-
-def _move(notebook: nbformat.NotebookNode, target: Path) -> None:
-    write_atomic(target, form.text(notebook))
 
 
 def _reason(error: Exception, ran: nbformat.NotebookNode) -> str:

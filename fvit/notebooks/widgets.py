@@ -5,13 +5,11 @@ front end, VS Code say) or 0 overrules that; `fvit run`, `fvit refresh` and pyte
 """
 
 import html
-import io
 import math
 import os
 from base64 import b64encode
 from functools import cache
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -24,10 +22,11 @@ from fvit.metrics.maps import top_k, topk_overlap
 from fvit.report.f03_radii import plot_simplex
 from fvit.report.f04_noise import plot_noise_pair
 from fvit.report.panels import draw_panels, encode
-from fvit.report.saving import Shown
+from fvit.report.saving import Shown, png_bytes
 from fvit.smoothing import DDS, add_noise
 from fvit.theory import divergences, noise
 
+DPI = 110
 NOISES = {  # name: (family of noise.FAMILIES, its shape, scipy's density of scale 1)
     "Gaussian": ("gaussian", None, stats.norm()), "Laplace": ("laplace", None, stats.laplace()),
     "logistic": ("logistic", None, stats.logistic()), "Student t, 5": ("student", 5, stats.t(5)),
@@ -64,10 +63,10 @@ def explore(draw, handles: dict, start: dict, title: str) -> None:
         return
     figure, said = draw(**start)
     setting = ", ".join(f"{name} {value}" for name, value in start.items())
-    picture = {"image/png": b64encode(_png(figure)).decode()}
+    picture = {"image/png": b64encode(png_bytes(figure, DPI)).decode()}
     display(Shown(f"{title}: {setting}", picture, {"image/png": {"alt": said}}))
-    hint = "In JupyterLab (`make lab`) this figure has handles."
-    display(Shown(f"Caption of {title}", {"text/html": f"<p>{html.escape(said)} <i>{html.escape(hint)}</i></p>"}))
+    display(Shown(f"Caption of {title}", {"text/html": f"<p>{html.escape(said)} <i>In JupyterLab (`make lab`) this "
+                                          "figure has handles.</i></p>"}))
 
 
 def with_handles(draw, handles: dict, start: dict):
@@ -77,7 +76,7 @@ def with_handles(draw, handles: dict, start: dict):
     @cache
     def frame(*values):
         figure, said = draw(**dict(zip(handles, values, strict=True)))
-        data, words = b64encode(_png(figure)).decode(), html.escape(said)
+        data, words = b64encode(png_bytes(figure, DPI)).decode(), html.escape(said)
         return f'<img src="data:image/png;base64,{data}" alt="{words}" style="max-width:100%"><p>{words}</p>'
 
     sliders = [SelectionSlider(options=list(values), value=start[name], description=name, style={"description_width":
@@ -93,14 +92,6 @@ def with_handles(draw, handles: dict, start: dict):
     return VBox([*sliders, picture])
 
 
-def _png(figure) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110, bbox_inches="tight")
-    plt.close(figure)  # else the notebook shows it a second time
-    return out.getvalue()
-
-
-# The figures -------------------------------------------------------------------------------------------------------
 def explore_smoothing(vit, den, x, image_id, *, sigmas=(0.1, 0.25, 0.5), n_samples=(1, 4, 16, 32),
                       ks=(5, 25, 100), start=(0.25, 16, 25), seed=0) -> None:
     """One image under smoothing, with handles for sigma, the number of draws and k. For notebooks 02 and 05.

@@ -40,6 +40,13 @@ class Claim:
     n: int | None = None
     n_groups: int | None = None
 
+    def __post_init__(self):
+        who, (low, high) = f"claim {self.claim}", self.ci or (self.value, self.value)
+        if math.isnan(self.value) or math.isnan(self.bound):
+            raise ValueError(f"{who}: value {self.value}, bound {self.bound}; NaN decides nothing, wanted numbers")
+        if not low <= high:
+            raise ValueError(f"{who}: interval [{low}, {high}], wanted low <= high, no NaN; one image has no interval")
+
     @property
     def status(self) -> str:
         """PASS if value and, where given, the whole interval satisfy the relation; DIFFERS if that is not shown."""
@@ -54,7 +61,9 @@ class Claim:
         return f"{self.value:.3g}{interval}{size}{', the interval holds the bound: undecided' if undecided else ''}"
 
     def __repr__(self) -> str:
-        return f"{self.status} {self.claim}  {self.text} ({self.relation} {_bound_text(self.bound)})"
+        short = f"{self.bound:.2f}"
+        bound = short if float(short) == self.bound and abs(self.bound) < 1e4 else f"{self.bound:.4g}"
+        return f"{self.status} {self.claim}  {self.text} ({self.relation} {bound})"
 
     def _repr_html_(self) -> str:
         note = f"<br>{html.escape(self.note)}" if self.note else ""
@@ -81,8 +90,7 @@ def claim(claim_id, value, relation, bound, *, text=None, source=None, ci=None, 
                and a source ("ours" is one)
     value      a number, or an `intervals.Interval`, which brings its ci, n and n_groups along; `Untested` puts nothing
                on record and is shown with its reason: never at `laptop`, where every claim is tested
-    ci         (low, high) of the value. A claim with an interval passes only if the whole interval satisfies the
-               relation: a bound inside it would be a verdict by luck. DIFFERS then means "not shown".
+    ci         (low, high) of the value, all of which must satisfy the relation, else the claim DIFFERS: "not shown"
     bound      from theory, or with a margin of several standard errors; the text says which
     expected   "PASS", or "DIFFERS" for a claim known not to hold; that it suddenly holds is then the surprise
     fill_in    what the text and the note of claims.toml leave open: eps=8 where they say {eps}
@@ -107,8 +115,11 @@ def claim(claim_id, value, relation, bound, *, text=None, source=None, ci=None, 
             raise ValueError(f"claim {claim_id}: ci={ci!r}, wanted (low, high)")
         ci = tuple(map(as_number, as_list(ci)))
     outcome = Claim(claim_id, text, value, ci, relation, as_number(bound), source, expected, note, *size)
-    _check_numbers(outcome)
-    _record(outcome)
+    run, (low, high) = profiles.current, ci or ("", "")
+    row = vars(outcome) | {"status": outcome.status, "ci_low": low, "ci_high": high}
+    row |= {name: "" for name in ("n", "n_groups") if row[name] is None}
+    row |= {"profile": run.name, "notebook": run.notebook}
+    upsert(results_dir(run.name) / "claims.csv", row, key=("claim", "profile"), columns=CLAIM_COLUMNS)
     if outcome.status != expected and profiles.current.name == "laptop":
         raise ClaimError(f"{outcome!r}: measured {outcome.measured}, wanted {expected}; mend what broke, or the claim")
     return outcome
@@ -127,23 +138,3 @@ def _words(claim_id, given, fill_in):
         if not (key == "note" and isinstance(words[key], str) and not words[key]):
             check_text(words[key], f"{key} of {who}")
     return [words[key] for key in ("text", "source", "expected", "note")]
-
-
-def _check_numbers(outcome):
-    who, (low, high) = f"claim {outcome.claim}", outcome.ci or (outcome.value, outcome.value)
-    if math.isnan(outcome.value) or math.isnan(outcome.bound):
-        raise ValueError(f"{who}: value {outcome.value}, bound {outcome.bound}; NaN decides nothing, wanted numbers")
-    if not low <= high:
-        raise ValueError(f"{who}: interval [{low}, {high}], wanted low <= high, no NaN; one image has no interval")
-
-
-def _record(outcome):
-    run, (low, high) = profiles.current, outcome.ci or ("", "")
-    row = vars(outcome) | {"status": outcome.status, "ci_low": low, "ci_high": high}
-    row |= {name: "" for name in ("n", "n_groups") if row[name] is None}
-    row |= {"profile": run.name, "notebook": run.notebook}
-    upsert(results_dir(run.name) / "claims.csv", row, key=("claim", "profile"), columns=CLAIM_COLUMNS)
-
-
-def _bound_text(bound):
-    return f"{bound:.2f}" if float(f"{bound:.2f}") == bound and abs(bound) < 1e4 else f"{bound:.4g}"

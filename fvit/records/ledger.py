@@ -36,11 +36,6 @@ def natural(key):
 
 def read_table(path) -> list[dict[str, str]]:
     """The rows of a CSV that was written here, as text; ValueError if it is damaged, as far as plain text shows it."""
-    header, *lines = _lines(path)
-    return [dict(zip(header, line, strict=True)) for line in lines]
-
-
-def _lines(path):
     try:
         text = Path(path).read_text(encoding="utf-8")
         header, *lines = [*csv.reader(io.StringIO(text, newline=""), strict=True)] or [[]]
@@ -51,4 +46,4 @@ def _lines(path):
             raise ValueError(f"{path}: row {number} has {len(line)} fields, wanted {len(header)}; remove it, run again")
     if text[-1:] not in ("", "\n"):
         raise ValueError(f"{path} is cut off in its last row; remove it, run again")
-    return [header, *lines]
+    return [dict(zip(header, line, strict=True)) for line in lines]

@@ -50,13 +50,10 @@ def profile(name: str = "laptop", *, notebook: str = "", **overrides) -> Profile
         raise ValueError(f"notebook={notebook!r}, wanted its number, such as '01', or '' outside of notebooks")
     for key in overrides:
         check_choice(key, SIZES, "override")
-    given = {key: _checked(key, value) for key, value in overrides.items() if not _is_unset(value)}
+    given = {key: _checked(key, value) for key, value in overrides.items()
+             if as_number(value) != 0 and not (isinstance(value, str) and value == "")}
     current = replace(PROFILES[name], notebook=notebook, **given)
     return current
-
-
-def _is_unset(value):
-    return as_number(value) == 0 or (isinstance(value, str) and value == "")
 
 
 def _checked(key, value):

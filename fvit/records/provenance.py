@@ -15,14 +15,12 @@ from fvit.base.paths import NOTEBOOKS, PACKAGE, ROOT
 from fvit.records.ledger import read_table, upsert
 
 
-def versions() -> dict[str, str]:
+def versions(packages=("fvit", "torch", "timm", "diffusers", "numpy", "pandas", "matplotlib")) -> dict[str, str]:
     """Versions of Python and of the packages that results depend on; imports none of them."""
-    found = {"python": platform.python_version()}
-    for package in ("fvit", "torch", "timm", "diffusers", "numpy", "pandas", "matplotlib"):
-        try:
+    found = {"python": platform.python_version()} | dict.fromkeys(packages, "not installed")
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
     return found
 
 

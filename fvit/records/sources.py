@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fvit.base.checks import check_choice, check_source
 from fvit.base.paths import SHIPPED
-from fvit.data.known import find, meant
+from fvit.data.datasets import find, meant
 from fvit.records.profiles import PROFILES
 
 ADM = "256x256_diffusion_uncond.pt"  # OpenAI's guided-diffusion, the prior of Hu et al. 2024
@@ -69,30 +69,21 @@ def _arguments(name: str, value) -> dict:
 
 def check(names: dict[str, dict]) -> None:
     """ValueError or FileNotFoundError for names of `chosen` whose source is unknown or not there; with the mend."""
-    _check_vit(names["vit"]["source"])
-    _check_den(names["den"])
-    if names["data"]["source"] != "scenes":
-        find(names["data"]["source"], names["data"].get("root"))
-
-
-def _check_vit(source: str) -> None:
-    if source in SHIPPED or Path(source).exists() or re.match("hf[-_]hub:.", source):
-        return
-    names = timm_names()
-    if source.partition(".")[0] not in names:
-        raise ValueError(f"unknown model vit={source!r}{meant(source, [*SHIPPED, *names])}; wanted scenes, cifar10, a "
-                         "folder or .safetensors file that is there, hf-hub:owner/name, or a name of "
-                         "timm.list_models('*vit*')")
-
-
-def _check_den(given: dict) -> None:
-    source = given["source"]
+    vit, den, data, source = names["vit"]["source"], names["den"], names["data"], names["den"]["source"]
+    if not (vit in SHIPPED or Path(vit).exists() or re.match("hf[-_]hub:.", vit)):
+        known = timm_names()
+        if vit.partition(".")[0] not in known:
+            raise ValueError(f"unknown model vit={vit!r}{meant(vit, [*SHIPPED, *known])}; wanted scenes, cifar10, a "
+                             "folder or .safetensors file that is there, hf-hub:owner/name, or a name of "
+                             "timm.list_models('*vit*')")
     if not (source in SHIPPED or Path(source).exists() or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)):
         raise FileNotFoundError(f"no denoiser den={source!r}{meant(source, SHIPPED)}; wanted scenes, cifar10, a folder "
                                 "of diffusers or a .pt of guided-diffusion that is there, or owner/name on the hub. "
                                 f"The published prior is guided-diffusion's {ADM}, in the folder that FVIT_DATA names")
-    if "noise_at" in given and "size" not in given:
-        raise ValueError(f"den has {given} and no size, the pixels that the prior works at; give it, or leave both out")
+    if "noise_at" in den and "size" not in den:
+        raise ValueError(f"den has {den} and no size, the pixels that the prior works at; give it, or leave both out")
+    if data["source"] != "scenes":
+        find(data["source"], data.get("root"))
 
 
 def timm_names() -> set[str]:

@@ -42,7 +42,7 @@ def plot_counterexamples(df) -> plt.Figure:
 
     df   example, kind "curve": rho, tokens (a label), share, top (bool); kind "radius": rho, variable (whose radius)
     """
-    fig, panels = panels_by(df, "example", 4.1, 3.1, sharey=False)
+    fig, panels = panels_by(df, "example", 4.1, 3.1, sharey=False, ylabel="averaged attention of each token")
     for ax, name, part in panels:
         curves = part[part["kind"] == "curve"]
         top = curves.groupby("tokens")["top"].first()
@@ -54,7 +54,6 @@ def plot_counterexamples(df) -> plt.Figure:
         ax.set(xlabel="shift of the image, in units of sigma", title=f"example {name}", ylim=(0, None))
         label_ends(ax, ends)
         ax.legend(handles=radii, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False)
-    panels[0][0].set_ylabel("averaged attention of each token")
     return fig
 
 
@@ -63,14 +62,13 @@ def plot_overlap_by_radius(df) -> plt.Figure:
 
     df   profile, certificate, overlap, rho: the radius up to which that overlap is certain
     """
-    fig, panels = panels_by(df, "profile", 3.4, 2.7)
+    fig, panels = panels_by(df, "profile", 3.4, 2.7, ylabel="guaranteed overlap")
     for ax, _, part in panels:
         first = part.groupby("certificate", sort=False).head(1).assign(rho=0)
         last = part.groupby("certificate", sort=False).tail(1).assign(overlap=0)
         lines(ax, pd.concat([first, part, last]), "certificate", "rho", "overlap", markers=None, dashes=DASHES,
               drawstyle="steps-pre", linewidth=1.4)
         ax.set(xlabel="radius rho, in units of sigma", ylim=(0, 1.03))
-    panels[0][0].set_ylabel("guaranteed overlap")
     panels[-1][0].legend(frameon=False)
     return fig
 
@@ -102,11 +100,10 @@ def plot_radius_by_draws(df) -> plt.Figure:
     """
     largest = df.groupby("certificate")["radius"].transform("max")
     df = df.assign(largest=-largest).sort_values(["largest", "n_samples"])
-    fig, panels = panels_by(df, "certificate", 2.3, 2.7)
+    fig, panels = panels_by(df, "certificate", 2.3, 2.7, ylabel="median certified l2 radius")
     for ax, _, part in panels:
         lines(ax, part, "n_samples", "overlap", "radius", names="{} draws".format)
         ax.set_xlabel("overlap to keep")
         ax.invert_xaxis()
-    panels[0][0].set_ylabel("median certified l2 radius")
     panels[-1][0].legend(frameon=False, fontsize="small", loc="upper right")
     return fig

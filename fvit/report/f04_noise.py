@@ -9,52 +9,44 @@ from fvit.report.style import DASHES, label_ends, lines, one_panel, panels_by, t
 
 def plot_noise_by_divergence(df):
     """Variance over the Gaussian's against the divergence, a line per noise; df: noise, divergence, relative."""
-    ax = one_panel(5.2, 3.0)
-    ax.set_xscale("log")
-    ends = _over_the_gaussian(ax, df, "noise", "divergence", markersize=3.5)
-    ax.set(ylim=(0, None), xlabel="divergence allowed (nats)", ylabel="variance / Gaussian variance")
-    label_ends(ax, [*ends, ("Gaussian", 1, "0.3")])
-    return ax.figure
+    return _over_the_gaussian(df, "noise", "divergence", (5.2, 3.0), markersize=3.5, ylim=(0, None),
+                              xlabel="divergence allowed (nats)", ylabel="variance / Gaussian variance")
 
 
 def plot_noise_densities(df):
     """Densities on a log scale, a panel per divergence; df: divergence, noise, position (in radii), density."""
-    fig, panels = panels_by(df, "divergence", 3, 2.6)
+    fig, panels = panels_by(df, "divergence", 3, 2.6, ylabel="density")
     for ax, divergence, part in panels:
         lines(ax, part, "noise", "position", "density", markers=None, dashes=DASHES, linewidth=1.3)
         ax.set(yscale="log", xlabel="noise z (in radii R)", title=f"divergence {divergence:g}")
         ax.xaxis.set_major_locator(MultipleLocator(1))
-    panels[0][0].set_ylabel("density")
     panels[-1][0].legend(frameon=False, fontsize="small", loc="upper right")
     return fig
 
 
 def plot_gap_by_dim(df):
     """Least E||z||^2 over the Gaussian's by dimension, a line per divergence; df: divergence, dim, relative."""
-    ax = one_panel(4.4, 2.8)
-    ax.set_xscale("log")
-    ends = _over_the_gaussian(ax, df, "divergence", "dim")
-    ax.set(ylim=(None, 1.03), xlabel="dimension d", ylabel="best noise / Gaussian, mean of $||z||_2^2$")
-    ends = [(f"divergence {divergence:g}", height, colour) for divergence, height, colour in ends]
-    label_ends(ax, [*ends, ("Gaussian", 1, "0.3")])
-    return ax.figure
+    return _over_the_gaussian(df, "divergence", "dim", (4.4, 2.8), "divergence {:g}".format, ylim=(None, 1.03),
+                              xlabel="dimension d", ylabel="best noise / Gaussian, mean of $||z||_2^2$")
 
 
 def plot_max_norm(df):
     """What a noise costs against its exponent, over the Gaussian's (exponent 2); df: shape, quantity, relative."""
-    ax = one_panel(4.6, 2.8)
-    ends = _over_the_gaussian(ax, df, "quantity", "shape")
-    ax.set(ylim=(0, None), xlabel="exponent p of exp(-|z / b|^p); 2 is Gaussian", ylabel="over the Gaussian's")
-    label_ends(ax, ends)
-    return ax.figure
+    return _over_the_gaussian(df, "quantity", "shape", (4.6, 2.8), log=False, ylim=(0, None), ylabel="over the "
+                              "Gaussian's", xlabel="exponent p of exp(-|z / b|^p); 2 is Gaussian")
 
 
-def _over_the_gaussian(ax, df, by, x, markersize=4):
-    """A line of `relative` against `x` for each value of column `by`, and one at 1; returns (value, height, colour)."""
+def _over_the_gaussian(df, by, x, size, names=str, log=True, markersize=4, **axes):
+    """A line of `relative` against `x` for each value of column `by`, and the Gaussian's at 1, named on a log axis."""
+    ax = one_panel(*size)
+    ax.set_xscale("log" if log else "linear")
     ends = lines(ax, df, by, x, "relative", dashes=DASHES, markersize=markersize)
     ax.axhline(1, color="0.3", linewidth=1)
     ticks_at(ax, df[x])
-    return ends
+    ax.set(**axes)
+    ends = [(names(value), height, colour) for value, height, colour in ends]
+    label_ends(ax, [*ends, ("Gaussian", 1, "0.3")] if log else ends)
+    return ax.figure
 
 
 def plot_noise_pair(df):

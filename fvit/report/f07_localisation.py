@@ -35,8 +35,7 @@ def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
 
 
 def _name(series):
-    defence, condition = series
-    return f"{DEFENCES[defence]}: {condition}"
+    return f"{DEFENCES[series[0]]}: {series[1]}"
 
 
 def _look(df):

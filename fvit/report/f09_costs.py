@@ -39,12 +39,11 @@ def plot_attack_strength(df, k) -> plt.Figure:
 
     df   variant ("steps", "draws", "restarts"), level (its setting), metric, mean, low, high
     """
-    fig, panels = panels_by(df, "variant", 2.4, 2.9)
+    fig, panels = panels_by(df, "variant", 2.4, 2.9, ylabel=f"kept of the clean top-{k}")
     for ax, knob, part in panels:
         lines(ax, part, "metric", "level", names=READINGS.get)
         _log_ticks(ax, part["level"])
         ax.set(xlabel=f"{knob} of the attack", ylim=(0, 1.03), title="")
-    panels[0][0].set_ylabel(f"kept of the clean top-{k}")
     legend_below(fig, panels[0][0])
     return fig
 

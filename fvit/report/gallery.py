@@ -7,9 +7,8 @@ import json
 
 import pandas as pd
 
-from fvit.base.paths import ROOT, output_root
 from fvit.records.words import AIMS, DEFENCES
-from fvit.report.on_record import _joined
+from fvit.report.on_record import joined
 from fvit.report.saving import resized
 
 
@@ -28,20 +27,15 @@ def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
 
 def load_manifest() -> pd.DataFrame:
     """Every figure on record, in order of its number, with the folder of its files; joined as by `load_claims`."""
-    table = _joined("figures/MANIFEST.csv", ["figure", "profile"])
-    if table is None:
-        raise FileNotFoundError(f"no figures/MANIFEST.csv under {output_root()} or {ROOT}; run `fvit run all` first")
+    table = joined(["figures/MANIFEST.csv"], ["figure", "profile"])
     return table.assign(folder=[row.root / "figures" / row.profile for row in table.itertuples()])
 
 
 def wrong_digests(manifest: pd.DataFrame) -> list[str]:
     """Figures whose CSV is not the one of the manifest, or is not there."""
-    wrong = []
-    for row in manifest.itertuples():
-        path = _file(row, "csv")
-        if path is None or hashlib.sha256(path.read_bytes()).hexdigest() != row.csv_sha256:
-            wrong.append(f"{row.profile} {row.figure}")
-    return wrong
+    found = {f"{row.profile} {row.figure}": (_file(row, "csv"), row.csv_sha256) for row in manifest.itertuples()}
+    return [figure for figure, (path, digest) in found.items()
+            if path is None or hashlib.sha256(path.read_bytes()).hexdigest() != digest]
 
 
 class Figures:
@@ -62,11 +56,10 @@ class Figures:
             return f"<p>{row.figure}: its files are missing; run notebook {row.notebook}</p>"
         said = {key: html.escape(str(value)) for key, value in json.loads(sidecar.read_text(encoding="utf-8")).items()}
         picture = base64.b64encode(resized(png, self.width, colours=128)).decode()
-        link = f"../figures/{row.profile}/{png.name}"
-        decides = html.escape(row.claim_ids) or "none"
-        return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="{link}"><img width="{self.width}" '
-                f'alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a><p>{said["caption"]} '
-                f"<i>Rows: {row.profile}; notebook {row.notebook}; claims {decides}.</i></p>")
+        return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="../figures/{row.profile}/{png.name}">'
+                f'<img width="{self.width}" alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a>'
+                f"<p>{said['caption']} <i>Rows: {row.profile}; notebook {row.notebook}; claims "
+                f"{html.escape(row.claim_ids) or 'none'}.</i></p>")
 
 
 def _file(row, suffix):

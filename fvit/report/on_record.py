@@ -5,11 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from fvit.base.paths import ROOT, output_root
-from fvit.records import ledger, provenance
-from fvit.records.ledger import natural
+from fvit.records import ledger, profiles, provenance
 from fvit.records.rows import load_rows
 
-PROFILES = ("laptop", "study", "paper")
+PROFILES = [*profiles.PROFILES]  # the largest last
 
 
 def find(name: str) -> Path:
@@ -18,18 +17,17 @@ def find(name: str) -> Path:
     return path if path.exists() else ROOT / name
 
 
-def _joined(name, key):
-    """The repository's table `name` with the output folder's rows in the place of those of equal key; None if no file.
+def joined(names: list[str], key: list[str]) -> pd.DataFrame:
+    """The repository's tables `names` with the output folder's rows in the place of those of equal key, sorted by it.
 
-    A column `root` says which of the two folders a row is of.
+    A column `root` says which of the two folders a row is of. Raises FileNotFoundError if neither has any of them.
     """
-    roots = [root for root in dict.fromkeys([ROOT, output_root()]) if (root / name).exists()]
-    if not roots:
-        return None
-    tables = [pd.DataFrame(ledger.read_table(root / name)).assign(root=root) for root in roots]
-    table = pd.concat(tables, ignore_index=True).drop_duplicates(key, keep="last")
-    order = sorted(table.index, key=lambda i: natural(table.loc[i, key]))
-    return table.loc[order].reset_index(drop=True)
+    found = [pd.DataFrame(ledger.read_table(root / name)).assign(root=root)
+             for root in dict.fromkeys([ROOT, output_root()]) for name in names if (root / name).exists()]
+    if not found:
+        raise FileNotFoundError(f"no {names[0]} under {output_root()} or {ROOT}; run `fvit run all` first")
+    table = pd.concat(found, ignore_index=True).drop_duplicates(key, keep="last")
+    return table.loc[sorted(table.index, key=lambda i: ledger.natural(table.loc[i, key]))].reset_index(drop=True)
 
 
 def find_rows(stem: str, folders=PROFILES[::-1]) -> pd.DataFrame | None:

@@ -1,7 +1,4 @@
-"""Figures, drawn from tables only: first what all of them share, then one function per figure, (df, ax=None) -> Figure.
-
-Saving and showing them is in saving.py. No model is ever seen here.
-"""
+"""Images and maps as rows, and figures of them drawn from those rows."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,9 +10,8 @@ from fvit.base.checks import check_array
 from fvit.report.style import WIDEST
 
 
-# Pictures travel as rows too: one row per image line, so a figure of images is drawn from its CSV like any other.
 def encode(pictures: dict) -> pd.DataFrame:
-    """The rows of panel -> image (3, H, W) in [0, 1] or map (h, w), in their order."""
+    """The rows, one a line, of panel -> image (3, H, W) in [0, 1] or map (h, w), in their order."""
     return pd.concat([(encode_rgb if np.ndim(p) == 3 else encode_map)(name, p) for name, p in pictures.items()])
 
 

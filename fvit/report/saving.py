@@ -51,13 +51,12 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
         raise ValueError(f"figure {figure_id} is a {type(fig).__name__}, wanted a matplotlib Figure")
     if not isinstance(df, pd.DataFrame) or df.empty:
         raise ValueError(f"figure {figure_id} comes with an empty table, wanted the rows that are drawn")
-    if as_list(claim_ids) is None:
+    if (ids := as_list(claim_ids)) is None:
         raise ValueError(f"claim_ids={claim_ids!r}, wanted a list of ids")
-    claim_ids = as_list(claim_ids)
     table = df.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     for word, text in (words | {"device": device_kind, "table": table[:1000]}).items():
         check_text(text, f"{word} of figure {figure_id}")
-    for text in [*df.columns, *claim_ids]:
+    for text in [*df.columns, *ids]:
         check_text(text, f"column or claim of figure {figure_id}")
     seed, table = check_seed(seed), table.encode()
     sidecar = {**words, "figure": figure_id, "notebook": run.notebook, "profile": run.name, "parameters": asdict(run),
@@ -73,7 +72,7 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
         if old.stem != f"{figure_id}_{name}" and old.suffix in SUFFIXES:
             old.unlink()
     row = {**sidecar, "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest(run.notebook),
-           "seed": seed, "device_kind": device_kind, "claim_ids": " ".join(claim_ids)}
+           "seed": seed, "device_kind": device_kind, "claim_ids": " ".join(ids)}
     upsert(output_root() / "figures" / "MANIFEST.csv", row, key=("figure", "profile"), columns=MANIFEST_COLUMNS)
     return folder / f"{figure_id}_{name}.png"
 
@@ -90,16 +89,16 @@ def current_run() -> profiles.Profile:
     return profiles.current
 
 
-def png_bytes(fig) -> bytes:
-    """`fig` as a PNG of 200 dpi; it is closed, else the notebook would show it beside what is made of it."""
+def png_bytes(fig, dpi=DPI) -> bytes:
+    """`fig` as a PNG; it is closed, else the notebook would show it beside what is made of it."""
     plt.close(fig)
-    return _render(fig, "png")
+    return _render(fig, "png", dpi)
 
 
-def _render(fig, form, **stamps):
+def _render(fig, form, dpi=DPI, **stamps):
     out = io.BytesIO()
     with plt.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "fvit"}):  # also for a figure drawn without the theme
-        fig.savefig(out, format=form, dpi=DPI, bbox_inches="tight", metadata=stamps)
+        fig.savefig(out, format=form, dpi=dpi, bbox_inches="tight", metadata=stamps)
     return out.getvalue()
 
 

@@ -1,7 +1,4 @@
-"""What all figures share: one theme, sizes, markers and dashes; panels, lines, rows of dots, legends.
-
-A figure of fvit.report is a function (df, ...) -> Figure, from tables only: no model is ever seen there.
-"""
+"""What all figures, functions (df, ...) -> Figure, share: theme, markers, dashes; panels, lines, dots, legends."""
 
 from itertools import cycle
 
@@ -25,10 +22,11 @@ def one_panel(width, height):
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 
-def panels_by(df, column, width, height, *, ncols=None, extra=(0, 0), sharey=True, **share):
+def panels_by(df, column, width, height, *, ylabel="", ncols=None, extra=(0, 0), sharey=True, **share):
     """Axes of equal size, one for each value of `column` in order of appearance, titled with it.
 
     width, height   inches of a panel; extra: of the figure besides
+    ylabel          of the first panel
     ncols           panels in a row, all of them by default
     returns         (figure, [(axes, value, its rows), ...])
     """
@@ -41,6 +39,7 @@ def panels_by(df, column, width, height, *, ncols=None, extra=(0, 0), sharey=Tru
         ax.set_axis_off()
     for ax, (value, _) in zip(axes.flat, parts, strict=False):
         ax.set_title(value)
+    axes[0, 0].set_ylabel(ylabel)
     return fig, [(ax, *part) for ax, part in zip(axes.flat, parts, strict=False)]
 
 

@@ -6,22 +6,30 @@ import pandas as pd
 from fvit.base.rng import numpy_generator
 from fvit.metrics.perturbation import TENTHS, curve_auc
 from fvit.records.words import BARE, condition
-from fvit.theory.intervals import interval_table, rate_interval
+from fvit.theory.intervals import Interval, interval_table, mean_interval, rate_interval
 
 MET = ["defence", "aim", "made_on", "eps"]  # what an image went through
 BY = ["method", *MET, "explained"]
-CURVE = ["image_id", *BY, "kind"]  # what a curve is about; kind is "positive" or "negative"
+CURVE = ["image_id", "photograph", *BY, "kind"]  # what a curve is about; kind is "positive" or "negative"
+WITH, WITHOUT = {"defence": "dds"}, {"defence": "none"}
 POOLED = ("mIoU", "mAP", "pixel_accuracy", "mF1")
 NEEDED = ("labelled", "inter_bg", "inter_fg", "average_precision", "f1")
 CONDITIONS = ("clean", "prediction, transferred", "explanation, transferred", "explanation, adaptive")
 AIMED_AT = {"raw_attention": "explanation", "rollout": "rollout"}  # maps that have an attack of their own
 
 
-def image_count(rows) -> str:
-    """How many images the tidy rows hold, and at which radii fewer, for captions: "96 (64 of them at 2/255)"."""
-    n_at = rows.groupby("eps").image_id.nunique()
-    fewer = [f"{n} of them at {255 * eps:.0f}/255" for eps, n in n_at.items() if n < n_at.max()]
-    return str(n_at.max()) + (f" ({', '.join(fewer)})" if fewer else "")
+def gain(rows, after=WITH, before=WITHOUT, **where) -> Interval:
+    """Mean over images of the value after minus that before, and its interval clustered by photograph.
+
+    rows                   tidy rows with a column photograph; several of an image, as of methods, are averaged first
+    after, before, where   {column: cell} of the rows of either side, by default with DDS and without, and of both
+    """
+    def side(cells):
+        found = rows[np.logical_and.reduce([rows[column] == cell for column, cell in (where | cells).items()])]
+        return found.groupby(["image_id", "photograph"], dropna=False)["value"].mean()
+
+    difference = side(after) - side(before)  # NaN, which is refused, for an image that one side lacks
+    return mean_interval(difference, difference.index.get_level_values("photograph"))
 
 
 def segmentation_table(rows, groups=None, by=BY, level=0.95, n_boot=2000, seed=0) -> pd.DataFrame:
@@ -52,10 +60,8 @@ def segmentation_table(rows, groups=None, by=BY, level=0.95, n_boot=2000, seed=0
 
 
 def _pooled(wide, groups, level, n_boot, seed):
-    sums = wide.groupby(wide.index if groups is None else wide.index.map(groups)).sum()  # NaN counts as 0
-    for name in ("average_precision", "f1"):
-        at = wide[name].notna()
-        sums[f"n_{name}"] = at.groupby(at.index if groups is None else at.index.map(groups)).sum()
+    counted = wide.join(wide[["average_precision", "f1"]].notna().add_prefix("n_"))
+    sums = counted.groupby(wide.index if groups is None else wide.index.map(groups)).sum()  # NaN counts as 0
     totals = {name: sums[name].to_numpy(dtype=np.float64) for name in sums}
     scores = _scores({name: values.sum() for name, values in totals.items()})
     picks = numpy_generator(seed, "bootstrap").integers(len(sums), size=(n_boot, len(sums)))  # as `mean_interval`
@@ -84,8 +90,7 @@ def image_iou(rows) -> pd.DataFrame:
     `rows` as in `segmentation_table`. The mean over images is not the pooled mIoU, where large objects count for more.
     """
     found = rows[rows["metric"].isin(NEEDED[:3])]
-    keys = [name for name in found if name not in ("metric", "value", "ci_low", "ci_high")]
-    keys = [name for name in keys if found[name].notna().all()]
+    keys = [name for name in found.dropna(axis=1) if name not in ("metric", "value", "ci_low", "ci_high")]
     wide = found.pivot(index=keys, columns="metric", values="value").reset_index()
     return wide[keys].assign(metric="iou", value=_mean_iou(wide))
 
@@ -110,8 +115,8 @@ def paired_conditions(rows) -> pd.DataFrame:
     Rows of other conditions, such as fresh noise, are left out.
     """
     own = rows["method"].map(AIMED_AT).fillna("explanation")
-    met = rows[~rows["aim"].isin(AIMED_AT.values()) | (rows["aim"] == own)].replace({"aim": {"rollout": "explanation"}})
-    met = conditions(met)
+    met = rows[~rows["aim"].isin(AIMED_AT.values()) | (rows["aim"] == own)]
+    met = conditions(met.replace({"aim": {"rollout": "explanation"}}))
     return pd.concat([met[(met["method"] == method) & (met["condition"] == name)]
                       for method in rows["method"].unique() for name in CONDITIONS], ignore_index=True)
 
@@ -131,57 +136,63 @@ def curve_rows(rows) -> pd.DataFrame:
     """Hits of perturbation tests, one row for each image, condition, kind, class and share removed.
 
     rows      tidy rows; those with metric "positive" or "negative" are taken
-    returns   DataFrame CURVE, removed (0 ... 1), value (0 or 1)
+    returns   DataFrame CURVE (photograph where rows have it), removed (0 ... 1), value (0 or 1)
 
     Raises ValueError if there are none, or if a curve lacks a step or has one twice.
     """
     hits = rows[rows["metric"].isin(["positive", "negative"])].rename(columns={"metric": "kind", "level": "removed"})
     if hits.empty:
         raise ValueError('no perturbation tests; wanted metric "positive" or "negative", of the measure "perturbation"')
-    whole = hits.groupby(CURVE, sort=False)["removed"].agg(["size", "nunique"]) == len(TENTHS)
+    about = [column for column in CURVE if column in hits]
+    whole = hits.groupby(about, sort=False)["removed"].agg(["size", "nunique"]) == len(TENTHS)
     if not whole.all(axis=None):
         raise ValueError(f"the curve of {whole.index[~whole.all(axis=1)][0]} has steps missing or twice, wanted "
                          f"{len(TENTHS)} of one run; select the rows of one run")
-    return hits[[*CURVE, "removed", "value"]].reset_index(drop=True)
+    return hits[[*about, "removed", "value"]].reset_index(drop=True)
 
 
 def auc_rows(rows, convention: str) -> pd.DataFrame:
     """Area in [0, 1] under every curve of `curve_rows`, by a convention of `curve_auc`: CURVE, value, convention."""
     hits = curve_rows(rows)
-    wide = hits.pivot(index=CURVE, columns="removed", values="value")
+    about = list(hits.columns[:-2])
+    wide = hits.pivot(index=about, columns="removed", values="value")
     areas = wide.assign(value=curve_auc(wide.to_numpy(copy=True), convention))["value"]
-    order = pd.MultiIndex.from_frame(hits[CURVE].drop_duplicates())  # of appearance, which pivot has sorted away
+    order = pd.MultiIndex.from_frame(hits[about].drop_duplicates())  # of appearance, which pivot has sorted away
     return areas.reindex(order).reset_index().assign(convention=convention)
 
 
-def curve_table(rows, groups: dict) -> pd.DataFrame:
-    """Mean curves with intervals clustered by photograph: CURVE but the image, removed, mean, low, high, n.
+def curve_table(rows) -> pd.DataFrame:
+    """Mean curves of `curve_rows` with intervals clustered by photograph: BY, kind, removed, mean, low, high, n."""
+    return interval_table(curve_rows(rows), [*CURVE[2:], "removed"], groups="photograph")
 
-    groups    image id -> photograph
+
+def robust_rows(rows) -> pd.DataFrame:
+    """Predictions of single images: `right` is 1 where this one is right, `value` where that on the clean image is too.
+
+    rows   tidy rows with metric "right" and method ""; aim "none" holds the clean predictions
+
+    Raises ValueError if there are no such rows, or images without a clean twin.
     """
-    hits = curve_rows(rows)
-    hits["photograph"] = hits["image_id"].map(groups)
-    return interval_table(hits, [*CURVE[1:], "removed"], groups="photograph")
+    found = rows[(rows["metric"] == "right") & (rows["method"] == "")]
+    if found.empty:
+        raise ValueError('no predictions; wanted rows with metric "right" and method ""')
+    clean = found.loc[found["aim"] == "none", ["defence", "image_id", "value"]]
+    found = found.rename(columns={"value": "right"}).merge(clean, how="left", on=["defence", "image_id"])
+    if (bad := found["value"].isna() | found.duplicated([*MET, "image_id"])).any():
+        defence, aim = found.loc[bad.idxmax(), ["defence", "aim"]]
+        raise ValueError(f"{defence}, {aim}: images occur twice or have no prediction of aim 'none'")
+    return found.assign(value=found["right"] * found["value"])
 
 
 def accuracy_table(rows) -> pd.DataFrame:
     """Accuracy on clean and attacked images, and robust accuracy, which is what Clopper and Pearson's intervals are of.
 
-    rows      tidy rows with metric "right" and method ""; aim "none" holds the clean predictions
+    rows      as of `robust_rows`
     returns   DataFrame MET, right (share right on the image shown), robust (share right on the clean image *and* on
               this one), low, high (95 %, of robust), n. Aim "none" has robust = right
 
-    Images are counted as independent. Raises ValueError if there are no such rows, or images without a clean twin.
+    Images are counted as independent.
     """
-    right = rows[(rows["metric"] == "right") & (rows["method"] == "")]
-    if right.empty:
-        raise ValueError('no predictions; wanted rows with metric "right" and method ""')
-    clean, found = right[right["aim"] == "none"].set_index(["defence", "image_id"])["value"], []
-    for (defence, *attack), part in right.groupby(MET, sort=False):
-        after = part.set_index("image_id")["value"]
-        before = clean.loc[defence].reindex(after.index) if defence in clean.index else after * np.nan
-        if before.isna().any() or after.index.has_duplicates:
-            raise ValueError(f"{defence}, {attack[0]}: images occur twice or have no prediction of aim 'none'")
-        both = int(((before == 1) & (after == 1)).sum())
-        found.append([defence, *attack, after.mean(), *rate_interval(both, len(after)), len(after)])
+    found = [[*met, part["right"].mean(), *rate_interval(int(part["value"].sum()), len(part)), len(part)]
+             for met, part in robust_rows(rows).groupby(MET, sort=False)]
     return pd.DataFrame(found, columns=[*MET, "right", "robust", "low", "high", "n"])

@@ -2,41 +2,17 @@
 
 import html
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fvit.base.files import write_atomic
-from fvit.base.paths import NOTEBOOKS, ROOT, output_root
+from fvit.base.paths import PACKAGE
 from fvit.records.claims import ROWS
-from fvit.report.on_record import PROFILES, _joined, find_rows
+from fvit.records.templates import read_words
+from fvit.report.on_record import PROFILES, find_rows, joined
 from fvit.theory.intervals import mean_interval
 
-STABILITY = [  # what a score of stability means nothing without
-    ("a constant map (mean of the training set): overlap under any attack", "05_overlap", {
-        "defence": "constant_map", "aim": "explanation"}),
-    ("... and its overlap with the bare map (fidelity)", "05_overlap", {
-        "defence": "constant_map", "metric": "fidelity"}),
-    ("DDS met by fresh noise instead of an attack: the ceiling", "05_overlap", {
-        "defence": "dds", "aim": "fresh_noise"}),
-    ("DDS's clean map and the bare one (fidelity)", "05_overlap", {"defence": "dds", "metric": "fidelity"}),
-]
-CONTROLS = {  # row of the table of claims -> controls beside it: what, stem of the rows, columns that pick them
-    "P1": [("random signs of the same size: overlap of raw attention", "01_overlap", {
-        "method": "raw_attention", "aim": "random_signs", "eps": 8 / 255})],
-    "P4": [("denoising without noise, attack made through it: right after it", "08_controls", {
-        "made_on": "denoise_only", "eps": 8 / 255, "metric": "right"}),
-           ("DDS met by fresh noise instead of an attack: right", "08_scores", {
-        "aim": "fresh_noise", "metric": "right"})],
-    "P5": STABILITY,
-    "P6": [STABILITY[1], STABILITY[3]],
-    "P7": STABILITY,
-    "R1": [*STABILITY[:2], *((f"{method} with DDS met by fresh noise: the ceiling", "07_scores", {
-        "aim": "fresh_noise", "metric": "topk_overlap", "method": method})
-        for method in ("raw_attention", "vta", "lrp"))],
-}
-MARKS = "<!-- findings -->", "<!-- /findings -->"  # lines of the README between which `readme_table` stands
+CONTROLS = read_words(PACKAGE / "controls.toml")  # what a number beside a claim means nothing without
 
 
 def load_claims() -> pd.DataFrame:
@@ -44,11 +20,8 @@ def load_claims() -> pd.DataFrame:
 
     Row by row: a run of some notebooks decides their claims anew, and the others stand as the repository has them.
     """
-    tables = [_joined(f"results/{profile}/claims.csv", ["claim", "profile"]) for profile in PROFILES]
-    tables = [table for table in tables if table is not None]
-    if not tables:
-        raise FileNotFoundError(f"no claims.csv under {output_root()} or {ROOT}; run `fvit run all` first")
-    return pd.concat(tables, ignore_index=True)
+    claims = joined([f"results/{profile}/claims.csv" for profile in PROFILES], ["claim", "profile"])
+    return claims.sort_values("profile", key=lambda c: c.map(PROFILES.index), kind="stable", ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -57,6 +30,7 @@ class Verdict:
 
     row: str
     claims: pd.DataFrame
+    controls: pd.DataFrame | None = None  # those of the row, as of `control_table`
 
     @property
     def status(self) -> str:
@@ -83,8 +57,6 @@ class Verdict:
 class Verdicts(list):
     """The table of claims: text with the verdicts alone, HTML with every number, interval and n behind them."""
 
-    controls: pd.DataFrame | None = None  # as of `control_table`
-
     def __repr__(self) -> str:
         return "\n".join(map(repr, self))
 
@@ -92,9 +64,9 @@ class Verdicts(list):
         parts = []
         for verdict in self:
             lines = "".join(_claim_line(claim) for claim in verdict.claims.to_dict("records"))
-            beside = [] if self.controls is None else self.controls[self.controls["row"] == verdict.row].itertuples()
-            lines += "".join(f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: {_interval(c)}</li>"
-                             for c in beside)
+            lines += "".join(f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: <b>{c.mean:.3g}</b> "
+                             f"[{c.low:.3g}, {c.high:.3g}], n = {c.n}</li>"
+                             for c in (() if verdict.controls is None else verdict.controls.itertuples()))
             parts.append(f"<h3>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row]['text'])}</h3>"
                          f"<p>{verdict.counts}</p><ul>{lines}</ul>")
         return "".join(parts)
@@ -103,86 +75,34 @@ class Verdicts(list):
 def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None) -> Verdicts:
     """A verdict for each of ROWS, from a table as of `load_claims`; `controls`, of `control_table`, stand beside."""
     prefix = claims["claim"].str.split(".").str[0]
-    table = Verdicts(Verdict(row, claims[prefix == row]) for row in ROWS)
-    table.controls = controls
-    return table
+    return Verdicts(Verdict(row, claims[prefix == row], None if controls is None else controls[controls["row"] == row])
+                    for row in ROWS)
 
 
 def control_table(photograph: dict[str, str]) -> pd.DataFrame:
-    """CONTROLS with their numbers: row, control, profile, mean, low, high, n; rows that no run has left are left out.
+    """CONTROLS of ROWS with their numbers: row, control, profile, mean, low, high, n; only what a run has left.
 
     photograph   image id -> photograph, by which the intervals are clustered
     """
     found = []
-    for row, wanted in CONTROLS.items():
-        for control, stem, picks in wanted:
-            rows = find_rows(stem)
-            if rows is None:
-                continue
-            for column, value in picks.items():
-                rows = rows[np.isclose(rows[column], value) if column == "eps" else rows[column] == value]
-            if len(rows):
-                mean = mean_interval(rows["value"], groups=rows["image_id"].map(photograph))
-                found.append([row, control, rows["profile"].iloc[0], *mean, mean.n])
+    for row, control in [(row, CONTROLS[name]) for row, said in ROWS.items() for name in said.get("controls", ())]:
+        rows = find_rows(control["rows"])
+        for column, value in control["where"].items() if rows is not None else ():
+            rows = rows[np.isclose(rows[column], value) if column == "eps" else rows[column] == value]
+        if rows is not None and len(rows):
+            mean = mean_interval(rows["value"], groups=rows["image_id"].map(photograph))
+            found.append([row, control["text"], rows["profile"].iloc[0], *mean, mean.n])
     return pd.DataFrame(found, columns=["row", "control", "profile", "mean", "low", "high", "n"])
-
-
-def _interval(c):
-    return f"<b>{c.mean:.3g}</b> [{c.low:.3g}, {c.high:.3g}], n = {c.n}"
 
 
 def _claim_line(claim):
     note = f" ({html.escape(claim['note'])})" if claim["note"] else ""
     return (f"<li><b>{claim['status']}</b> {claim['claim']} ({claim['profile']}, notebook {claim['notebook']}): "
-            f"{html.escape(claim['text'])}: <b>{_measured(claim)}</b>, asked for {html.escape(claim['relation'])} "
+            f"{html.escape(claim['text'])}: <b>{measured(claim)}</b>, asked for {html.escape(claim['relation'])} "
             f"{_short(claim['bound'])}; {html.escape(claim['source'])}{note}</li>")
 
 
-def readme_table(claims: pd.DataFrame | None = None) -> str:
-    """"What we found" as a Markdown table: a line for each of ROWS, with one number, its interval and its notebook.
-
-    claims   as of `load_claims`, which is the default. The number is that of the row's key, of the largest profile
-             that has one
-    """
-    lines = ["| claim | verdict | one number of several, with its interval | in |", "|---|---|---|---|"]
-    for verdict in verdicts(load_claims() if claims is None else claims):
-        said, link = "no run of it is committed", ""
-        if not verdict.claims.empty:
-            key = verdict.claims[verdict.claims["claim"] == ROWS[verdict.row]["key"]]
-            shown = (verdict.claims if key.empty else key).iloc[-1 if len(key) else 0]
-            said = f"{_cell(shown['text'])}: {_measured(shown)} ({shown['claim']}, {shown['profile']})"
-            link = _link(shown["notebook"])
-        lines.append(f"| {verdict.row}: {_cell(ROWS[verdict.row]['text'])} | **{verdict.status}**, {verdict.counts} "
-                     f"| {said} | {link} |")
-    return "\n".join(lines)
-
-
-def claims_table() -> str:
-    """The claims as a Markdown table, for notebook 00: id, claim, whose it is, and the notebooks that test it."""
-    lines = ["| id | claim | of | tested in |", "|---|---|---|---|"]
-    for row, said in ROWS.items():
-        where = ", ".join(_link(number).replace("(notebooks/", "(") for number in said["notebooks"])
-        lines.append(f"| {row} | {_cell(said['text'])} | {said['source']} | {where} |")
-    return "\n".join(lines)
-
-
-def update_readme(path: Path = ROOT / "README.md", claims: pd.DataFrame | None = None) -> Path:
-    """Put `readme_table` between the marks of the README, after a run whose results are to be committed."""
-    before, rest = path.read_text(encoding="utf-8").split(f"{MARKS[0]}\n")
-    _, after = rest.split(MARKS[1])
-    return write_atomic(path, f"{before}{MARKS[0]}\n{readme_table(claims)}\n{MARKS[1]}{after}")
-
-
-def _cell(text):
-    return html.escape(text, quote=False).replace("|", "\\|")
-
-
-def _link(number):
-    found = sorted(NOTEBOOKS.glob(f"{number}_*.ipynb")) if number else []
-    return f"[{number}](notebooks/{found[0].name})" if found else number
-
-
-def _measured(claim):
+def measured(claim):
     if not claim["value"]:
         return "a time, see the dated rows"
     interval = f" [{_short(claim['ci_low'])}, {_short(claim['ci_high'])}]" if claim["ci_low"] else ""

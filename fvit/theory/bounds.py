@@ -40,13 +40,12 @@ def mean_bound(values, failure_prob: float, side: str, high=1.0, method: str = "
     high           number or (tokens,), largest value *possible*: known beforehand, never the largest value seen
     method         "betting" (tightest, uses the order of the draws), "bernstein" (a variance term, then 7/3 of the
                    range over draws - 1) or "hoeffding" (the range alone)
-    returns        (tokens,) float64 in [0, high]; 0 (lower) or high (upper) where nothing can be said; betting rounds
-                   to the safe side, by about 1e-9 of high
+    returns        (tokens,) float64 in [0, high]; 0 (lower) or high (upper) where nothing can be said
 
     Raises ValueError for values that are NaN or outside [0, high], no values, and unknown side, method or failure_prob.
     Source: Hoeffding 1963; Maurer and Pontil 2009; Waudby-Smith and Ramdas 2023.
-    Note: for small values no upper bound that holds for every law comes closer to the sample mean than about
-    high * ln(1 / failure_prob) / draws (betting: twice that), since a rare value near `high` may not have been seen.
+    Note: no upper bound for every law comes closer to a small mean than about high * ln(1 / failure_prob) / draws
+    (betting: twice that). Derivations: docs/theory.md, section 3.
     """
     _check_one_sided(failure_prob, side)
     check_choice(method, _LOWER, "method")
@@ -56,8 +55,7 @@ def mean_bound(values, failure_prob: float, side: str, high=1.0, method: str = "
     if high.shape not in ((), values.shape[1:]) or not ((high > 0) & (high < np.inf)).all():
         wanted = f"a finite number above 0, or {values.shape[1]} of them: one per token"
         raise ValueError(f"high has shape {high.shape} and least value {high.min(initial=np.inf):g}, wanted {wanted}")
-    bad = ~((values >= 0) & (values <= high))  # NaN too
-    if bad.any():
+    if (bad := ~((values >= 0) & (values <= high))).any():  # NaN too
         what = f"{bad.sum()} of {bad.size} values are NaN or outside [0, high], the first {values[bad][0]:g}"
         raise ValueError(f"{what}; wanted none: clip them in float64 (to smooth the clipped map), or raise high")
     x = values / high if side == "lower" else 1 - values / high
@@ -79,14 +77,11 @@ def _bernstein(x, failure_prob):
 def _betting(x, failure_prob, steps=32):
     """(tokens,) lower bound on the means of x (draws, tokens) in [0, 1], by betting against every smaller mean mu0.
 
-    The wealth prod_t (1 + min(bet_t, TRUNCATION / mu0) (x_t - mu0)), bet_t a function of x_1 ... x_{t-1} alone, is a
-    nonnegative martingale if mu0 is the mean: with probability at least 1 - failure_prob it *never* reaches
-    1 / failure_prob (Ville 1939), so its running maximum is what counts. No factor rises with mu0, so what is
-    rejected lies below what is accepted, and bisection returns its rejected end.
+    The wealth prod_t (1 + min(bet_t, TRUNCATION / mu0) (x_t - mu0)) of a true mean mu0 never reaches 1 / failure_prob,
+    with probability at least 1 - failure_prob (docs/theory.md, section 3); bisection returns the rejected end.
 
     Note: bet_t = sqrt(2 ln(1 / failure_prob) / (draws variance_{t-1})), the variance about the running mean plus a
-    pseudo-draw. That pseudo-draw has standard deviation 1/20 where Waudby-Smith and Ramdas have 1/2, which would hide
-    the variance of attention weights (mean about 0.01) for thousands of draws.
+    pseudo-draw, of standard deviation 1/20: the 1/2 of Waudby-Smith and Ramdas would hide that of attention weights.
     """
     draws, lower = len(x), np.zeros(x.shape[1])
     log = np.log(1 / failure_prob)
@@ -114,8 +109,7 @@ _LOWER = {"betting": _betting, "bernstein": _bernstein, "hoeffding": _hoeffding}
 def dkw_margin(n: int, failure_prob: float) -> float:
     """Most by which an empirical distribution function of n draws exceeds the true one, anywhere: one-sided band.
 
-    The margin sqrt(ln(1 / failure_prob) / (2 n)) is exceeded with probability at most `failure_prob`, for any law, and
-    so is the same margin below. It may be above 1, where it says nothing.
+    Exceeded with probability at most `failure_prob`, for any law; so is the same margin below. Above 1 it says nothing.
 
     Raises ValueError unless n >= 1 is whole and failure_prob in (0, 1/2]: above, the constant 1 is not proved.
     Source: Dvoretzky, Kiefer and Wolfowitz 1956; constant by Massart 1990.

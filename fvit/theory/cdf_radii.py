@@ -16,12 +16,11 @@ def shifted_mean_bounds(values, rho, low, high, margin=0.0):
     returns  (lower, upper), each (tokens,): low + the integral of Phi(Phi^-1(P(f > t)) -+ rho) over t in [low, high]
 
     Raises ValueError for values that are no finite (draws, tokens) in [low, high], rho < 0, or margin < 0.
-    Source: our derivation (docs/theory.md, Theorem 5 (i)) in the line of Kumar et al. 2020; the margin
-    from Massart 1990.
+    Source: our derivation (docs/theory.md, Theorem 5 (i)), in the line of Kumar et al. 2020; margin: Massart 1990.
     """
     rho = check_number(rho, "rho", "[0, inf)", "a radius in units of sigma")
     steps, margin = _steps(values, low, high), _share(margin)
-    return _lower(steps, low, rho, margin), _upper(steps, low, rho, margin)
+    return _mean(steps, low, -rho, -margin), _mean(steps, low, rho, margin)
 
 
 def cdf_rho(values, top, beta, low=0.0, high=1.0, margin=0.0):
@@ -29,16 +28,16 @@ def cdf_rho(values, top, beta, low=0.0, high=1.0, margin=0.0):
 
     values   (draws, n) attention of each draw, in [low, high]; top (k,) indices of the top set
     margin   as in `shifted_mean_bounds`; 0 takes the sample for the law, and certifies nothing
-    returns  rho in [0, inf]
-    Source: our derivation (docs/theory.md, Theorem 5 (ii)).
+    returns  rho in [0, inf]. Source: our derivation (docs/theory.md, Theorem 5 (ii))
     """
     top, rest, k0 = _split(values, top, beta)
     if k0 > min(len(top), len(rest)):
         return np.inf
     inside, outside = (_steps(np.asarray(values)[:, tokens], low, high) for tokens in (top, rest))
+    margin = _share(margin)
 
     def holds(rho):
-        lower, upper = (f(steps, low, rho.item(), _share(margin)) for f, steps in ((_lower, inside), (_upper, outside)))
+        lower, upper = _mean(inside, low, -rho.item(), -margin), _mean(outside, low, rho.item(), margin)
         return np.array([np.sort(lower)[k0 - 1] > np.sort(upper)[-k0]])
 
     return _largest(holds, 1, tolerance=1e-9).item()
@@ -47,18 +46,17 @@ def cdf_rho(values, top, beta, low=0.0, high=1.0, margin=0.0):
 def pairwise_rho(values, top, beta, margin=0.0):
     """Largest rho at which fewer than k0 tokens of `top` may meet k0 or more partners outside that overtake them.
 
-    Bounds the difference of two tokens' attention, draw by draw, in [-1, 1]; arguments and result as in `cdf_rho`.
-    Source: our derivation (docs/theory.md, Theorem 5 (iii)).
+    Arguments and result as in `cdf_rho`. Source: our derivation (docs/theory.md, Theorem 5 (iii)).
     """
     top, rest, k0 = _split(values, top, beta)
     if k0 > min(len(top), len(rest)):
         return np.inf
     values = np.asarray(values, dtype=np.float64)
     differences = values[:, top, None] - values[:, None, rest]  # (draws, k, n - k)
-    steps = _steps(differences.reshape(len(values), -1), -1.0, 1.0)
+    steps, margin = _steps(differences.reshape(len(values), -1), -1.0, 1.0), _share(margin)
 
     def holds(rho):
-        overtaken = (_lower(steps, -1.0, rho.item(), _share(margin)).reshape(len(top), -1) <= 0).sum(1)
+        overtaken = (_mean(steps, -1.0, -rho.item(), -margin).reshape(len(top), -1) <= 0).sum(1)
         return np.array([(overtaken >= k0).sum() < k0])
 
     return _largest(holds, 1, tolerance=1e-9).item()
@@ -74,17 +72,10 @@ def _steps(values, low, high):
     return np.diff(np.sort(values, axis=0), prepend=low, append=high, axis=0)
 
 
-def _lower(steps, low, rho, margin):
-    return low + ndtr(ndtri(np.maximum(_above(steps) - margin, 0)) - rho) @ steps
-
-
-def _upper(steps, low, rho, margin):
-    return low + ndtr(ndtri(np.minimum(_above(steps) + margin, 1)) + rho) @ steps
-
-
-def _above(steps):
-    """P(f > t) on each step: 1 below the least value, 0 above the largest."""
-    return np.arange(len(steps) - 1, -1, -1) / (len(steps) - 1)
+def _mean(steps, low, rho, margin):
+    """Largest mean at distance rho; the least with -rho and -margin."""
+    above = np.arange(len(steps) - 1, -1, -1) / (len(steps) - 1)  # P(f > t) on each step: from 1 down to 0
+    return low + ndtr(ndtri(np.clip(above + margin, 0, 1)) + rho) @ steps
 
 
 def _split(values, top, beta):

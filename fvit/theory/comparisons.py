@@ -21,30 +21,23 @@ def compare_pairs(df, family: list[str], pair=("none", "dds"), by="defence", val
     family    columns that make the family of hypotheses, e.g. ["method", "aim"]; blanks (NaN) are a value
     pair      the two values of column `by`; rows with others are left out
     groups    column of the cluster, the photograph; None: every image is its own
-    seeds     columns of the seeds of noise and attack: values are averaged over them within an image, which is then one
-              of n. Their spread enters interval and test, since streams are named by seed *and* image: what the draws
-              did to one image is independent of what they did to the next. A side that has no use for a seed (no
-              smoothing, no noise) leaves it blank
+    seeds     columns of the seeds of noise and attack, averaged over within an image; their spread is in interval and
+              test, since streams are named by seed *and* image. Blank on a side that has no use for a seed
     test      "t" or "sign_flip", two-sided, of the means of the groups, see Note
     returns   DataFrame in order of appearance, columns of family and
-              difference, low, high   mean over images and its bootstrap interval clustered by group, `mean_interval`;
-                                      NaN from a single group. Too narrow below about 20 groups: decide by p_holm
+              difference, low, high   mean over images and `mean_interval` by group, NaN from a single group
               p, p_holm               p-value, alone and corrected for the family by Holm; 1 from a single group
-              d_z                     effect size, mean over standard deviation of the differences of images; NaN where
-                                      they do not vary
-              share_greater           effect size in [0, 1]: share of images whose second value is greater, ties half
-              n, n_groups             images and clusters
+              d_z                     mean over standard deviation of the differences of images; NaN where none vary
+              share_greater           share of images whose second value is greater, ties half, in [0, 1]
+              n, n_groups             images and clusters; below about 20 clusters decide by p_holm, not the interval
 
     Raises ValueError for unknown columns, a side that is missing, images or seeds that the sides do not share, rows
     that occur twice, values that are not finite, and images in two groups.
     Source: Student 1908 and Fisher 1935 on cluster means as Ibragimov and Mueller 2010; Holm 1979.
-    Note: with G groups the sign-flip test, like Wilcoxon's signed ranks of the group means, has no p-value below
-    2 ** (1 - G): 1/16 for five photographs, so at 5 % it never finds anything. It is exact if each group's mean is as
-    likely to have either sign. The t-test of group means asks a little more, that each be a scale mixture of centred
-    normals, of whatever spread (Bakirov and Szekely 2005: it is then valid up to p = 0.08), and can decide with five.
-    Both weigh groups alike, where the difference weighs images. A test that takes images for independent (Wilcoxon's
-    of the images) would count the peculiarity of one photograph many times over. Where group means do not vary at all,
-    no spread can be estimated, and p is that of the sign-flip test.
+    Note: with G groups the sign-flip test has no p-value below 2 ** (1 - G): 1/16 for five photographs. It is exact if
+    each group's mean is as likely to have either sign. The t-test asks a little more, that each be a scale mixture of
+    centred normals (Bakirov and Szekely 2005: it is then valid up to p = 0.08), and can decide with five. Both weigh
+    groups alike, where the difference weighs images. Where group means do not vary at all, p is the sign-flip test's.
     """
     family, seeds = list(family), list(seeds)
     _check_arguments(df, family, pair, [by, value, image, *seeds, *([groups] if groups else [])], test)
@@ -65,11 +58,14 @@ def compare_pairs(df, family: list[str], pair=("none", "dds"), by="defence", val
     return pd.concat([pd.DataFrame(keys, columns=family), table], axis=1)
 
 
+def _varies(values):
+    return np.ptp(values) > 1e-12 * np.abs(values).max()  # more than by rounding
+
+
 def _clusters(part, where, image, groups):
     """Group of each image, with the image as index."""
     labels = part[[image, groups]].drop_duplicates().set_index(image)[groups]
-    wrong = labels.index.duplicated() | labels.isna()
-    if wrong.any():
+    if (wrong := labels.index.duplicated() | labels.isna()).any():
         raise ValueError(f"{where}: image {labels.index[wrong][0]} has none or several values of {groups}, wanted one "
                          "group an image")
     return labels
@@ -96,20 +92,14 @@ def _p_value(means, test, seed):
     ).pvalue  # all 2 ** G signs up to G = 13
 
 
-def _varies(values):
-    return np.ptp(values) > 1e-12 * np.abs(values).max()  # more than by rounding
-
-
 def _per_image(part, where, value, image, seeds):
     """Mean over seeds of each image, (n,) with the image as index, sorted."""
     if len(part) == 0:
         raise ValueError(f"{where}: no rows, wanted both sides of every pair; run it, or leave the condition out")
-    bad = ~np.isfinite(part[value].to_numpy(dtype=np.float64))
-    if bad.any():
+    if (bad := ~np.isfinite(part[value].to_numpy(dtype=np.float64))).any():
         raise ValueError(f"{where}: {bad.sum()} of {len(part)} values are NaN or infinite, the first of image "
                          f"{part[image].iloc[bad.argmax()]}; mend them, or leave the image out on both sides")
-    twice = part.duplicated([image, *seeds])
-    if twice.any():
+    if (twice := part.duplicated([image, *seeds])).any():
         first = part[image][twice].iloc[0]
         same = part[part[image] == first]
         varied = [c for c in part if c not in (value, *seeds) and same[c].nunique(dropna=False) > 1]
@@ -119,8 +109,7 @@ def _per_image(part, where, value, image, seeds):
 
 
 def _check_pairs(part, before, after, where, pair, by, image, seeds):
-    lone = before.symmetric_difference(after)
-    if len(lone):
+    if len(lone := before.symmetric_difference(after)):
         raise ValueError(f"{where}: {len(lone)} images have only one of {pair[0]} and {pair[1]}, the first {lone[0]}; "
                          "wanted the same images on both sides; complete the run")
     if part.groupby([by, image]).size().groupby(by).nunique().max() > 1:
@@ -133,8 +122,7 @@ def _check_pairs(part, before, after, where, pair, by, image, seeds):
 
 
 def _check_arguments(df, family, pair, others, test):
-    unknown = [column for column in [*family, *others] if column not in df]
-    if unknown:
+    if unknown := [column for column in [*family, *others] if column not in df]:
         raise ValueError(f"no columns {', '.join(unknown)}, the table has {', '.join(map(str, df.columns))}")
     if not family or len(pair) != 2 or pair[0] == pair[1]:
         raise ValueError(f"family={family}, pair={tuple(pair)}, wanted at least one column and two different values")

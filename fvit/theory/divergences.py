@@ -7,13 +7,14 @@ from scipy.special import logsumexp
 
 from fvit.base.checks import as_integer, check_array, check_choice, check_count, check_k, check_number
 
+ORDER = "order", "(0, inf]", "1 is Kullback-Leibler"
 DIRECTIONS = ("clean_to_attacked", "attacked_to_clean")
 
 
 def renyi_divergence(p, q, order: float) -> np.ndarray:
     """Renyi divergence D_order(p || q) in nats: 0 where p = q, growing as p puts mass where q has little.
 
-    p, q     (B, n) rows that sum to 1 within 1e-4; they are made to sum to 1 exactly, in float64. Tensors are welcome.
+    p, q     (B, n) rows that sum to 1 within 1e-4, arrays or tensors; made to sum to 1 exactly, in float64
     order    in (0, inf]. 1 is Kullback-Leibler, sum p log(p/q); inf is log max p/q; otherwise
              log(sum p^order q^(1 - order)) / (order - 1). Non-decreasing in the order.
     returns  (B,) float64 in [0, inf]; inf where q = 0 < p (order >= 1) or where p and q share no token (any order)
@@ -24,7 +25,7 @@ def renyi_divergence(p, q, order: float) -> np.ndarray:
     p, q = _distributions(p, "p"), _distributions(q, "q")
     if p.shape != q.shape:
         raise ValueError(f"p has shape {p.shape}, q {q.shape}; wanted two (B, n) of the same shape")
-    order = _order(order)
+    order = check_number(order, *ORDER)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         log_ratio = np.where(p > 0, np.log(p) - np.log(q), 0.0)  # (B, n); +inf where q = 0 < p, no weight where p = 0
         if order == 1:
@@ -48,8 +49,8 @@ def _distributions(rows, name):
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise ValueError(f"{name} has shape {rows.shape}, wanted (B, n); flatten maps: {name}.reshape(len({name}), -1)")
     if not (np.isfinite(rows).all() and (rows >= 0).all()):
-        got = f"{name} has negative, NaN or infinite entries"
-        raise ValueError(f"{got}, wanted probabilities in [0, 1]; if they are logits, apply a softmax")
+        raise ValueError(f"{name} has negative, NaN or infinite entries, wanted probabilities in [0, 1]; if they are "
+                         "logits, apply a softmax")
     sums = rows.sum(axis=1, keepdims=True)
     worst = np.abs(sums - 1).max(initial=0.0)
     if worst > 1e-4:
@@ -60,11 +61,9 @@ def _distributions(rows, name):
 def tokens_to_break(k: int, beta) -> int:
     """Least number of lost tokens that brings the top-k overlap below beta: floor((1 - beta) k) + 1, written k0.
 
-    k      size of the top set, >= 1
     beta   overlap to be kept, in [0, 1]: a Fraction, a string ("0.8", "2/3"), or a float read as the decimal it prints
-    returns  1 for beta = 1 (no token may go) up to k + 1 for beta = 0 (nothing can break)
+    returns  1 for beta = 1 (no token may go) up to k + 1 for beta = 0 (nothing can break), in exact rationals
 
-    In exact rationals: in floats (1 - 0.8) * 10 is 1.99..., which is one token short.
     Raises ValueError for k < 1, and for a beta that is no number in [0, 1].
     """
     try:
@@ -85,40 +84,34 @@ def breaking_divergence(w, k: int, beta, order: float, direction="clean_to_attac
     direction  "clean_to_attacked": min D_order(w || q); "attacked_to_clean": min D_order(q || w)
     returns    float64, a scalar or (B,), in [0, inf]; inf where no q can break it, 0 where a tie breaks it by itself
 
-    The contested tokens, the k0 least of the top set and the k0 largest outside, are pooled at a common level, but only
-    those on the wrong side of it: the form attributed to Hu et al. 2024 pools them all (`pooled_divergence`).
     Raises ValueError for ill-shaped or improper rows, k > n, and an order or direction that is not known.
     Source: our derivation (docs/theory.md, Theorem 1). Taught in notebook 03.
     """
-    s, order = _scale(order, direction), _order(order)
-    w, shape = images(w, k)
-    a, b, rest = contested(w, k, beta)
-    if a is None:
-        return np.full(shape, np.inf)[()]
-    if np.isinf(order):  # limits of order * Lambda; q >= exp(-D) w, or q <= exp(D) w, on the contested tokens
-        forward = direction == "clean_to_attacked"
-        gap = np.maximum(a.max(1, keepdims=True) - b, 0) if forward else np.maximum(a - b.min(1, keepdims=True), 0)
-        with np.errstate(divide="ignore"):
-            kept = rest + b.sum(1) + np.minimum(a, b.min(1, keepdims=True)).sum(1)  # 1 - the gaps, as a positive sum
-            return (np.log1p(gap.sum(1)) if forward else _log(kept, -gap.sum(1)) * -1).reshape(shape)[()]
-    return (order * breaking_rate(np.full(len(w), s), a, b, rest)).reshape(shape)[()]
+    order, s = _order_and_scale(order, direction)
+
+    def least(a, b, rest):
+        if np.isfinite(order):
+            return order * breaking_rate(np.full(len(a), s), a, b, rest)
+        # limits of order * Lambda; q >= exp(-D) w, or q <= exp(D) w, on the contested tokens
+        if direction == "clean_to_attacked":
+            return np.log1p(np.maximum(a.max(1, keepdims=True) - b, 0).sum(1))
+        low = b.min(1, keepdims=True)
+        kept = rest + b.sum(1) + np.minimum(a, low).sum(1)  # 1 - the gaps, as a positive sum
+        return _log(kept, -np.maximum(a - low, 0).sum(1)) * -1
+
+    return of_contested(least, w, k, beta)
 
 
 def pooled_divergence(w, k: int, beta, order: float, direction="clean_to_attacked"):
     """The closed form we attribute to Hu et al. 2024 (and to Liu et al. 2021 for "attacked_to_clean"), from memory.
 
-    It pools all 2 k0 contested tokens and is never below the least divergence, with equality for k0 = 1; above it, a
-    radius built on it over-claims. For comparison only; order > 1. Arguments, result and errors as
-    `breaking_divergence`. Notebook 03 simulates its counterexample.
+    It pools all 2 k0 contested tokens; a radius built on it over-claims for k0 > 1 (docs/theory.md, section 1.6). For
+    comparison only; order > 1. Arguments, result and errors as `breaking_divergence`.
     """
-    if _scale(order, direction) and not 1 < _order(order) < np.inf:
+    order, s = _order_and_scale(order, direction)
+    if not 1 < order < np.inf:
         raise ValueError(f"order={order}, the pooled form wants one in (1, inf); use breaking_divergence")
-    order = _order(order)
-    w, shape = images(w, k)
-    a, b, _ = contested(w, k, beta)
-    if a is None:
-        return np.full(shape, np.inf)[()]
-    return (order * pooled_rate(np.full(len(w), _scale(order, direction)), a, b)).reshape(shape)[()]
+    return of_contested(lambda a, b, _: order * pooled_rate(np.full(len(a), s), a, b), w, k, beta)
 
 
 def images(w, k):
@@ -130,14 +123,17 @@ def images(w, k):
     return w, shape
 
 
-def contested(w, k, beta):
-    """Of each row: the k0 least of the top-k (B, k0), the k0 largest outside (B, k0), and the mass of all other tokens
-    (B,); three times None where no k0 tokens can go."""
+def of_contested(f, w, k, beta):
+    """`f(a, b, rest)`, (B,), in the shape of an answer for `w`; inf where no k0 tokens can go.
+
+    a, b, rest   of each row the k0 least of the top-k (B, k0), the k0 largest outside (B, k0), the mass of others (B,)
+    """
+    w, shape = images(w, k)
     k, k0 = as_integer(k), tokens_to_break(k, beta)
     if k0 > min(k, w.shape[1] - k):
-        return None, None, None
-    ordered = -np.sort(-w, axis=1)
-    return ordered[:, k - k0:k], ordered[:, k:k + k0], ordered[:, :k - k0].sum(1) + ordered[:, k + k0:].sum(1)
+        return np.full(shape, np.inf)[()]
+    w = -np.sort(-w, axis=1)
+    return np.reshape(f(w[:, k - k0:k], w[:, k:k + k0], w[:, :k - k0].sum(1) + w[:, k + k0:].sum(1)), shape)[()]
 
 
 def breaking_rate(s, a, b, rest=None):
@@ -148,8 +144,7 @@ def breaking_rate(s, a, b, rest=None):
     rest    (B,) mass of the other tokens; None, for bounds, takes what a and b leave of 1
     returns (B,) in [0, inf], non-decreasing in a, non-increasing in b
 
-    With psi(w) = (w^s - 1) / s, a strictly increasing scale, the common level tau solves
-    sum_a (psi(a) - psi(tau))_+ = sum_b (psi(tau) - psi(b))_+, whose two sides are piecewise linear in psi(tau).
+    Source: our derivation (docs/theory.md, Theorem 1); psi(w) = (w^s - 1) / s, and tau is the common level.
     """
     high, low = a.max(1, keepdims=True), b.min(1, keepdims=True)  # tau lies between: beyond them nothing is pooled
     within = np.concatenate([np.maximum(a, low), np.minimum(b, high)], axis=1)  # (B, 2 k0)
@@ -203,11 +198,7 @@ def _curvature(s, x):
     return np.where(np.abs(s - 1) < 0.5, high, low)
 
 
-def _scale(order, direction):
-    """The s of K_s that stands for this order and direction."""
-    order = _order(order)
-    return order if check_choice(direction, DIRECTIONS, "direction") == "clean_to_attacked" else 1 - order
-
-
-def _order(order):
-    return check_number(order, "order", "(0, inf]", "1 is Kullback-Leibler")
+def _order_and_scale(order, direction):
+    """The order, and the s of K_s that stands for it in this direction."""
+    order = check_number(order, *ORDER)
+    return order, order if check_choice(direction, DIRECTIONS, "direction") == "clean_to_attacked" else 1 - order

@@ -1,10 +1,10 @@
 """Monte Carlo intervals: how far a mean over images, or a rate, may be from what more images would give.
 
-Means and rates over images get an interval to look at (`mean_interval`, `rate_interval`). Certificates need one side at
-a time, at a tiny failure probability and with a guarantee at every n: `rate_bound`, `mean_bound`, `dkw_margin`.
+Certificates need one side at a time, with a guarantee at every n: they take theory/bounds.py instead.
 """
 
 import numpy as np
+import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from fvit.base.checks import check_array, check_count, check_number
@@ -19,9 +19,6 @@ class Interval(tuple):
     As the value of a `fvit.claim` it brings its interval and its n along.
     """
 
-    n: int
-    n_groups: int | None
-
     def __new__(cls, value, low, high, n, n_groups=None):
         self = super().__new__(cls, (value, low, high))
         self.n, self.n_groups = n, n_groups
@@ -35,22 +32,19 @@ def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> Inter
     """Mean of per-image values with its percentile bootstrap interval: (mean, low, high).
 
     values   (n,) one finite number per image
-    groups   (n,) labels, e.g. the photograph an image is made of; whole groups are then resampled, since images that
-             share a photograph are not independent. Without groups every image is its own.
-    level    coverage aimed at, in (0, 1); reached as n grows. With few images or groups (below about 20) the interval
-             is somewhat too narrow: the text that shows it says how many there were.
+    groups   (n,) labels, e.g. the photograph an image is made of: whole groups are resampled. Default: by images
+    level    coverage aimed at, in (0, 1); with few images or groups (below about 20) it is somewhat less
     returns  low and high are NaN if there is a single image or group: from one, nothing is learnt about the spread
 
-    Draws of noise and of attacks are in the interval: their streams are named by seed and image, so that each value has
-    its own, independent of the others', and the spread of the values holds theirs.
-    The order of the images does not matter. Raises ValueError for empty, non-finite or ill-shaped input.
+    Draws of noise and of attacks are in the interval: their streams are named by seed and image, so that the spread of
+    the values holds theirs. The order of the images does not matter.
+    Raises ValueError for empty, non-finite or ill-shaped input.
     Source: Efron 1979; groups as in Field and Welsh 2007.
     """
     values = check_array(values, "values")
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"values have shape {values.shape}, wanted (n,) with n >= 1: one number per image")
-    if not np.isfinite(values).all():
-        bad = np.count_nonzero(~np.isfinite(values))
+    if bad := np.count_nonzero(~np.isfinite(values)):
         raise ValueError(f"{bad} of {values.size} values are NaN or infinite, wanted finite ones; find their cause")
     check_number(level, *LEVEL)
     n_boot = check_count(n_boot, "n_boot")
@@ -82,11 +76,9 @@ def _by_group(values, groups):
 
 
 def rate_interval(successes: int, n: int, level=0.95) -> Interval:
-    """Share of successes with its exact two-sided interval: (rate, low, high).
+    """Share of successes in n independent trials with its exact two-sided interval: (rate, low, high).
 
-    The interval holds the true rate with probability at least `level`, whatever that rate is, if the n trials are
-    independent. Raises ValueError unless 0 <= successes <= n and n >= 1.
-    Source: Clopper and Pearson 1934.
+    Raises ValueError unless 0 <= successes <= n and n >= 1. Source: Clopper and Pearson 1934.
     """
     check_number(level, *LEVEL)
     n, successes = check_count(n, "n"), check_count(successes, "successes", least=0)
@@ -102,8 +94,6 @@ def interval_table(df, by: list[str], value: str = "value", groups: str | None =
     groups   column of the cluster, see `mean_interval`
     returns  DataFrame with columns by, mean, low, high, n
     """
-    import pandas as pd  # late: only tables need it
-
     rows = []
     for key, part in df.groupby(by, sort=False):
         mean, low, high = mean_interval(part[value], groups=part[groups] if groups else None)

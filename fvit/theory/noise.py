@@ -1,13 +1,12 @@
 """How good is Gaussian noise? Lower bounds for every additive noise, and noise families of equal divergence.
 
 A noise z protects to (order, divergence, radius) if D_order(x + z || x' + z) <= divergence for all x, x' at most
-`radius` apart: then no attention map, whatever it is, moves by more (data processing; van Erven and Harremoes 2014).
-All scales are in the unit of `radius`, all divergences in nats.
+`radius` apart. All scales are in the unit of `radius`, all divergences in nats. Proofs: docs/theory.md, section 4.
 """
 
 import math
+from collections import namedtuple
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
@@ -20,21 +19,24 @@ from fvit.base.checks import check_choice, check_count, check_number
 def half_log_ratio(order: float, divergence: float) -> float:
     """Half the |log-ratio| of the two coins (1 - r, r) and (r, 1 - r) whose divergence is the given one; 0 at 0.
 
-    The x of log(cosh((2 order - 1) x) / cosh x) / (order - 1) = divergence; 2 x tanh x at order 1, 2 x at order inf.
-    No two laws within that divergence, both ways, lie further apart in total variation than tanh x. Derivation: ours.
+    The x of log(cosh((2 order - 1) x) / cosh x) / (order - 1) = divergence, in nats. Derivation: ours (docs/theory.md,
+    section 4.2).
     """
     check_levels(order=order, divergence=divergence)
     if order == math.inf:
         return divergence / 2
-    high = 1.0
-    while _coin_divergence(order, high) < divergence:
-        high *= 2
-    low = min(high / 2, math.sqrt(divergence / order) / 4)  # divergence ~ 2 order x^2 near 0, less beyond for order < 1
-    while _coin_divergence(order, low) > divergence:
-        low /= 2
-    log_x = brentq(lambda s: _coin_divergence(order, math.exp(s)) / divergence - 1, math.log(low), math.log(high),
-                   xtol=1e-15, rtol=1e-15)
-    return math.exp(log_x)
+    return math.exp(_root(lambda s: _coin_divergence(order, math.exp(s)) / divergence - 1, xtol=1e-15, rtol=1e-15))
+
+
+def _root(f, **tolerance):
+    """Where a function that increases without bound, from below 0, is 0."""
+    high = 0.0
+    while f(high) < 0:
+        high += 1.0
+    low = high - 1.0
+    while f(low) > 0:
+        low -= 1.0
+    return brentq(f, low, high, **tolerance)
 
 
 def _coin_divergence(order, x):
@@ -50,12 +52,10 @@ def variance_lower_bound(order, divergence, radius=1.0, dim=None, norm="l2") -> 
     """Least E||z||_2^2 that any noise needs: dim^(2 - 2/p) radius^2 / (4 sinh^2 half_log_ratio), for the lp ball.
 
     order    in (0, inf];  divergence, radius > 0
-    dim      of the space the noise is added in; 1 unless given, and wanted for every norm but l2
-    norm     "l2", "linf" or a number p >= 2
-    returns  at order 2 in l2: dim radius^2 / (exp(divergence) - 1)
+    norm     "l2", "linf" or a number p >= 2; dim, of the space the noise is added in, is wanted for every norm but l2
 
-    Raises ValueError for arguments out of range.
-    Source: Hammersley 1950, Chapman and Robbins 1951 at order 2; other orders, and the norms, ours.
+    Raises ValueError for arguments out of range. Source: Hammersley 1950, Chapman and Robbins 1951 at order 2; other
+    orders, and the norms, ours.
     """
     x = half_log_ratio(order, divergence)
     return _spread(radius, dim, norm) * math.exp(-2 * x) / math.expm1(-2 * x) ** 2  # sinh would overflow
@@ -103,23 +103,18 @@ def check_levels(dim=1, **given):
 
 
 # Families of noise in one dimension --------------------------------------------------------------------------------
-
 # log density at scale 1, variance at scale 1, largest log-ratio of two copies `lag` apart; c is the shape parameter
 _FAMILIES = {
     "laplace": (lambda y, c: -np.abs(y) - math.log(2), lambda c: 2.0, lambda lag, c: lag),
     "logistic": (lambda y, c: -np.abs(y) - 2 * np.log1p(np.exp(-np.abs(y))), lambda c: math.pi**2 / 3,
                  lambda lag, c: lag),
-    "student": (lambda y, c: -(c + 1) / 2 * np.log1p(y * y / c) - _student_log_area(c),
+    "student": (lambda y, c: -(c + 1) / 2 * np.log1p(y * y / c)
+                - (gammaln(c / 2) - gammaln((c + 1) / 2) + math.log(c * math.pi) / 2),
                 lambda c: c / (c - 2) if c > 2 else math.inf,
                 lambda lag, c: (c + 1) * math.asinh(lag / math.sqrt(4 * c))),
     "generalised_normal": (lambda y, c: -np.abs(y) ** c - math.log(2) - gammaln(1 + 1 / c),
-                           lambda c: gamma(3 / c) / gamma(1 / c), lambda lag, c: lag**c if c <= 1 else math.inf),
-}
+                           lambda c: gamma(3 / c) / gamma(1 / c), lambda lag, c: lag**c if c <= 1 else math.inf)}
 FAMILIES = ("gaussian", "uniform", *_FAMILIES)
-
-
-def _student_log_area(df):
-    return gammaln(df / 2) - gammaln((df + 1) / 2) + math.log(df * math.pi) / 2
 
 
 def shifted_divergence(family, shift, order, scale=1.0, shape=None) -> float:
@@ -127,8 +122,7 @@ def shifted_divergence(family, shift, order, scale=1.0, shape=None) -> float:
 
     family   "gaussian" (scale: std), "uniform" (half-width), "laplace", "logistic", "student" (shape: degrees of
              freedom), "generalised_normal" (density ~ exp(-|z / scale|^shape))
-    returns  nats in [0, inf]. All these densities are symmetric and fall away from 0; for such it grows with |shift|
-             (level sets of one copy lose mass under the other), so its value at a radius is the worst within it
+    returns  nats in [0, inf], growing with |shift|: the value at a radius is the worst within it
 
     Closed forms for Gaussian, uniform and order inf; else double-exponential quadrature, relative error below 1e-10:
     half the nodes must give the same. Raises ValueError for bad arguments, or if they do not.
@@ -227,13 +221,7 @@ def calibrated_scale(family, divergence, order, radius=1.0, shape=None) -> float
     def excess(log_lag):
         return math.log(shifted_divergence(family, math.exp(log_lag), order, shape=shape) / divergence)
 
-    high = 0.0
-    while excess(high) < 0:
-        high += 1.0
-    low = high - 1.0
-    while excess(low) > 0:
-        low -= 1.0
-    return radius / math.exp(brentq(excess, low, high, xtol=1e-13))
+    return radius / math.exp(_root(excess, xtol=1e-13))
 
 
 def noise_variance(family, scale=1.0, shape=None) -> float:
@@ -252,19 +240,13 @@ def relative_variance(family, divergence, order, shape=None) -> float:
     return noise_variance(family, scale, shape) / gaussian_variance(order, divergence)
 
 
-class ProductNoise(NamedTuple):
-    """Independent coordinates: their common scale and variance, and the mean of the largest, E||z||_inf."""
-
-    scale: float
-    variance: float
-    mean_max: float
+ProductNoise = namedtuple("ProductNoise", "scale variance mean_max")  # of a coordinate; mean_max: E||z||_inf
 
 
 def product_noise(shape, dim, divergence, order, radius=1.0) -> ProductNoise:
     """Generalised-normal noise, one draw per coordinate, calibrated to the linf ball; shape 2 is the Gaussian.
 
-    Divergences of independent coordinates add and each grows with its shift, so the worst shift is a corner and
-    every coordinate may spend divergence / dim. Relative error below 1e-8 for dim up to 10^7.
+    Every coordinate may spend divergence / dim. Relative error below 1e-8 for dim up to 10^7.
     """
     check_levels(dim=dim, divergence=divergence)
     scale = calibrated_scale("generalised_normal", divergence / dim, order, radius, shape)

@@ -27,13 +27,9 @@ def optimal_noise_1d(divergence, order, radius=1.0, cells=None) -> OptimalNoise:
     order     finite, at least 0.001 from 1; for 1 take 1.001, a hair stricter
     cells     per radius; default 16 per std of the Gaussian, up to 32. Time: below a second from divergence 0.001 to 10
 
-    Why it can be found: p^order q^(1 - order) is jointly convex, so this is a convex program; and mirror images may be
-    mixed, so symmetric densities suffice. With one value a cell, shifts by whole cells are enough: those between them
-    interpolate linearly. The program is solved on a circle, wide enough that nothing is left opposite 0.
-    Upper bound: the cells, unrolled, with geometric tails, are a true density; it is evaluated as such.
-    Lower bound: rounding any noise at random to the lattice (so that its mean stays) adds at most cell^2 / 4 and no
-    divergence, nor does wrapping it on the circle; the circle's optimum is bounded by duality.
-    Derivation: ours.
+    A convex program over symmetric densities, constant on cells of a circle. Upper bound: the cells, unrolled, with
+    geometric tails, are a true density. Lower bound: the circle's dual. Derivation: ours (docs/theory.md,
+    Proposition 12).
     """
     check_levels(divergence=divergence, order=order, radius=radius)
     order = _finite_order(order)
@@ -67,14 +63,12 @@ def optimal_noise_1d(divergence, order, radius=1.0, cells=None) -> OptimalNoise:
 def optimal_noise_spherical(dim, divergence, order=2.0, radius=1.0, shells=None) -> OptimalNoise:
     """The least E||z||_2^2 among noises of the form Gaussian times a factor constant on shells around 0.
 
-    Spherical noise suffices: rotated copies of a noise may be mixed, by convexity. Gaussian noise is among those tried,
-    and each is a true density, so `relative` is an upper bound of the least ratio (no lower one is known: NaN) up to
-    quadrature, which is checked by halving its step. For |shift| < radius see `divergence`: the largest over quarters
-    of the radius. Halving the shells says what their width costs.
-
     dim      >= 2, see `optimal_noise_1d` for one dimension
     shells   about this many; default 120
-    Derivation: ours.
+    returns  `relative` is an upper bound of the least ratio, up to quadrature (no lower one is known: NaN), and
+             `divergence` the largest over quarters of the radius
+
+    Derivation: ours (docs/theory.md, Proposition 13).
     """
     check_levels(divergence=divergence, order=order, radius=radius, dim=dim)
     if dim < 2:
@@ -93,8 +87,7 @@ def optimal_noise_spherical(dim, divergence, order=2.0, radius=1.0, shells=None)
     log_g -= math.log(np.exp(log_g) @ mass)
     spent = [np.exp(order * log_g) @ _shells(edges, dim, s, reference, order, 8)[2] @ np.exp((1 - order) * log_g)
              for s in np.arange(1, 5) / 4]
-    achieved = max(np.log(spent) / (order - 1))
-    variance = np.exp(log_g) @ square
+    achieved, variance = max(np.log(spent) / (order - 1)), np.exp(log_g) @ square
     return OptimalNoise((edges[1:] + edges[:-1]) / 2 * radius, log_g, float(achieved), float(variance) * radius**2,
                         float(variance / gaussian_variance(order, achieved, dim=dim)), math.nan)
 

@@ -9,27 +9,17 @@ import numpy as np
 from scipy.special import log_ndtr, ndtr, ndtri
 
 from fvit.base.checks import as_integer, as_number, check_array, check_choice, check_count, check_number
-from fvit.theory.divergences import (
-    DIRECTIONS,
-    breaking_divergence,
-    breaking_rate,
-    contested,
-    images,
-    pooled_divergence,
-    pooled_rate,
-    renyi_divergence,
-)
+from fvit.theory import divergences
 
-OF_A_MEAN = ("sharp", "renyi", "coordinate", "pooled")
 FARTHEST = 100.0  # in units of sigma; beyond it no normal quantile of a float64 reaches
+S_POOLED = 1 + np.geomspace(1e-3, 60, 60)
 S_GRID = np.unique(np.r_[-np.geomspace(60, 1, 20), np.linspace(-1, 2, 31), np.geomspace(2, 60, 20)])
 
 
 def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp", order=None):
     """Radius within which the smoothed map keeps a share `beta` of its top-k, from its value `w` at the centre.
 
-    w            (n,) or (B, n) smoothed attention E[Z(x + z)], rows that sum to 1: the exact mean. From draws, use
-                 `fvit.certify`: a plug-in mean certifies nothing
+    w            (n,) or (B, n) smoothed attention E[Z(x + z)], rows that sum to 1: the exact mean (for draws: certify)
     sigma        noise std for images in [0, 1]
     norm, dim    "l2", "linf", "l1" or a number p >= 1; dim is the number of pixel values (3 H W), needed where p > 2
     certificate  "sharp": the largest that w alone allows; "renyi": from divergences, best over orders and directions;
@@ -38,8 +28,7 @@ def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp"
     returns      float64, a scalar or (B,), in [0, inf]; every smaller radius is certified, inf where nothing can break
 
     Raises ValueError for improper rows, k, beta, sigma <= 0, an unknown name, or a norm that lacks its dim.
-    Source: "renyi" in the manner of Hu et al. 2024 with the exact minimum; "sharp" as `sharp_rho`, in the line of
-    Cohen et al. 2019 and Levine et al. 2019. Taught in notebook 03.
+    Source: "renyi" Hu et al. 2024 with the exact minimum; others as in their functions below. Taught in notebook 03.
     """
     per_l2, sigma = _norm_factor(norm, dim), check_number(sigma, "sigma", "(0, inf)")
     check_choice(certificate, OF_A_MEAN, "certificate")
@@ -55,9 +44,8 @@ def required_sigma(w, k, beta, radius, order=None, gamma=None, norm="l2", dim=No
     gamma    also keep the prediction: D_order(y(x) || y(x')) <= gamma for every classifier; needs an order
     returns  float64, a scalar or (B,): 0 where nothing can break, inf where a tie breaks it at any radius > 0
 
-    `w` is the map smoothed with that sigma: after a change of sigma it has to be measured again.
-    Other arguments and errors as `certified_radius`. Source: Hu et al. 2024 with the exact minimum (docs/theory.md,
-    Corollary 2).
+    `w` is the map smoothed with that sigma: after a change of sigma it has to be measured again. Other arguments and
+    errors as `certified_radius`. Source: Hu et al. 2024 with the exact minimum (docs/theory.md, Corollary 2).
     """
     radius = check_number(radius, "radius", "[0, inf)", "for images in [0, 1]")
     if gamma is not None and order is None:
@@ -76,7 +64,7 @@ def certified_overlap(w, k, sigma, radius, norm="l2", dim=None, certificate="sha
     radius   a number or (B,), >= 0; other arguments and errors as `certified_radius`
     returns  float64, a scalar or (B,), in [0, 1]; at least (2k - n) / k, which no perturbation can undercut
     """
-    w, shape = images(w, k)
+    w, shape = divergences.images(w, k)
     radius, k = check_array(radius, "radius"), as_integer(k)
     if not (np.isfinite(radius).all() and (radius >= 0).all() and radius.shape in ((), shape)):
         least = f"least value {radius.min():g}" if radius.size else "no value"
@@ -90,11 +78,10 @@ def certified_overlap(w, k, sigma, radius, norm="l2", dim=None, certificate="sha
 
 
 def sharp_rho(a, b):
-    """Largest rho that the mean attention of the contested tokens allows; attained by a one-hot map.
+    """Largest rho that the mean attention of the contested tokens allows, a scalar or (B,) float64 in [0, inf].
 
     a, b     (k0,) or (B, k0), in [0, 1]: the least tokens of the top set and the largest outside, in any order; lower
              bounds of `a` and upper bounds of `b` give a smaller rho, valid whenever the bounds hold
-    returns  float64, a scalar or (B,), in [0, inf]
 
     Source: ours (docs/theory.md, Theorems 3 and 6), in the line of Cohen et al. 2019.
     """
@@ -113,19 +100,17 @@ def sharp_rho(a, b):
 def renyi_rho(a, b, rest=None):
     """Largest rho that Renyi divergences certify, sqrt(2 sup_s Lambda(s)), over all orders and both directions.
 
-    rest     (B,) mass of all other tokens, where a and b are no bounds: keeps digits where a holds nearly all
-    Arguments as `sharp_rho`, which is never smaller. A missed maximum costs tightness, not validity.
+    rest     (B,) mass of all other tokens, where a and b are no bounds; others as `sharp_rho`, which is never smaller
     """
     a, b, shape = _contested(a, b)
-    return np.sqrt(2 * _best(lambda s: breaking_rate(s, a, b, rest), S_GRID, len(a))).reshape(shape)[()]
+    return np.sqrt(2 * _best(lambda s: divergences.breaking_rate(s, a, b, rest), S_GRID, len(a))).reshape(shape)[()]
 
 
 def coordinate_rho(a, b, high=1.0):
     """rho from one token on each side: (Phi^-1(max a / high) - Phi^-1(min b / high)) / 2, at least 0.
 
     high     bound of a single draw's attention: 1, the level at which it is clipped, or 1 for votes (shares of draws)
-    Other arguments as `sharp_rho`. Source: Cohen et al. 2019, Levine et al. 2019 (docs/theory.md, Theorem 3,
-    remark (b), and Theorem 5).
+    Other arguments as `sharp_rho`. Source: Cohen et al. 2019 and Levine et al. 2019 (docs/theory.md, Theorem 5).
     """
     a, b, shape = _contested(a, b)
     top, low = np.minimum(a.max(1) / high, 1.0), np.minimum(b.min(1) / high, 1.0)
@@ -137,8 +122,7 @@ def coordinate_rho(a, b, high=1.0):
 def prediction_radius(order, gamma, sigma):
     """Radius within which every classifier's smoothed prediction has D_order(y(x) || y(x')) <= gamma.
 
-    Raises ValueError unless order, gamma and sigma are positive. Source: Hu et al. 2024 (docs/theory.md,
-    Theorem 2, Corollary 2).
+    Raises ValueError unless all are positive. Source: Hu et al. 2024 (docs/theory.md, Theorem 2, Corollary 2).
     """
     for name, value in {"sigma": sigma, "gamma": gamma, "order": order}.items():
         check_number(value, name, "(0, inf)")
@@ -148,15 +132,14 @@ def prediction_radius(order, gamma, sigma):
 def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
     """Largest Renyi divergence between the smoothed prediction `y` and what a shift by rho can make of it.
 
-    y        (C,) or (B, C) with C <= 8, rows that sum to 1: the worst case is at one of C! vertices
-    returns  float64, a scalar or (B,); at most order rho^2 / 2, the bound for all predictions at once
-    Source: our derivation (docs/theory.md, Lemma 2 and section 2.4).
+    y        (C,) or (B, C) with C <= 8, rows that sum to 1
+    returns  float64, a scalar or (B,), at most order rho^2 / 2. Source: our derivation (docs/theory.md, Proposition 11)
     """
-    y, shape = images(y, 1)
+    y, shape = divergences.images(y, 1)
     if y.shape[1] > 8:
         raise ValueError(f"y has {y.shape[1]} classes, wanted at most 8: the vertices are all their orders")
     rho = check_number(rho, "rho", "[0, inf)", "a radius in units of sigma")
-    check_choice(direction, DIRECTIONS, "direction")
+    check_choice(direction, divergences.DIRECTIONS, "direction")
     orders = np.array(list(permutations(range(y.shape[1]))))  # (C!, C)
     worst = []
     for clean in y:
@@ -165,41 +148,23 @@ def worst_prediction_divergence(y, order, rho, direction="clean_to_attacked"):
         moved = np.empty_like(grown)
         np.put_along_axis(moved, orders, np.diff(grown, prepend=0, axis=1), axis=1)
         pair = np.broadcast_to(clean, moved.shape), np.maximum(moved, 0)
-        worst.append(renyi_divergence(*(pair if direction == "clean_to_attacked" else pair[::-1]), order).max())
+        pair = pair if direction == "clean_to_attacked" else pair[::-1]
+        worst.append(divergences.renyi_divergence(*pair, order).max())
     return np.array(worst).reshape(shape)[()]
-
-
-def label_radius(y, sigma):
-    """l2 radius within which the smoothed prediction `y`, (C,) or (B, C), keeps its top class.
-
-    Source: Cohen et al. 2019. From draws, take bounds: the plug-in certifies nothing.
-    """
-    sigma, (y, shape) = check_number(sigma, "sigma", "(0, inf)"), images(y, 1)
-    if y.shape[1] < 2:
-        return np.full(shape, np.inf)[()]
-    ordered = -np.sort(-y, axis=1)
-    return sigma * np.reshape(coordinate_rho(ordered[:, :1], ordered[:, 1:2]), shape)[()]
 
 
 def _rho(w, k, beta, certificate, order):
     """The certificate in units of sigma, a scalar or (B,)."""
-    if order is not None and certificate == "renyi":
-        return np.sqrt(2 * breaking_divergence(w, k, beta, order) / as_number(order))
     if order is not None:
-        return np.sqrt(2 * pooled_divergence(w, k, beta, order) / as_number(order))
-    w, shape = images(w, k)
-    a, b, rest = contested(w, k, beta)
-    if a is None:
-        return np.full(shape, np.inf)[()]
-    if certificate == "pooled":
-        rho = np.sqrt(2 * _best(lambda s: pooled_rate(s, a, b), 1 + np.geomspace(1e-3, 60, 60), len(w)))
-    elif certificate == "renyi":
-        rho = renyi_rho(a, b, rest)
-    elif certificate == "coordinate":
-        rho = coordinate_rho(_below_one(a, b), b)
-    else:
-        rho = sharp_rho(a, b)
-    return np.reshape(rho, shape)[()]
+        divergence = divergences.breaking_divergence if certificate == "renyi" else divergences.pooled_divergence
+        return np.sqrt(2 * divergence(w, k, beta, order) / as_number(order))
+    return divergences.of_contested(OF_A_MEAN[certificate], w, k, beta)
+
+
+OF_A_MEAN = {"sharp": lambda a, b, rest: sharp_rho(a, b), "renyi": renyi_rho,
+             "coordinate": lambda a, b, rest: coordinate_rho(_below_one(a, b), b),
+             "pooled": lambda a, b, rest:
+                 np.sqrt(2 * _best(lambda s: divergences.pooled_rate(s, a, b), S_POOLED, len(a)))}
 
 
 def _below_one(a, b):

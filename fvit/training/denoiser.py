@@ -15,21 +15,12 @@ from fvit.models import schedule
 UNET_CONFIG = {  # diffusers' UNet2DModel on 2x2 blocks of pixels taken as channels
     "in_channels": 12, "out_channels": 12, "layers_per_block": 1, "norm_num_groups": 16,
     "block_out_channels": [48, 96, 128], "attention_head_dim": 32,
-    "down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3,
-}
+    "down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3}
 SCHEDULER_CONFIG = {
     "_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
-    "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon", "clip_sample": False,
-}
+    "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon", "clip_sample": False}
 SIGMA_RANGE = (0.008, 0.55)  # noise the denoiser is trained on, [0, 1] units
 VAL_SIGMAS = (8 / 255, 0.1, 0.25, 0.5)
-
-
-def new_unet(image_size: int) -> nn.Module:
-    """The denoiser's network, untrained: a diffusers UNet2DModel of 3.3 M parameters."""
-    from diffusers import UNet2DModel
-
-    return UNet2DModel(sample_size=image_size // 2, **UNET_CONFIG)
 
 
 def as_json(config: dict) -> str:
@@ -45,7 +36,10 @@ class Denoising:
     name = "denoiser"
 
     def __init__(self, seed: int):
-        self.model = new_unet(self.image_size).to(memory_format=torch.channels_last)
+        from diffusers import UNet2DModel
+
+        unet = UNet2DModel(sample_size=self.image_size // 2, **UNET_CONFIG)  # 3.3 M parameters
+        self.model = unet.to(memory_format=torch.channels_last)
         self.lr, self.weight_decay, self.seed = 1e-3, 0.0, seed
         self.alphas_cumprod = schedule.linear_alphas_cumprod()
 
@@ -58,7 +52,6 @@ class Denoising:
         return *(F.pixel_unshuffle(v, 2).contiguous(memory_format=torch.channels_last) for v in (x_t, noise)), t, ac
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
-        """The batch's mean loss, in one part."""
         x, g = batch[0], rng.generator(self.seed, "noise", step)
         low, high = torch.tensor(SIGMA_RANGE).log()
         sigma = (low + (high - low) * torch.rand(len(x), generator=g)).exp()

@@ -1,7 +1,8 @@
 """Training of the shipped models: the loop, its checkpoints, and `fvit train`.
 
-A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. The learning
-rate is held and then falls over the last quarter. What is trained, on what: on_scenes.py, on_cifar10.py.
+A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. What is trained,
+on what (on_scenes.py, on_cifar10.py), is a task: `name`, `model`, `lr`, `weight_decay`, `save`, `batches`, `validate`,
+and `losses`, which yields the batch's mean loss in parts: each part's graph is freed before the next is made.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import re
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +25,6 @@ from fvit.base import files, paths, rng
 from fvit.base.checks import check_choice
 from fvit.report import f00_training, saving
 from fvit.training.on_scenes import CHAPTER
-from fvit.training.on_scenes import TASKS as SCENES_TASKS
 
 
 def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> float:
@@ -34,9 +35,7 @@ def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> flo
 def _state(model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Everything a resumed run needs besides its log, as plain tensors."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
-    for name, p in model.named_parameters():
-        for key, value in optimiser.state[p].items():
-            state[f"adam.{key}.{name}"] = value
+    state |= {f"adam.{k}.{name}": v for name, p in model.named_parameters() for k, v in optimiser.state[p].items()}
     return {k: v.detach().cpu().contiguous() for k, v in state.items()}
 
 
@@ -59,18 +58,8 @@ def _restore(checkpoint: Path, model: nn.Module, ema: dict, optimiser: torch.opt
         raise ValueError(f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew") from err
 
 
-def _checkpoint(state: dict[str, Tensor], log: list[dict]) -> bytes:
-    """The log travels inside, so that it is of the same step to the bit; training_log.csv is never read."""
-    text = json.dumps(log)
-    return save(state, metadata={"fvit": f"{_digest(state, text)} {text}"})  # one entry: several come in any order
-
-
 def _digest(state: dict[str, Tensor], log: str) -> str:
-    digest = hashlib.sha256(log.encode())
-    for name in sorted(state):
-        digest.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
-        digest.update(state[name].numpy().tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(save(state) + log.encode()).hexdigest()
 
 
 def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0, chapter: int = CHAPTER,
@@ -113,32 +102,28 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
         optimiser.step()
         step += 1
         decay = min(0.998, 1 - 1 / (step / 10 + 1))
-        torch._foreach_lerp_(
-            list(ema.values()),
-            [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)],
-            1 - decay,
-        )
+        latest = [v.to(e.dtype) for v, e in zip(model.state_dict().values(), ema.values(), strict=True)]
+        torch._foreach_lerp_(list(ema.values()), latest, 1 - decay)
         running.append(total)
         if step % every == 0 or step == steps:
-            averaged = {k: v.clone() for k, v in ema.items()}
             current = {k: v.clone() for k, v in model.state_dict().items()}
-            model.load_state_dict(averaged)
+            model.load_state_dict(ema)
             row = {"step": step, "loss": sum(running) / len(running), **task.validate(model.eval(), n_val, where)}
             model.load_state_dict(current)
             model.train()
-            log.append(row)
-            running = []
+            log, running = [*log, row], []
             files.write_atomic(log_file, pd.DataFrame(log).to_csv(index=False, float_format="%.5g"))
-            task.save({k: v.cpu() for k, v in averaged.items()}, out)
-            files.write_atomic(checkpoint, _checkpoint(_state(model, ema, optimiser), log))
+            task.save({k: v.cpu() for k, v in ema.items()}, out)
+            state, text = _state(model, ema, optimiser), json.dumps(log)  # inside, so that it is of the same step
+            written = {"fvit": f"{_digest(state, text)} {text}"}  # one entry: several come in any order
+            files.write_atomic(checkpoint, save(state, metadata=written))
             left = (time.monotonic() - begun) / (step - begun_step) * (steps - step)
             shown = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "step")
             print(f"{task.name} {step}/{steps}  {shown}  {left / 60:.0f} min left", file=sys.stderr, flush=True)
     frame = pd.DataFrame(log)
     if step == steps:
-        files.write_atomic(
-            out / "training.png", saving.png_bytes(f00_training.plot_training(frame, title=f"Training the {task.name}"))
-        )
+        figure = f00_training.plot_training(frame, title=f"Training the {task.name}")
+        files.write_atomic(out / "training.png", saving.png_bytes(figure))
     return frame
 
 
@@ -150,15 +135,6 @@ SHIPPED = {  # how the weights in the package were trained: the defaults of `fvi
                 "vit": {"steps": 8000, "batch": 64, "precision": "bfloat16"},
                 "denoiser": {"steps": 1000, "batch": 16, "precision": "float32"}},
 }
-
-
-def tasks_on(data: str) -> dict[str, type]:
-    """What can be trained on `data`, by name; ValueError for data that nothing here is trained on."""
-    if check_choice(data, SHIPPED, "--data") == "scenes":
-        return SCENES_TASKS
-    from fvit.training.on_cifar10 import TASKS  # late: only this needs it
-
-    return TASKS
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
@@ -183,13 +159,12 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `fvit train` with parsed arguments; 0 on success."""
-    task = tasks_on(args.data)[args.what]
+    task = import_module(f"fvit.training.on_{check_choice(args.data, SHIPPED, '--data')}").TASKS[args.what]
     if args.data == "scenes" and args.root is not None:
         raise ValueError(f"--root {args.root} with --data scenes: scenes are drawn, not read; leave it out")
     given = {**SHIPPED[args.data][args.what], **vars(args)}
     names = ("steps", "batch", "seed", "chapter", "every", "n_val")
-    wrong = [f"--{n.replace('_', '-')} {given[n]}" for n in names if given[n] < (n != "seed")]
-    if wrong:
+    if wrong := [f"--{n.replace('_', '-')} {given[n]}" for n in names if given[n] < (n != "seed")]:
         raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
     settings = {n: given[n] for n in (*names, "device", "precision", "root")}
     try:

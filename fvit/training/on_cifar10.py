@@ -1,7 +1,4 @@
-"""Training on CIFAR-10: its pictures in memory, the teacher, the ViT and the denoiser.
-
-Our own recipe, for an hour and a half of one CPU core.
-"""
+"""Training on CIFAR-10, its pictures in memory: our own recipe, for an hour and a half of one CPU core."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -12,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fvit.base import rng
-from fvit.data.datasets import stream_images
+from fvit.data.streams import stream_images
 from fvit.models.diffusers_files import load_denoiser
 from fvit.training.denoiser import Denoising
-from fvit.training.vit import Taught, Teaching, read_teacher, vit_config
+from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config
 
 HELD_OUT = 2000  # images of the training split on which choices are made; a fifth where there are fewer than 10,000
 SHIFT = 4  # pixels by which an image is moved at most, as usual for CIFAR-10
@@ -85,17 +82,12 @@ def moved(x: Tensor, g: torch.Generator) -> Tensor:
 
 
 # teacher and ViT ----------------------------------------------------------------------------------------------------
-def _convolved(channels: int, width: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, width, 3, stride, 1), nn.GroupNorm(4, width), nn.ReLU())
-
-
 class Residual(nn.Module):
     """x plus two convolutions of it."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.branch = nn.Sequential(_convolved(width, width, 1), nn.Conv2d(width, width, 3, 1, 1),
-                                    nn.GroupNorm(4, width))
+        self.branch = nn.Sequential(convolved(width, width), *convolved(width, width)[:2])
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.branch(x))
@@ -106,8 +98,8 @@ class Teacher(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(_convolved(3, 32, 1), _convolved(32, 64, 2), Residual(64),
-                                      _convolved(64, 128, 2), Residual(128))
+        self.features = nn.Sequential(convolved(3, 32), convolved(32, 64, 2), Residual(64), convolved(64, 128, 2),
+                                      Residual(128))
         self.evidence = nn.Conv2d(128, 10, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +115,6 @@ class TeacherTask(OnCifar10, Teaching):
     network = Teacher
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
-        """The batch's mean loss, in one part."""
         x = moved(batch[0], rng.generator(self.seed, "move", step)).contiguous(memory_format=torch.channels_last)
         yield F.cross_entropy(model(x.to(device))[0], batch[1].to(device))
 
@@ -134,9 +125,7 @@ class TeacherTask(OnCifar10, Teaching):
 def vit_tokens(vit: nn.Module, x: Tensor, keep: Tensor) -> Tensor:
     """Final tokens (B, 1 + n, dim): the class token and those of the patches `keep` (B, n), which see one another."""
     tokens = vit.patch_embed(2 * x - 1) + vit.pos_embed[:, 1:]  # (B, 64, dim)
-    tokens = tokens.gather(1, keep[:, :, None].expand(-1, -1, tokens.shape[2]))
-    tokens = torch.cat([(vit.cls_token + vit.pos_embed[:, :1]).expand(len(x), -1, -1), tokens], 1)
-    return vit.norm(vit.blocks(tokens))
+    return final_tokens(vit, tokens.gather(1, keep[:, :, None].expand(-1, -1, tokens.shape[2])))
 
 
 class ViTTask(OnCifar10, Taught):
@@ -156,7 +145,6 @@ class ViTTask(OnCifar10, Taught):
         return data(0)[0]
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
-        """The batch's mean loss, in one part."""
         g = rng.generator(self.seed, "move", step)
         x, label = moved(batch[0], g), F.one_hot(batch[1], 10).float()
         keep = torch.rand(len(x), 64, generator=g).argsort(1)[:, :32 if progress < HALVED else 64]

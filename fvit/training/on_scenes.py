@@ -12,26 +12,25 @@ from torch import Tensor, nn
 
 from fvit.base import rng
 from fvit.data import scenes
-from fvit.data.images import Images
 from fvit.training.denoiser import Denoising
-from fvit.training.vit import Taught, Teaching, read_teacher, vit_config
+from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config
 
 CHAPTER, REUSE = 4096, 6  # scenes drawn at once, and how often each is seen, every time recoloured
 PAIR_SHARE = 0.25
+validation_scenes = cache(scenes.load_scenes)  # of (split, n): choices are made on these and never on test scenes
 
 
 class Scenes:
     """Batches of training scenes; batch `step` depends on (seed, step) only, whatever was asked before."""
 
-    def __init__(self, seed: int, batch: int, chapter: int = CHAPTER, pairs: bool = True):
-        self.seed, self.batch, self.chapter, self.pairs = seed, batch, max(chapter, batch), pairs
+    def __init__(self, seed: int, batch: int, chapter: int = CHAPTER):
+        self.seed, self.batch, self.chapter = seed, batch, max(chapter, batch)
         self._held: tuple | None = None
 
     def _chapter(self, number: int) -> tuple:
         """x (n, 3, 64, 64) uint8, label distribution (n, 10), mask (n, 64, 64); one digit's box (n, 4), class (n,)."""
         if self._held is None or self._held[0] != number:
-            parts = []
-            n_pairs = round(PAIR_SHARE * self.chapter)
+            parts, n_pairs = [], round(PAIR_SHARE * self.chapter)
             for split, n in (("train", self.chapter - n_pairs), ("train_pairs", n_pairs)):
                 x, y, masks, _ = scenes.scene_batch(split, self.seed, range(number * n, (number + 1) * n))
                 parts.append((x, F.one_hot(y, 10).float().mean(1), masks.any(1), boxes(masks[:, 0]), y[:, 0]))
@@ -39,8 +38,7 @@ class Scenes:
         return self._held[1:]
 
     def __call__(self, step: int) -> tuple[Tensor, ...]:
-        steps = self.chapter * REUSE // self.batch  # a chapter's steps
-        g = rng.generator(self.seed, "batch", step)
+        g, steps = rng.generator(self.seed, "batch", step), self.chapter * REUSE // self.batch  # of a chapter
         x, y, mask, box, first = self._chapter(step // steps)
         pick = torch.randperm(len(x), generator=g)[: self.batch]
         x = x[pick].float() / 255
@@ -52,11 +50,8 @@ class Scenes:
 
 def boxes(masks: Tensor) -> Tensor:
     """Bounding boxes (B, 4) = top, bottom, left, right (ends exclusive) of masks (B, H, W)."""
-    rows, columns = masks.any(2).int(), masks.any(1).int()
-    size = masks.shape[1]
-    return torch.stack(
-        [rows.argmax(1), size - rows.flip(1).argmax(1), columns.argmax(1), size - columns.flip(1).argmax(1)], 1
-    )
+    sides, size = (masks.any(2).int(), masks.any(1).int()), masks.shape[1]  # rows and columns that show something
+    return torch.stack([end for side in sides for end in (side.argmax(1), size - side.flip(1).argmax(1))], 1)
 
 
 def fade_in(x: Tensor, mask: Tensor, progress: float) -> Tensor:
@@ -95,29 +90,17 @@ def vit_tokens(vit: nn.Module, x: Tensor, corner: tuple[int, int]) -> Tensor:
     g, grid = tokens.shape[-1], vit.patch_embed.grid_size[0]
     position = vit.pos_embed[:, 1:].unflatten(1, (grid, grid))
     position = position[:, corner[0] : corner[0] + g, corner[1] : corner[1] + g].flatten(1, 2)
-    tokens = tokens.flatten(2).transpose(1, 2) + position
-    tokens = torch.cat([(vit.cls_token + vit.pos_embed[:, :1]).expand(len(x), -1, -1), tokens], 1)
-    return vit.norm(vit.blocks(tokens))
+    return final_tokens(vit, tokens.flatten(2).transpose(1, 2) + position)
 
 
 class Teacher(nn.Module):
-    """A small convolutional network that says for each patch how much it speaks for each class.
-
-    From the scenes' labels it learns in minutes what a ViT of this size finds in hours; the ViT then learns from both.
-    """
+    """A small convolutional network that says for each patch how much it speaks for each class."""
 
     def __init__(self, width: int = 48):
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, width // 2, 3, 2, 1), nn.GroupNorm(4, width // 2), nn.ReLU(),
-            nn.Conv2d(width // 2, width, 3, 2, 1), nn.GroupNorm(4, width), nn.ReLU(),
-        )
+        self.stem = nn.Sequential(*convolved(3, width // 2, 2), *convolved(width // 2, width, 2))
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(width, width, 3, 1, d, d), nn.GroupNorm(4, width), nn.ReLU(),
-                nn.Conv2d(width, width, 3, 1, d, d), nn.GroupNorm(4, width),
-            )
-            for d in (1, 2, 2)
+            nn.Sequential(*convolved(width, width, 1, d), *convolved(width, width, 1, d)[:2]) for d in (1, 2, 2)
         )
         self.evidence = nn.Conv2d(width, 10, 1)
 
@@ -143,18 +126,11 @@ class TeacherTask(OnScenes, Teaching):
     network = Teacher
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
-        """The batch's mean loss, in one part."""
         x, y = fade_in(batch[0], batch[2], progress), batch[1]
         yield F.cross_entropy(model(x.to(device))[0], y.to(device))
 
     def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:
         return accuracies(lambda x: model(x.to(device))[0], n)
-
-
-@cache
-def validation_scenes(split: str, n: int) -> Images:
-    """The first n scenes of a validation split; choices are made on these and never on test scenes."""
-    return scenes.load_scenes(split, n)
 
 
 @torch.no_grad()
@@ -181,14 +157,13 @@ class ViTTask(OnScenes, Taught):
         return scenes.scene_batch("train", self.seed, range(64))[0].float() / 255
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
-        """The batch's mean loss in parts: the attention of 16 images fits a processor's cache, that of 64 does not."""
         x, y, mask, box, first = batch
         x = fade_in(x, mask, progress)
         g, side = rng.generator(self.seed, "window", step), vit_stage(progress)
         if side < 16:
             x, y = close_up(x, box, 4 * side, g), F.one_hot(first, 10).float()
         corner = torch.randint(0, 17 - side, (2,), generator=g).tolist()
-        size = 16 if device.type == "cpu" else len(x)
+        size = 16 if device.type == "cpu" else len(x)  # the attention of 16 images fits a processor's cache
         for x_part, y_part in zip(x.to(device).split(size), y.to(device).split(size), strict=True):
             _, wanted = self.teach(x_part)
             tokens = vit_tokens(model["vit"], x_part, corner)

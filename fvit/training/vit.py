@@ -1,7 +1,7 @@
 """Training of a ViT beside a teacher: what is the same whatever the images are.
 
-A ViT this small finds in hours what a convolutional network learns in minutes, so it learns from both: from the labels
-by its class token, and patch by patch from a teacher (in the manner of Li et al. 2022, "locality guidance").
+A ViT this small finds in hours what a convolutional teacher learns in minutes, so it learns from the labels by its
+class token, and patch by patch from the teacher (in the manner of Li et al. 2022, "locality guidance").
 """
 
 from pathlib import Path
@@ -22,15 +22,11 @@ MATCH_WEIGHT = 2.0  # of the teacher's say, against the label's
 def vit_config(image_size: int, depth: int) -> dict:
     """timm's own "local-dir:" format: a plain 4x4 patch embedding, a class token, 128 channels."""
     return {
-        "architecture": "vit_tiny_patch16_224",
-        "num_classes": 10,
+        "architecture": "vit_tiny_patch16_224", "num_classes": 10,
         "model_args": {"img_size": image_size, "patch_size": 4, "embed_dim": 128, "depth": depth, "num_heads": 4},
         "pretrained_cfg": {
-            "num_classes": 10, "input_size": [3, image_size, image_size],
-            "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
-            "interpolation": "bicubic", "crop_pct": 1.0, "first_conv": "patch_embed.proj", "classifier": "head",
-        },
-    }
+            "num_classes": 10, "input_size": [3, image_size, image_size], "mean": [0.5] * 3, "std": [0.5] * 3,
+            "interpolation": "bicubic", "crop_pct": 1.0, "first_conv": "patch_embed.proj", "classifier": "head"}}
 
 
 def new_vit(config: dict) -> nn.Module:
@@ -42,6 +38,17 @@ def new_vit(config: dict) -> nn.Module:
     return vit
 
 
+def convolved(channels: int, width: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """A 3x3 convolution, normalised, then clamped at 0: what teachers are made of."""
+    return nn.Sequential(nn.Conv2d(channels, width, 3, stride, dilation, dilation), nn.GroupNorm(4, width), nn.ReLU())
+
+
+def final_tokens(vit: nn.Module, patches: Tensor) -> Tensor:
+    """Tokens (B, 1 + n, dim) after the last block, of embedded patches (B, n, dim) and the class token."""
+    first = (vit.cls_token + vit.pos_embed[:, :1]).expand(len(patches), -1, -1)
+    return vit.norm(vit.blocks(torch.cat([first, patches], 1)))
+
+
 def read_teacher(teacher: nn.Module, data: str) -> nn.Module:
     """`teacher` with the trained weights that ship with the package, frozen; FileNotFoundError if they are not there.
 
@@ -50,7 +57,7 @@ def read_teacher(teacher: nn.Module, data: str) -> nn.Module:
     weights = paths.shipped(data, "teacher") / "model.safetensors"
     if not weights.is_file():
         raise FileNotFoundError(f"no teacher at {weights}; train it first: `fvit train teacher --data {data}`")
-    mend = weights_mend(weights.parent, paths.WEIGHTS)
+    mend = weights_mend(weights.parent)
     check_sums(weights.parent, mend)
     teacher.load_state_dict(load_file(check_weights(weights, mend)))
     return teacher.eval().requires_grad_(False)
@@ -73,10 +80,8 @@ class Teaching:
 class Taught:
     """What the loop needs to train a ViT beside its teacher; a subclass for a set of images gives the rest.
 
-    config            as of `vit_config`
-    load_teacher()    the frozen teacher
-    examples()        images (n, 3, H, W) on which the spread of what it says is measured
-    and `batches`, `losses` and `validate`
+    `config` as of `vit_config`, `load_teacher()`, frozen, and `examples()`, images (n, 3, H, W) on which the spread of
+    what it says is measured.
     """
 
     name = "vit"

@@ -23,22 +23,14 @@ def test_good_images_come_back_unchanged(x):
 
 
 @pytest.mark.parametrize(("x", "message"), [
-    (GOOD.numpy(), r"try torch\.as_tensor\(x\)"),
-    ((GOOD * 255).byte(), r"x\.float\(\) / 255"),
-    (GOOD[0], r"a single image becomes x\[None\]"),
-    (GOOD[0, 0], r"shape \(4, 4\), wanted \(B, 3, H, W\)"),
-    (GOOD[:0], "the batch is empty"),
-    (GOOD[:, :1], r"expand it: x\.expand\(-1, 3, -1, -1\)"),
-    (GOOD.permute(0, 2, 3, 1), r"x\.permute\(0, 3, 1, 2\)"),
-    (GOOD[:, :2], "give RGB"),
-    (spoiled(float("nan")), "NaN or infinite"),
-    (spoiled(float("inf")), "NaN or infinite"),
-    (spoiled(float("-inf")), "NaN or infinite"),
-    (GOOD * 255, "divide by 255"),
-    (GOOD * 2 - 1, r"map by \(x \+ 1\) / 2"),
-    (GOOD * 4 - 2, "undo the normalisation"),
-    (spoiled(1.01), r"values in \[.*, 1\.01\], wanted \[0, 1\]"),
-    (spoiled(-0.01), r"wanted \[0, 1\]"),
+    (GOOD.numpy(), r"try torch\.as_tensor\(x\)"), ((GOOD * 255).byte(), r"x\.float\(\) / 255"),
+    (GOOD[0], r"a single image becomes x\[None\]"), (GOOD[0, 0], r"shape \(4, 4\), wanted \(B, 3, H, W\)"),
+    (GOOD[:0], "the batch is empty"), (GOOD[:, :1], r"expand it: x\.expand\(-1, 3, -1, -1\)"),
+    (GOOD.permute(0, 2, 3, 1), r"x\.permute\(0, 3, 1, 2\)"), (GOOD[:, :2], "give RGB"),
+    (spoiled(float("nan")), "NaN or infinite"), (spoiled(float("inf")), "NaN or infinite"),
+    (spoiled(float("-inf")), "NaN or infinite"), (GOOD * 255, "divide by 255"),
+    (GOOD * 2 - 1, r"map by \(x \+ 1\) / 2"), (GOOD * 4 - 2, "undo the normalisation"),
+    (spoiled(1.01), r"values in \[.*, 1\.01\], wanted \[0, 1\]"), (spoiled(-0.01), r"wanted \[0, 1\]"),
 ])
 def test_bad_images_are_told_the_mend(x, message):
     with pytest.raises(ValueError, match=message):
@@ -89,12 +81,13 @@ def test_weights_are_whole_or_the_mend_is_named(tmp_path):
         check_weights(path, "retrain")
 
 
-def test_only_shipped_weights_are_restored_by_git(tmp_path):
+def test_only_shipped_weights_are_restored_by_git(tmp_path, monkeypatch):
     weights = tmp_path / "fvit" / "weights"
-    mend = weights_mend(weights / "vit", weights)
+    monkeypatch.setattr("fvit.base.paths.WEIGHTS", weights)
+    mend = weights_mend(weights / "vit")
     assert "`git checkout -- fvit/weights/vit`" in mend and "`fvit train vit`" in mend
-    assert "`fvit train vit --data cifar10`" in weights_mend(weights / "cifar10-vit", weights)
-    assert "git" not in weights_mend(tmp_path / "mine", weights)
+    assert "`fvit train vit --data cifar10`" in weights_mend(weights / "cifar10-vit")
+    assert "git" not in weights_mend(tmp_path / "mine")
 
 
 def test_json_is_read_or_named(tmp_path):

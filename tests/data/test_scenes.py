@@ -116,10 +116,8 @@ def test_colour_carries_no_class_information():
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (dict(split="tset"), "tset.*test.*pairs"),
-    (dict(source="scene"), "scene.*scenes"),
-    (dict(n=0), "n=0, wanted an integer >= 1"),
-    (dict(start=-1), "start=-1"),
+    (dict(split="tset"), "tset.*test.*pairs"), (dict(source="scene"), "scene.*scenes"),
+    (dict(n=0), "n=0, wanted an integer >= 1"), (dict(start=-1), "start=-1"),
 ])
 def test_bad_requests_say_what_is_known(arguments, words):
     with pytest.raises(ValueError, match=words):

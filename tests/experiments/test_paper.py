@@ -110,10 +110,10 @@ def test_07_on_images_without_masks_shows_stability_and_says_so(out, vit, den, d
 
 def test_08_on_images_without_masks(out, vit, den, drawn):
     names = paper.execute("08", profile="paper", vit=repr(vit), den=repr(den), eps_255=[8], methods=["vta"], **FEW)
-    assert names["data"].name == "imagenet" and len(names["photograph"]) == 2
+    assert names["images"].name == "imagenet" and len(names["shown"].photograph) == 2
     assert claims(out) >= {"M8.1", "P4.1", "P5.18", "P6.10"} and "M8.2" not in claims(out)
     controls = load_rows(out / "results" / "paper" / "08_controls.parquet")
-    assert set(controls.method) == {"", "random order", "constant map"}
+    assert set(controls.method) == {"", "random_order", "constant_map"}
     assert drawn["F08a"].startswith("A picture of ") and "Share of images still right" in drawn["F08b"]
 
 

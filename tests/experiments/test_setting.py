@@ -91,7 +91,6 @@ def test_at_laptop_the_committed_study_rows_are_shown(on, run, out):
     assert shown.photograph == dict(zip(shown.images.ids, shown.images.groups, strict=True))
     assert shown.said == ("study rows: 2 (1 of them at 2/255) test scenes on 2 photographs, 16 draws, sigma 0.25; "
                           "PGD linf, 20 steps, 4 draws a step through DDS")
-    assert shown.strength == "PGD, linf, 20 steps, 4 draws a step through DDS; 16 draws in DDS"
     assert (shown.which, shown.counted, shown.resampled) == ("study rows", "2 (1 of them at 2/255)",
                                                              "clustered by photograph")
 

@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 from oracles import golden
-from oracles.maps import lrp_loop
+from oracles.maps import small_vit
 from timm.models.swin_transformer import window_partition
 from torch import nn
 
@@ -64,10 +64,8 @@ def test_golden_logits_and_attention(golden):
 
 
 @pytest.mark.parametrize(("method", "options", "key"), [
-    ("raw_attention", {}, "A/raw_attention"),
-    ("rollout", {}, "A/rollout_s1"),
-    ("rollout", dict(start_layer=1), "A/rollout_s1"),
-    ("rollout", dict(start_layer=0), "A/rollout_s0"),
+    ("raw_attention", {}, "A/raw_attention"), ("rollout", {}, "A/rollout_s1"),
+    ("rollout", dict(start_layer=1), "A/rollout_s1"), ("rollout", dict(start_layer=0), "A/rollout_s0"),
 ])
 def test_golden_maps(golden, method, options, key):
     vit, x, tensors = golden
@@ -78,20 +76,14 @@ def test_golden_maps(golden, method, options, key):
 
 
 GOLDEN_BY_CLASS = [
-    ("gradcam", {}, "gradcam_unnormalised"),
-    ("partial_lrp", {}, "partial_lrp_orig"),
-    ("partial_lrp", dict(rules="vta"), "partial_lrp_ours"),
-    ("lrp", {}, "full_lrp_orig"),
-    ("lrp", dict(rules="ours"), "full_lrp_ours"),
-    ("lrp_rollout", {}, "lrp_rollout_ours_s0"),
+    ("gradcam", {}, "gradcam_unnormalised"), ("partial_lrp", {}, "partial_lrp_orig"),
+    ("partial_lrp", dict(rules="vta"), "partial_lrp_ours"), ("lrp", {}, "full_lrp_orig"),
+    ("lrp", dict(rules="ours"), "full_lrp_ours"), ("lrp_rollout", {}, "lrp_rollout_ours_s0"),
     ("lrp_rollout", dict(start_layer=1), "lrp_rollout_ours_s1"),
     ("lrp_rollout", dict(rules="orig"), "lrp_rollout_orig_s0"),
-    ("lrp_rollout", dict(rules="orig", start_layer=1), "lrp_rollout_orig_s1"),
-    ("vta", {}, "vta_ours_s1"),
-    ("vta", dict(start_layer=0), "vta_ours_s0"),
-    ("vta", dict(rules="orig"), "vta_orig_s1"),
-    ("vta", dict(rules="orig", start_layer=0), "vta_orig_s0"),
-    ("attribution_rollout", {}, "attr_rollout_cls_s0"),
+    ("lrp_rollout", dict(rules="orig", start_layer=1), "lrp_rollout_orig_s1"), ("vta", {}, "vta_ours_s1"),
+    ("vta", dict(start_layer=0), "vta_ours_s0"), ("vta", dict(rules="orig"), "vta_orig_s1"),
+    ("vta", dict(rules="orig", start_layer=0), "vta_orig_s0"), ("attribution_rollout", {}, "attr_rollout_cls_s0"),
     ("attribution_rollout", dict(start_layer=1), "attr_rollout_cls_s1"),
 ]
 CLASSES = [1, 4]  # those of the golden file
@@ -154,18 +146,6 @@ def test_rollout_against_loops(start_layer):
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-14)
 
 
-def test_raw_attention_against_loops():
-    vit = tiny_vit()
-    attn = attention_of(vit, X)
-    expected = torch.zeros(3, 2, 3, dtype=torch.float64)
-    for image in range(3):
-        for row in range(2):
-            for column in range(3):
-                token = 1 + 3 * row + column  # patches are numbered row by row after the class token
-                expected[image, row, column] = sum(attn[image, -1, head, 0, token] for head in range(3)) / 3
-    torch.testing.assert_close(explain(vit, X, "raw_attention", raw=True), expected, rtol=0, atol=1e-15)
-
-
 def brightness_vit(sharpness):
     """One block, one head: the class token looks at each patch in proportion to exp(sharpness * brightness)."""
     backbone = timm.models.VisionTransformer(
@@ -198,67 +178,6 @@ def test_a_constant_image_without_positions_has_a_uniform_map(method):
     flat = torch.full_like(X[:1], 0.3)
     torch.testing.assert_close(explain(vit, flat, method), torch.full((1, 2, 3), 1 / 6, dtype=torch.float64))
     assert explain(vit, X[:1], method, 2).std() > 1e-3  # while an image with content has not
-
-
-def nudged_logit(vit, image, target, layer, entry, step):
-    """The target's logit when one entry of one attention map is moved by `step`: (L, heads, N, N) index."""
-    def nudge(module, args, out):
-        out = out.clone()
-        out[0][entry] += step
-        return out
-
-    handle = vit.backbone.blocks[layer].attn.attn_drop.register_forward_hook(nudge)
-    flags = [block.attn.fused_attn for block in vit.backbone.blocks]
-    for block in vit.backbone.blocks:
-        block.attn.fused_attn = False
-    logit = vit(image[None])[0, target].item()
-    for block, flag in zip(vit.backbone.blocks, flags, strict=True):
-        block.attn.fused_attn = flag
-    handle.remove()
-    return logit
-
-
-def slow_gradient(vit, image, target, layer, step=1e-5):
-    """d logit / d attention (heads, N, N) of one block by central differences, entry by entry."""
-    shape = attention_of(vit, image[None])[0, layer].shape
-    out = torch.zeros(shape, dtype=image.dtype)
-    for entry in torch.cartesian_prod(*map(torch.arange, shape)).tolist():
-        up, down = (nudged_logit(vit, image, target, layer, tuple(entry), s) for s in (step, -step))
-        out[tuple(entry)] = (up - down) / (2 * step)
-    return out
-
-
-def slow_joint(layers):
-    joint = torch.eye(layers[0].shape[-1], dtype=layers[0].dtype)
-    for layer in layers:
-        joint = layer @ joint
-    return joint[0, 1:].reshape(2, 3)
-
-
-def test_methods_with_gradients_against_finite_differences():
-    """One image, two blocks; LRP from its own loop. docs/reference-code.md, 1.3, 1.5 and 1.7."""
-    vit, image, target = tiny_vit(depth=2), X[0], 3
-    attn, eye = attention_of(vit, image[None])[0], torch.eye(7, dtype=torch.float64)
-    grads = [slow_gradient(vit, image, target, layer) for layer in range(2)]
-    weights = grads[1][:, 0, 1:].mean(1)  # one for each head
-    cam = sum(w * a[0, 1:] for w, a in zip(weights, attn[1], strict=True)) / 3
-    got = explain(vit, image[None], "gradcam", target, raw=True)[0]
-    torch.testing.assert_close(got, cam.clamp(min=0).reshape(2, 3), rtol=1e-6, atol=1e-8)
-    relevance = lrp_loop(vit, image, target, "vta")[0]
-    mixed = [(g * r).clamp(min=0).mean(0) + eye for g, r in zip(grads, relevance, strict=True)]
-    for start_layer in (0, 1):
-        got = explain(vit, image[None], "vta", target, raw=True, start_layer=start_layer)[0]
-        torch.testing.assert_close(got, slow_joint(mixed[start_layer:]), rtol=1e-6, atol=1e-8)
-    stacked = [r.clamp(min=0).mean(0) + eye for r in relevance]
-    got = explain(vit, image[None], "lrp_rollout", target, raw=True)[0]
-    torch.testing.assert_close(got, slow_joint(stacked), rtol=1e-8, atol=1e-10)
-    first = tiny_vit(depth=2)  # the first block alone goes straight to the head: take the second away
-    first.backbone.blocks = first.backbone.blocks[:1]
-    own = [slow_gradient(first, image, target, 0), grads[1]]
-    signed = [(a * g / 2).amax(0) + eye for a, g in zip(attn, own, strict=True)]
-    got = explain(vit, image[None], "attribution_rollout", target, raw=True)[0]
-    expected = slow_joint([m / m.sum(1, keepdim=True) for m in signed])
-    torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-8)
 
 
 def reading_vit():
@@ -350,15 +269,9 @@ LAYOUTS = {
 }
 
 
-def layout(name, **changes):
-    sizes = dict(img_size=(16, 24), patch_size=8, embed_dim=12, depth=3, num_heads=3, num_classes=4)
-    arch, own, readers = LAYOUTS[name]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        backbone = timm.create_model(arch, pretrained=False, **{**sizes, **own, **changes})
-        for parameter in backbone.parameters():
-            parameter.data += 0.3 * torch.randn(parameter.shape)
-    return ViT(backbone.double(), HALF, HALF), readers
+def layout(name):
+    arch, changes, readers = LAYOUTS[name]
+    return small_vit(arch, 0.3, img_size=(16, 24), **changes).double(), readers
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -397,15 +310,8 @@ def test_a_token_that_no_head_reads_gets_no_gradient(name):
 
 
 def swin(window_size=4):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        backbone = timm.create_model(
-            "swin_tiny_patch4_window7_224", img_size=(32, 48), window_size=window_size, embed_dim=12, depths=(1, 2),
-            num_heads=(3, 3), num_classes=4, pretrained=False,
-        )
-        for parameter in backbone.parameters():
-            parameter.data += 0.3 * torch.randn(parameter.shape)
-    return ViT(backbone.double(), HALF, HALF)
+    return small_vit("swin_tiny_patch4_window7_224", 0.3, img_size=(32, 48), window_size=window_size, embed_dim=12,
+                     depths=(1, 2), num_heads=(3, 3), num_classes=4).double()
 
 
 IMAGES = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -540,10 +446,8 @@ def test_normalise_map():
     (dict(method="rollout", start_layer=-1), "start_layer=-1 with 3 blocks"),
     (dict(target=4), r"target has classes 4\.\.4, wanted 0\.\.3"),
     (dict(target=torch.tensor([0, 1])), r"wanted class indices \(B,\) = \(3,\)"),
-    (dict(target=torch.tensor([0.0, 1.0, 2.0])), "wanted class indices"),
-    (dict(x=X * 255), "divide by 255"),
-    (dict(x=X * float("nan")), "NaN or infinite"),
-    (dict(x=X[:, :1]), "a grey image: expand it"),
+    (dict(target=torch.tensor([0.0, 1.0, 2.0])), "wanted class indices"), (dict(x=X * 255), "divide by 255"),
+    (dict(x=X * float("nan")), "NaN or infinite"), (dict(x=X[:, :1]), "a grey image: expand it"),
 ])
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message):

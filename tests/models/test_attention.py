@@ -3,21 +3,12 @@
 import pytest
 import timm
 import torch
+from oracles.maps import small_vit
 from torch import nn
 
 from fvit.models.attention import capture_attention
-from fvit.models.vit import ViT
 
-SIZES = dict(img_size=16, patch_size=8, embed_dim=12, depth=3, num_heads=3, num_classes=4)
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-
-
-def tiny_vit(name=None, **changes):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        sizes = {**SIZES, **changes}
-        backbone = timm.create_model(name, **sizes) if name else timm.models.VisionTransformer(**sizes)
-    return ViT(backbone, (0.5,) * 3, (0.5,) * 3)
 
 
 def n_hooks(vit):
@@ -48,7 +39,7 @@ def slow_attention(vit, x):
 
 
 def test_maps_are_those_of_the_formula():
-    vit = tiny_vit().double()
+    vit = small_vit().double()
     with capture_attention(vit) as attn:
         vit(X.double())
     assert attn.stack().shape == (2, 3, 3, 5, 5)
@@ -56,7 +47,7 @@ def test_maps_are_those_of_the_formula():
 
 
 def test_logits_agree_with_the_fused_kernel():
-    vit = tiny_vit()
+    vit = small_vit()
     assert all(flags(vit))
     fused = vit(X)
     with capture_attention(vit):
@@ -66,7 +57,7 @@ def test_logits_agree_with_the_fused_kernel():
 
 
 def test_nothing_is_left_behind():
-    vit = tiny_vit()
+    vit = small_vit()
     vit.backbone.blocks[1].attn.fused_attn = False  # someone else's choice is kept
     mine = vit.backbone.blocks[0].attn.attn_drop.register_forward_hook(lambda *_: None)  # and someone else's hook
     before = n_hooks(vit), flags(vit)
@@ -83,7 +74,7 @@ def test_nothing_is_left_behind():
 
 
 def test_each_pass_replaces_the_maps():
-    vit = tiny_vit()
+    vit = small_vit()
     with capture_attention(vit) as attn:
         vit(X)
         first = attn.stack()
@@ -94,7 +85,7 @@ def test_each_pass_replaces_the_maps():
 
 
 def test_blocks_that_are_not_read_stay_fused():
-    vit = tiny_vit()
+    vit = small_vit()
     with capture_attention(vit) as every:
         vit(X)
     with capture_attention(vit, [2]) as last:
@@ -108,12 +99,12 @@ def test_blocks_that_are_not_read_stay_fused():
 
 @pytest.mark.parametrize("blocks", [[3], [-1], [0, 7]])
 def test_a_block_that_is_none_is_refused(blocks):
-    with pytest.raises(ValueError, match=r"3 blocks, wanted indices 0\.\.2"), capture_attention(tiny_vit(), blocks):
+    with pytest.raises(ValueError, match=r"3 blocks, wanted indices 0\.\.2"), capture_attention(small_vit(), blocks):
         pass
 
 
 def test_contexts_nest():
-    vit = tiny_vit()
+    vit = small_vit()
     with capture_attention(vit) as outer:
         with capture_attention(vit) as inner:
             vit(X)
@@ -123,7 +114,7 @@ def test_contexts_nest():
 
 
 def test_gradients_flow_through_the_maps():
-    vit = tiny_vit().double()
+    vit = small_vit().double()
 
     def attended(x):
         with capture_attention(vit) as attn:
@@ -134,7 +125,7 @@ def test_gradients_flow_through_the_maps():
 
 
 def test_a_missing_map_is_an_error():
-    vit = tiny_vit()
+    vit = small_vit()
     with capture_attention(vit) as attn:
         pass
     with pytest.raises(RuntimeError, match=r"captured 0 attention maps of 3 blocks; run vit\(x\)"):
@@ -147,19 +138,18 @@ def test_a_missing_map_is_an_error():
 
 
 def test_what_is_no_attention_is_caught():
-    vit = tiny_vit(attn_drop_rate=0.5)
+    vit = small_vit(attn_drop_rate=0.5)
     vit.train()
     with pytest.raises(RuntimeError, match=r"rows sum to .*eval\(\)"), capture_attention(vit):
         vit(X)
 
 
 @pytest.mark.parametrize(("name", "changes", "n_tokens"), [
-    ("deit_tiny_distilled_patch16_224", {}, 6),
-    (None, dict(reg_tokens=4), 9),
-    (None, dict(global_pool="avg", no_embed_class=True), 5),
+    ("deit_tiny_distilled_patch16_224", {}, 6), ("vit_tiny_patch16_224", dict(reg_tokens=4), 9),
+    ("vit_tiny_patch16_224", dict(global_pool="avg", no_embed_class=True), 5),
 ])
 def test_other_layouts_of_prefix_tokens(name, changes, n_tokens):
-    vit = tiny_vit(name, **changes)
+    vit = small_vit(name, **changes)
     with capture_attention(vit) as attn:
         vit(X)
     assert attn.stack().shape == (2, 3, 3, n_tokens, n_tokens)

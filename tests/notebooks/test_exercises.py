@@ -40,10 +40,8 @@ def timestep_undoubled():
 
 
 TRUTH = {  # exercise: (answer, tolerance)
-    "01.2": (math.hypot(*[8 / 255] * (3 * 64 * 64)), 0.02),
-    "02.3": (6400, 0),
-    "03.1": (lead_lost([0.6, 0.3, 0.1]), 5e-4),
-    "04.3": (logistic_overtakes(), 0.005),
+    "01.2": (math.hypot(*[8 / 255] * (3 * 64 * 64)), 0.02), "02.3": (6400, 0),
+    "03.1": (lead_lost([0.6, 0.3, 0.1]), 5e-4), "04.3": (logistic_overtakes(), 0.005),
     "05.1": (timestep_undoubled(), 0),
 }
 WORDS = {"06.5": "+ block 4"}

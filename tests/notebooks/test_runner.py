@@ -310,8 +310,7 @@ def test_a_dry_run_measures_one_image_of_the_blocks_leaves_nothing_and_shows_wha
         "00_meets.ipynb, profile study",
         "  parameters: profile 'study', seed 0, sigma 0.25, method \"rollout\", exact False, orders [1, 2]",
         "profile study, notebook 00: n_images 5, n_samples 1, k 25, attack_steps 20, attack_draws 4, eval_batch 32, "
-        "sigma 0.25, precision float32",
-        "00_rows: 5 images in 3 blocks, 3 of them to do here", f"{scenes}; on cpu",
+        "sigma 0.25, precision float32", "00_rows: 5 images in 3 blocks, 3 of them to do here", f"{scenes}; on cpu",
         "01_fails.ipynb, profile study", "  parameters: profile 'study', width 3",
         "  loads: what ships with fvit", "  computes in its cells: there is no block to measure",
         "02_loads.ipynb, profile study", "  parameters: profile 'study', vit \"\", den \"\", data \"\"",

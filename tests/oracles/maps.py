@@ -18,6 +18,18 @@ def tiny_vit(dtype=torch.float32, seed=0, num_classes=5) -> ViT:
     return ViT(backbone, mean=(0.5,) * 3, std=(0.5,) * 3, name="tiny").to(dtype)
 
 
+def small_vit(arch="vit_tiny_patch16_224", noise=0.0, **sizes) -> ViT:
+    """A timm architecture made small, the same each time; noise in every parameter makes its attention peaked."""
+    small = dict(img_size=16, patch_size=8, embed_dim=12, depth=3, num_heads=3, num_classes=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = timm.create_model(arch, pretrained=False, **(sizes if "swin" in arch else small | sizes))
+    g = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        parameter.data += noise * torch.randn(parameter.shape, generator=g)
+    return ViT(net, (0.5,) * 3, (0.5,) * 3, name="tiny")
+
+
 def tiny_denoiser(dtype=torch.float32, seed=0) -> Denoiser:
     """A diffusers UNet of two levels with random weights: no good as a prior, but a true one in form."""
     unet = UNet2DModel(sample_size=32, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
@@ -97,73 +109,3 @@ def slow_linear(weight, x, relevance, rules):
         shares = slow_divide(relevance, first + second)
         return x_plus * (shares @ plus) + x_minus * (shares @ minus)
     return x_plus * (slow_divide(relevance, first) @ plus) + x_minus * (slow_divide(relevance, second) @ minus)
-
-
-def slow_add(p, q, relevance, rules):
-    a, b = p * slow_divide(relevance, p + q), q * slow_divide(relevance, p + q)
-    if rules == "vta":
-        total_a, total_b, whole = a.sum(), b.sum(), relevance.sum()
-        share_a = slow_divide(total_a.abs(), total_a.abs() + total_b.abs())
-        share_b = slow_divide(total_b.abs(), total_a.abs() + total_b.abs())
-        a, b = a * slow_divide(share_a * whole, total_a), b * slow_divide(share_b * whole, total_b)
-    return a, b
-
-
-def lrp_loop(vit, image, target, rules):
-    """LRP of one image (3, H, W) through a plain ViT with a class token, block by block and head by head.
-
-    Returns relevance of attention (L, heads, N, N), of the tokens that enter block 0 (N, D), and of pixels (H, W).
-    Source: docs/reference-code.md, section 2.
-    """
-    net = vit.backbone
-    pixels = ((image - vit.mean[0]) / vit.std[0])[None]
-    patches = net.patch_embed(pixels)[0]
-    plain = torch.cat([net.cls_token[0], patches])
-    stream, parts = plain + net.pos_embed[0], []
-    for block in net.blocks:
-        attn, inner = block.attn, block.norm1(stream)
-        q, k, v = attn.qkv(inner).unflatten(1, (3, attn.num_heads, -1)).permute(1, 2, 0, 3)  # each (heads, N, d)
-        weights = torch.stack([(q[h] @ k[h].T * attn.scale).softmax(-1) for h in range(attn.num_heads)])
-        mixed = torch.cat([weights[h] @ v[h] for h in range(attn.num_heads)], 1)
-        first = attn.proj(mixed)
-        between = stream + first
-        hidden = block.norm2(between)
-        active = block.mlp.act(block.mlp.fc1(hidden))
-        second = block.mlp.fc2(active)
-        parts.append((block, stream, inner, q, k, v, weights, mixed, first, between, hidden, active, second))
-        stream = between + second
-    last = net.norm(stream)
-    start = torch.zeros(1, vit.num_classes, dtype=image.dtype)
-    start[0, target] = 1
-    relevance = torch.zeros_like(stream)
-    relevance[0] = last[0] * slow_divide(slow_linear(net.head.weight, last[:1], start, rules)[0], last[0])
-    found = []
-    for block, stream, inner, q, k, v, weights, mixed, first, between, hidden, active, second in reversed(parts):
-        attn, mlp = block.attn, block.mlp
-        skip, branch = slow_add(between, second, relevance, rules)
-        branch = slow_linear(mlp.fc1.weight, hidden, slow_linear(mlp.fc2.weight, active, branch, rules), rules)
-        relevance = between * (slow_divide(skip, between) + slow_divide(branch, between))
-        skip, branch = slow_add(stream, first, relevance, rules)
-        branch = slow_linear(attn.proj.weight, mixed, branch, rules)
-        size, to_qkv, of_attention = q.shape[-1], torch.zeros(len(stream), attn.qkv.out_features).to(image), []
-        for h in range(attn.num_heads):
-            own = slice(h * size, (h + 1) * size)
-            shares = slow_divide(branch[:, own], mixed[:, own])
-            of_attention.append(weights[h] * (shares @ v[h].T) / 2)
-            inner_shares = slow_divide(of_attention[-1], q[h] @ k[h].T)
-            for third, values in enumerate((q[h] * (inner_shares @ k[h]), k[h] * (inner_shares.T @ q[h]),
-                                            v[h] * (weights[h].T @ shares))):
-                to_qkv[:, third * attn.attn_dim + h * size : third * attn.attn_dim + (h + 1) * size] = values / 2
-        found.append(torch.stack(of_attention))
-        branch = slow_linear(attn.qkv.weight, inner, to_qkv, rules)
-        relevance = stream * (slow_divide(skip, stream) + slow_divide(branch, stream))
-    tokens = relevance
-    relevance = slow_add(plain, net.pos_embed[0], relevance, rules)[0][1:]
-    kernel, (height, width) = net.patch_embed.proj.weight, net.patch_embed.patch_size  # (D, 3, height, width)
-    low, high, out = pixels.min(), pixels.max(), torch.zeros_like(pixels[0])
-    for n, (row, column) in enumerate((r, c) for r in range(vit.grid[0]) for c in range(vit.grid[1])):
-        at = slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width)
-        patch = pixels[0, :, at[0], at[1]]
-        terms = kernel * patch - kernel.clamp(min=0) * low - kernel.clamp(max=0) * high
-        out[:, at[0], at[1]] = (terms * (relevance[n] / (terms.sum((1, 2, 3)) + 1e-9))[:, None, None, None]).sum(0)
-    return torch.stack(found[::-1]), tokens, out.sum(0)

@@ -31,8 +31,8 @@ def index_pairs(w, k, k0):
     """Every (A, B) of Lemma 1: A of the top set, B outside, k0 each; the top set by lowest index among ties."""
     order = np.argsort(-np.asarray(w), kind="stable")
     inside, outside = order[:k], order[k:]
-    return [(list(a), list(b)) for a in itertools.combinations(inside, k0)
-            for b in itertools.combinations(outside, k0)]
+    pairs = itertools.product(itertools.combinations(inside, k0), itertools.combinations(outside, k0))
+    return [(list(a), list(b)) for a, b in pairs]
 
 
 # Theorem 1: the least divergence --------------------------------------------------------------------------------------
@@ -104,17 +104,17 @@ def least_over_pairs(w, pairs, order, direction):
 def best_order(value, low=-8.0, high=9.0, points=60):
     """(s, maximum of value(order, direction) / order over s in [low, high]): a grid, then a search round its best.
 
-    K_s = D_order / order: s > 0 is the first order of arguments, s <= 0 the second (docs/theory.md, section 0).
+    s > 0 is the first order of arguments, s <= 0 the second (docs/theory.md, section 0).
     """
 
     def scaled(s):
-        order, direction = (s, "clean_to_attacked") if s > 0 else (1 - s, "attacked_to_clean")
-        return value(order, direction) / order
+        return value(s, "clean_to_attacked") / s if s > 0 else value(1 - s, "attacked_to_clean") / (1 - s)
 
-    grid, step = np.linspace(low, high, points, retstep=True)
+    grid = np.linspace(low, high, points)
     best = grid[np.argmax([scaled(s) for s in grid])]
-    found = minimize_scalar(lambda s: -scaled(s), bounds=(max(low, best - step), min(high, best + step)),
-                            method="bounded", options={"xatol": 1e-7})
+    step = grid[1] - grid[0]
+    bounds = max(low, best - step), min(high, best + step)
+    found = minimize_scalar(lambda s: -scaled(s), bounds=bounds, method="bounded", options={"xatol": 1e-7})
     return found.x, -found.fun
 
 
@@ -138,12 +138,12 @@ def gap_over_reachable(w, a, b, rho):
 
 
 def shifted_interval_map(w, tokens, rho):
-    """Mean of a one-hot map, exactly, after a shift of rho sigma to higher g: differences of the normal cdf.
+    """Exact mean, after a shift of rho sigma to higher g, of a one-hot map: differences of the normal cdf.
 
     The map: `tokens`, from low to high g = <direction, y> / sigma, each on an interval of probability w_i.
     """
-    edges = ndtri(np.clip(np.cumsum(np.concatenate([[0.0], np.asarray(w)[list(tokens)]])), 0, 1))
-    edges[-1], q = np.inf, np.zeros(len(w))
+    edges, q = ndtri(np.clip(np.cumsum(np.concatenate([[0.0], np.asarray(w)[list(tokens)]])), 0, 1)), np.zeros(len(w))
+    edges[-1] = np.inf
     q[list(tokens)] = np.diff(ndtr(edges - rho))
     return q
 
@@ -164,8 +164,10 @@ def _least_gap(rows, bounds, points, a, b):
     above = np.hstack([points[:, a].T, -np.ones((len(a), 1)), np.zeros((len(a), 1))])
     below = np.hstack([-points[:, b].T, np.zeros((len(b), 1)), np.ones((len(b), 1))])
     total = np.concatenate([np.ones(m), [0.0, 0.0]])[None]
-    found = linprog(np.concatenate([np.zeros(m), [1.0, -1.0]]), np.vstack([rows, above, below]),
-                    np.concatenate([bounds, np.zeros(len(a) + len(b))]), total, [1.0], bounds=(0, 1), options=TIGHT)
+    found = linprog(
+        np.concatenate([np.zeros(m), [1.0, -1.0]]), np.vstack([rows, above, below]),
+        np.concatenate([bounds, np.zeros(len(a) + len(b))]), total, [1.0], bounds=(0, 1), options=TIGHT,
+    )  # fmt: skip
     assert found.status == 0, found.message
     return found.fun, found.x[:-2] @ points
 

@@ -33,7 +33,7 @@ def stated(comments: str) -> dict:
     """name -> a value of its kind, from comments such as "# n (count): images" and "# each (rows): k (count)"."""
     found = {}
     for name, kind, meaning in re.findall(r"^# (\w+) \((\w+)\): (.*(?:\n#   .*)*)", comments, re.M):
-        columns = re.findall(r"([\w ]+) \((text|count|number)\)", meaning.replace("\n#  ", ""))
+        columns = re.findall(r"([\w ]+) \((text|count|numbers?)\)", meaning.replace("\n#  ", ""))
         found[name] = [{c.strip(): KINDS[k] for c, k in columns}] * 2 if kind == "rows" else KINDS[kind]
     return found
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 
+import claims_tables
 import pandas as pd
 import pytest
 from PIL import Image
@@ -39,8 +40,7 @@ def write(path, text):
 
 
 @pytest.mark.parametrize(("statuses", "verdict", "counts"), [
-    ([], "NOT TESTED", "no run"),
-    (["PASS", "PASS"], "PASS", "2 PASS"),
+    ([], "NOT TESTED", "no run"), (["PASS", "PASS"], "PASS", "2 PASS"),
     (["PASS", "DIFFERS"], "DIFFERS", "1 PASS, 1 DIFFERS"),
 ])
 def test_a_row_passes_only_if_all_its_claims_do(statuses, verdict, counts):
@@ -121,7 +121,8 @@ def test_the_readme_table_has_a_line_for_each_row_and_one_number(folders):
                      "ci_high": "0.3", "notebook": "01"},
                     {"claim": "P3.4", "value": "0.1"}, {"claim": "P3.4", "value": "0.2", "profile": "study"},
                     {"claim": "R2.1", "status": "DIFFERS", "text": "a time", "value": ""})
-    lines = {line.split(":")[0].removeprefix("| "): line for line in verdicts.readme_table(claims).splitlines()[2:]}
+    table = claims_tables.readme_table(claims).splitlines()
+    lines = {line.split(":")[0].removeprefix("| "): line for line in table[2:]}
     assert list(lines) == list(ROWS)
     assert "**PASS**, 2 PASS | a &lt; b \\| c: 0.25 [0.2, 0.3] (P1.2, laptop) | [01](notebooks/01_" in lines["P1"]
     assert "0.2 (P3.4, study)" in lines["P3"]  # of the largest profile
@@ -142,16 +143,16 @@ def test_the_readme_says_what_the_committed_results_say(folders):
     for name in (f"results/{profile}/claims.csv" for profile in on_record.PROFILES):
         if text := committed(name):
             write(root / name, text)
-    _, rest = committed("README.md").split(f"{verdicts.MARKS[0]}\n")
-    assert rest.split(f"\n{verdicts.MARKS[1]}")[0] == verdicts.readme_table(), (
-        "put the table anew, by gallery.update_readme(), into the commit that changes results/")
+    _, rest = committed("README.md").split(f"{claims_tables.MARKS[0]}\n")
+    assert rest.split(f"\n{claims_tables.MARKS[1]}")[0] == claims_tables.readme_table(), (
+        "put the table anew, by tools/claims_tables.py, into the commit that changes results/")
 
 
 def test_the_table_of_claims_is_in_notebook_00_and_has_a_row_for_each_with_links_that_are_there():
     [path] = paths.NOTEBOOKS.glob("00_*.ipynb")
     prose = ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    assert any(verdicts.claims_table() in text for text in prose), "put in what verdicts.claims_table() gives"
-    head, _, *rows = verdicts.claims_table().splitlines()
+    assert any(claims_tables.claims_table() in text for text in prose), "put in what claims_tables.claims_table() gives"
+    head, _, *rows = claims_tables.claims_table().splitlines()
     assert head.count("|") == 5 and [row.split(" | ")[0].removeprefix("| ") for row in rows] == list(ROWS)
     for row in rows:
         links = re.findall(r"\]\((.*?)\)", row)
@@ -161,10 +162,10 @@ def test_the_table_of_claims_is_in_notebook_00_and_has_a_row_for_each_with_links
 def test_updating_the_readme_changes_nothing_but_the_table(tmp_path):
     path, claims = tmp_path / "README.md", ledger({"claim": "P1.1", "status": "PASS"})
     path.write_text("before\n<!-- findings -->\nold\n<!-- /findings -->\nafter\n")
-    verdicts.update_readme(path, claims)
+    claims_tables.update_readme(path, claims)
     once = path.read_text()
-    assert once == f"before\n<!-- findings -->\n{verdicts.readme_table(claims)}\n<!-- /findings -->\nafter\n"
-    assert verdicts.update_readme(path, claims).read_text() == once
+    assert once == f"before\n<!-- findings -->\n{claims_tables.readme_table(claims)}\n<!-- /findings -->\nafter\n"
+    assert claims_tables.update_readme(path, claims).read_text() == once
 
 
 def test_cells_say_mean_interval_and_words_and_leave_blank_what_was_not_run():

@@ -233,16 +233,12 @@ def sources(tmp_path):
 
 
 @pytest.mark.parametrize("name, text, counts", [
-    ("fvit/a.py", "a = 2\n", True),
-    ("fvit/extras/b.py", "c\n", True),
-    ("fvit/weights/vit/m.safetensors", "v", True),
-    ("notebooks/01_x.ipynb", notebook(source="x = 2"), True),
+    ("fvit/a.py", "a = 2\n", True), ("fvit/extras/b.py", "c\n", True),
+    ("fvit/weights/vit/m.safetensors", "v", True), ("notebooks/01_x.ipynb", notebook(source="x = 2"), True),
     ("notebooks/01_x.ipynb", notebook(output="2"), False),  # prose and outputs
-    ("notebooks/words/01.toml", "[F01a]", True),
-    ("notebooks/words/02.toml", "[F02a]", False),
+    ("notebooks/words/01.toml", "[F01a]", True), ("notebooks/words/02.toml", "[F02a]", False),
     ("fvit/a.py", "a = 1\r\n", False),  # line ends of another system
-    ("notebooks/02_y.ipynb", notebook(source="x = 2"), False),
-    ("fvit/notes.md", "m", False),
+    ("notebooks/02_y.ipynb", notebook(source="x = 2"), False), ("fvit/notes.md", "m", False),
     ("fvit/weights/vit/checkpoint.safetensors", "c", False),  # ignored by git: only where training ran
 ])
 def test_the_source_digest_covers_code_notebook_and_weights(sources, name, text, counts):

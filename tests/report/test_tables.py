@@ -42,13 +42,6 @@ def as_series(table):
     return table.set_index("metric")
 
 
-def test_captions_say_at_which_radii_there_are_fewer_images():
-    full = pd.DataFrame({"image_id": list("abc") * 2, "eps": [0.0] * 3 + [8 / 255] * 3})
-    assert tables.image_count(pd.concat([full, full])) == "3"  # several rows of an image are one image
-    less = [pd.DataFrame({"image_id": list("ab"), "eps": eps / 255}) for eps in (2, 4)]
-    assert tables.image_count(pd.concat([full, *less])) == "3 (2 of them at 2/255, 2 of them at 4/255)"
-
-
 def test_pooled_scores_and_those_of_an_image_are_those_of_the_summary():
     bare, smooth = scores(0), scores(1, ignore=False)
     rows = pd.concat([tidy(bare), tidy(smooth, defence="dds").sample(frac=1, random_state=1)])  # in any order
@@ -132,12 +125,17 @@ def test_threats_are_told_apart_and_what_has_no_model_of_its_own_is_under_either
         ("constant_map", "explanation, adaptive"), ("dds", "random signs")]
 
 
+def photographed(rows):
+    return rows.assign(photograph=rows["image_id"].map(PHOTOGRAPH))
+
+
 def some_curves(seed=0):
     g = np.random.default_rng(seed)
     hits = {(i, kind, explained): g.integers(0, 2, 11) for i in PHOTOGRAPH for kind in ("positive", "negative")
             for explained in ("fixed", "re-predicted")}
-    return conform([{"image_id": i, "method": "vta", "explained": explained, "metric": kind, "level": t / 10,
-                     "value": hit} for (i, kind, explained), h in hits.items() for t, hit in enumerate(h)]), hits
+    rows = conform([{"image_id": i, "method": "vta", "explained": explained, "metric": kind, "level": t / 10,
+                     "value": hit} for (i, kind, explained), h in hits.items() for t, hit in enumerate(h)])
+    return photographed(rows), hits
 
 
 @pytest.mark.parametrize("convention", ["mean_height", "unit_interval"])
@@ -153,7 +151,7 @@ def test_areas_are_those_of_curve_auc_whatever_the_order_of_the_rows(convention)
 
 def test_the_mean_curve():
     rows, hits = some_curves(1)
-    line = tables.curve_table(rows, PHOTOGRAPH).query("kind == 'negative' and explained == 'fixed'")
+    line = tables.curve_table(rows).query("kind == 'negative' and explained == 'fixed'")
     assert list(line["removed"]) == [t / 10 for t in range(11)] and line["n"].eq(3).all()
     np.testing.assert_allclose(line["mean"], np.mean([hits[i, "negative", "fixed"] for i in PHOTOGRAPH], axis=0))
 
@@ -167,6 +165,20 @@ def test_a_curve_with_a_step_missing_or_twice_and_no_curve_are_refused():
         curve_rows(rows.assign(metric="right"))
     with pytest.raises(ValueError, match="convention"):
         tables.auc_rows(rows, "trapezoid")
+
+
+def test_a_gain_is_paired_by_image_and_averages_what_an_image_has_several_of():
+    sides = [("none", "clean", [0.1, 0.2, 0.3, 0.9, 0.8, 0.7]), ("dds", "clean", [0.5, 0.7, 0.3, 0.1, 0.2, 0.3]),
+             ("dds", "attacked", [1.0] * 6)]
+    rows = photographed(pd.concat([pd.DataFrame({"image_id": list("abcabc"), "defence": d, "condition": c, "value": v,
+                                                 "method": ["vta"] * 3 + ["lrp"] * 3}) for d, c, v in sides]))
+    found = tables.gain(rows.sample(frac=1, random_state=0), method="vta", condition="clean")
+    assert found == pytest.approx(mean_interval([0.4, 0.5, 0.0], [*PHOTOGRAPH.values()])) and found.n_groups == 2
+    assert tables.gain(rows, condition="clean")[0] == pytest.approx(-0.15)  # of the two methods: -0.2, -0.05, -0.2
+    attacked, clean = {"condition": "attacked"}, {"condition": "clean"}
+    assert tables.gain(rows, attacked, clean, defence="dds", method="lrp")[0] == pytest.approx(0.8)
+    with pytest.raises(ValueError, match="1 of 3 values are NaN"):
+        tables.gain(rows.iloc[1:], method="vta", condition="clean")
 
 
 def right(aim, hits):

@@ -1,18 +1,14 @@
 """Renyi divergence, and the least one that breaks a top-k: by hand, by SciPy, by brute force, in every limit."""
 
-import itertools
 import re
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from oracles import theory as oracle
 from oracles.golden import theory as golden
 from scipy import stats
-from scipy.optimize import minimize_scalar
 
 from fvit.theory.divergences import breaking_divergence, pooled_divergence, renyi_divergence, tokens_to_break
 
@@ -22,22 +18,32 @@ FIRST, SECOND = oracle.DIRECTIONS
 COIN, BIASED = np.array([[0.5, 0.5]]), np.array([[0.25, 0.75]])
 
 
-@pytest.mark.parametrize("order, value", [
-    (0.5, -2 * np.log(np.sqrt(0.125) + np.sqrt(0.375))),  # twice the Bhattacharyya distance
-    (1, 0.5 * np.log(2) + 0.5 * np.log(2 / 3)),
-    (2, np.log(4 / 3)),  # log sum p^2 / q = log(1 + chi^2)
-    (3, 0.5 * np.log(0.125 / 0.0625 + 0.125 / 0.5625)),
-    (np.inf, np.log(2)),
+@pytest.mark.parametrize("p, q, order, value", [
+    (*COIN, *BIASED, 0.5, -2 * np.log(np.sqrt(0.125) + np.sqrt(0.375))),  # twice the Bhattacharyya distance
+    (*COIN, *BIASED, 1, 0.5 * np.log(2) + 0.5 * np.log(2 / 3)),
+    (*COIN, *BIASED, 2, np.log(4 / 3)),  # log sum p^2 / q = log(1 + chi^2)
+    (*COIN, *BIASED, 3, 0.5 * np.log(0.125 / 0.0625 + 0.125 / 0.5625)), (*COIN, *BIASED, np.inf, np.log(2)),
+    *[([1.0, 0.0], [0.5, 0.5], order, np.log(2)) for order in (0.5, 1, np.inf)],  # 0 log 0 = 0
+    ([0.5, 0.5], [1.0, 0.0], 0.5, np.log(2)),  # finite below order 1: -2 log sqrt(0.5)
+    *[([0.5, 0.5], [1.0, 0.0], order, np.inf) for order in (1, 2, np.inf)],
+    *[([1.0, 0.0], [0.0, 1.0], order, np.inf) for order in (0.5, 1)],  # nothing shared: infinite at any order
+    ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], 2, np.log(4 / 3)),  # a token neither has
+    ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], 1, 0.5 * np.log(4 / 3)),
+    ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], np.inf, np.log(2)),
+    ([1e-300, 1.0], [1.0, 1e-300], 3, 300 * np.log(10)),  # where powers leave the range of floats
+    ([1e-300, 1.0], [1.0, 1e-300], 0.9, -10 * np.log(10.0**-30 + 10.0**-270)),
 ])
-def test_coins_by_hand(order, value):
-    assert renyi_divergence(COIN, BIASED, order) == pytest.approx(value, rel=1e-14)
+def test_by_hand_with_zeros_and_tiny_entries(p, q, order, value):
+    with np.errstate(divide="raise", invalid="raise", over="raise"):  # handled, not warned about
+        assert renyi_divergence([p], [q], order) == pytest.approx(value, rel=1e-13)
 
 
-def test_rows_are_independent_and_order_one_is_scipys_entropy():
+def test_rows_are_independent_and_are_scipys_entropy_and_the_plain_sum():
     p, q = np.random.default_rng(0).dirichlet(np.ones(50), size=(2, 8))
     assert renyi_divergence(p, q, 1).shape == (8,)
     np.testing.assert_allclose(renyi_divergence(p, q, 1), stats.entropy(p, q, axis=1), rtol=1e-13)
-    np.testing.assert_allclose(renyi_divergence(p, q, np.inf), np.log((p / q).max(axis=1)), rtol=1e-13)
+    for order in (0.05, 0.3, 0.7, 1.6, 5, 40, np.inf):  # the plain sum, where no power leaves the range of floats
+        np.testing.assert_allclose(renyi_divergence(p, q, order), oracle.divergence(p, q, order), rtol=1e-11)
 
 
 def test_discretised_gaussians_have_the_gaussian_divergence():
@@ -67,49 +73,6 @@ def test_the_order_tends_to_infinity():
     assert gaps == sorted(gaps, reverse=True) and gaps[0] < 0.1 and gaps[-1] < 1e-10
 
 
-@pytest.mark.parametrize("p, q, order, value", [
-    ([1.0, 0.0], [0.5, 0.5], 0.5, np.log(2)),  # 0 log 0 = 0
-    ([1.0, 0.0], [0.5, 0.5], 1, np.log(2)),
-    ([1.0, 0.0], [0.5, 0.5], np.inf, np.log(2)),
-    ([0.5, 0.5], [1.0, 0.0], 0.5, np.log(2)),  # finite below order 1: -2 log sqrt(0.5)
-    ([0.5, 0.5], [1.0, 0.0], 1, np.inf),
-    ([0.5, 0.5], [1.0, 0.0], 2, np.inf),
-    ([0.5, 0.5], [1.0, 0.0], np.inf, np.inf),
-    ([1.0, 0.0], [0.0, 1.0], 0.5, np.inf),  # nothing shared: infinite at any order
-    ([1.0, 0.0], [0.0, 1.0], 1, np.inf),
-    ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], 2, np.log(4 / 3)),  # a token neither has
-    ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], 1, 0.5 * np.log(4 / 3)),
-    ([0.5, 0.5, 0.0], [0.25, 0.75, 0.0], np.inf, np.log(2)),
-    ([1e-300, 1.0], [1.0, 1e-300], 3, 300 * np.log(10)),  # where powers leave the range of floats
-    ([1e-300, 1.0], [1.0, 1e-300], 0.9, -10 * np.log(10.0**-30 + 10.0**-270)),
-])
-def test_zeros_and_tiny_entries(p, q, order, value):
-    with np.errstate(divide="raise", invalid="raise", over="raise"):  # handled, not warned about
-        assert renyi_divergence([p], [q], order) == pytest.approx(value, rel=1e-13)
-
-
-rows = st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 1)), min_size=4, max_size=4).filter(lambda row: sum(row) > 1e-6)
-orders = st.floats(0.01, 50)
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(rows, rows, orders, orders)
-def test_non_negative_and_non_decreasing_in_the_order(p, q, order, other):
-    p, q = (np.array([row]) / np.sum(row) for row in (p, q))
-    low, high = (renyi_divergence(p, q, a).item() for a in sorted((order, other)))
-    assert 0 <= low <= high + 1e-9 * (1 + low) or high == np.inf
-    assert renyi_divergence(p, p, order).item() < 1e-12
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(rows, rows, st.floats(0.05, 0.95))
-def test_skew_symmetry_below_order_one(p, q, order):
-    # (1 - a) D_a(p || q) = a D_{1-a}(q || p)
-    p, q = (np.array([row]) / np.sum(row) for row in (p, q))
-    left, right = (1 - order) * renyi_divergence(p, q, order), order * renyi_divergence(q, p, 1 - order)
-    np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-12)
-
-
 def test_rounding_never_makes_it_negative():
     rng = np.random.default_rng(3)
     p = rng.dirichlet(np.ones(30), size=200)
@@ -132,8 +95,7 @@ def test_tensors_of_any_kind_are_taken_and_rows_renormalised():
     (COIN, [[0.5, 0.4998]], 2, "a row of q sums to 1 .* 0.0002, wanted 1 within 1e-4"),
     (COIN, [[1.5, -0.5]], 2, "q has negative, NaN or infinite entries"),
     ([[np.nan, 1.0]], BIASED, 2, "p has negative, NaN or infinite entries"),
-    (COIN, BIASED, 0, r"order=0, wanted a number in \(0, inf\]"),
-    (COIN, BIASED, np.nan, "order=nan"),
+    (COIN, BIASED, 0, r"order=0, wanted a number in \(0, inf\]"), (COIN, BIASED, np.nan, "order=nan"),
 ])
 def test_refusals_name_the_mend(p, q, order, message):
     with pytest.raises(ValueError, match=message):
@@ -160,21 +122,14 @@ def test_tokens_to_break_is_the_least_loss_and_forms_of_beta():
 
 
 BAD_BETA = [1.5, -0.1, "1.01", "4/3", Fraction(-1, 3), float("nan"), float("inf"), "most", "", "1/0", None, [0.5], 2]
+BAD_K = [0, -1, 2.5, "3", None, float("nan")]
 
 
-@pytest.mark.parametrize("beta", BAD_BETA, ids=repr)
-def test_beta_out_of_range_or_nonsense_is_refused(beta):
-    for call in (lambda: tokens_to_break(4, beta), lambda: breaking_divergence(W6, 3, beta, 2),
-                 lambda: pooled_divergence(W6, 3, beta, 2)):  # fmt: skip
-        with pytest.raises(ValueError, match=f"beta.*{re.escape(str(beta))}"):
-            call()
-
-
-@pytest.mark.parametrize("k", [0, -1, 2.5, "3", None, float("nan")], ids=repr)
-def test_k_is_a_whole_number_from_one(k):
-    for call in (lambda: tokens_to_break(k, "1/2"), lambda: breaking_divergence(W6, k, "1/2", 2),
-                 lambda: pooled_divergence(W6, k, "1/2", 2)):  # fmt: skip
-        with pytest.raises(ValueError, match=f"k.*{re.escape(str(k))}"):
+@pytest.mark.parametrize("name, k, beta", [*[("beta", 3, b) for b in BAD_BETA], *[("k", k, "1/2") for k in BAD_K]])
+def test_beta_out_of_range_and_k_that_is_no_whole_number_from_one_are_refused(name, k, beta):
+    for call in (lambda: tokens_to_break(k, beta), lambda: breaking_divergence(W6, k, beta, 2),
+                 lambda: pooled_divergence(W6, k, beta, 2)):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{name}.*{re.escape(str(k if name == 'k' else beta))}"):
             call()
 
 
@@ -245,24 +200,6 @@ def test_the_example_where_pooling_all_of_s_is_not_the_least():
     assert f"{breaking_divergence(w, 2, '1/2', 2):.10f}" == "0.5807544062"
 
 
-@pytest.mark.parametrize("order", [0.5, 1, 2, 5, np.inf])
-def test_one_lost_token_by_hand(order):
-    # a and b meet at their power mean: D = order/(order-1) log(1 - a - b + 2 M), and the same with M_{1-order}, negated
-    a, b = 0.3, 0.2
-
-    def mean(s):
-        return {0: np.sqrt(a * b), np.inf: a, -np.inf: b}[s] if s in (0, np.inf, -np.inf) else (
-            (a**s + b**s) / 2) ** (1 / s)  # fmt: skip
-
-    second = -np.log(1 - a - b + 2 * mean(1 - order))
-    if order == 1:
-        first = a * np.log(a / 0.25) + b * np.log(b / 0.25)
-    else:
-        first = (1 if order == np.inf else order / (order - 1)) * np.log(1 - a - b + 2 * mean(order))
-    assert breaking_divergence([0.1, a, 0.35, b, 0.05], 2, 1, order) == pytest.approx(first, abs=1e-14)
-    assert breaking_divergence([0.1, a, 0.35, b, 0.05], 2, 1, order, SECOND) == pytest.approx(second, abs=1e-14)
-
-
 def test_rows_of_a_batch_are_independent_and_the_order_of_tokens_does_not_matter():
     rng = np.random.default_rng(2)
     w = rng.dirichlet(np.ones(9), size=5)
@@ -278,12 +215,9 @@ def test_rows_of_a_batch_are_independent_and_the_order_of_tokens_does_not_matter
 
 
 @pytest.mark.parametrize("w, k, beta", [
-    ([0.4, 0.3, 0.2, 0.1], 4, 1),  # k = n: nothing is outside
-    ([0.4, 0.3, 0.2, 0.1], 3, "2/3"),  # two must be lost, one is outside
-    ([0.4, 0.3, 0.2, 0.1], 2, 0),  # an overlap of 0 is always there
-    ([0.4, 0.3, 0.2, 0.1], 4, 0),
-    ([0.25, 0.25, 0.25, 0.25], 3, "2/3"),  # ties do not make it possible
-    ([1.0], 1, 1),
+    ([0.4, 0.3, 0.2, 0.1], 4, 1), ([0.4, 0.3, 0.2, 0.1], 3, "2/3"),  # none is outside; two must be lost, one is
+    ([0.4, 0.3, 0.2, 0.1], 2, 0), ([0.4, 0.3, 0.2, 0.1], 4, 0),  # an overlap of 0 is always there
+    ([0.25, 0.25, 0.25, 0.25], 3, "2/3"), ([1.0], 1, 1),  # ties do not make it possible
 ])
 def test_infinite_where_nothing_can_break(w, k, beta):
     for direction in oracle.DIRECTIONS:
@@ -354,27 +288,12 @@ def test_a_row_that_is_one_up_to_rounding_is_not_called_unbreakable(rest):
         assert 0 < value <= -np.log(2 * mean) * (1 + 1e-4), (order, value)
         assert 0 < breaking_divergence([1.0, rest], 1, 1, order, FIRST) <= np.log(2) * (1 + 1e-9)
 
-cases = st.tuples(
-    st.lists(st.one_of(st.just(0.0), st.floats(1e-6, 1)), min_size=4, max_size=12).filter(lambda row: sum(row) > 1e-3),
-    st.integers(1, 12), st.fractions(0, 1, max_denominator=12),
-).map(lambda case: (np.array(case[0]) / sum(case[0]), min(case[1], len(case[0])), case[2]))  # fmt: skip
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(cases, st.floats(1.01, 40), st.sampled_from(oracle.DIRECTIONS))
-def test_the_pooled_form_is_never_smaller_and_equal_for_one_token(case, order, direction):
-    w, k, beta = case
-    least, pooled = (f(w, k, beta, order, direction) for f in (breaking_divergence, pooled_divergence))
-    assert 0 <= least <= pooled + 1e-10 or least == pooled == np.inf
-    if tokens_to_break(k, beta) == 1 and least < np.inf:
-        assert pooled == pytest.approx(least, abs=1e-9)
-
 
 def test_the_pooled_form_equals_the_least_exactly_where_the_corollary_says():
     rng, agreed = np.random.default_rng(3), []
     for _ in range(300):
         w = np.sort(oracle.random_weights(rng, 8, rng.choice(["flat", "spiky", "tied"])))[::-1]
-        k, k0, order = 4, rng.integers(2, 5), rng.choice([1.3, 2, 5])
+        k, k0, order = 4, rng.integers(1, 5), rng.choice([1.3, 2, 5])  # k0 = 1: always equal
         for direction, s in zip(oracle.DIRECTIONS, (order, 1 - order), strict=True):
             mean = np.mean(w[k - k0 : k + k0] ** s) ** (1 / s)
             if min(abs(w[k] - mean), abs(mean - w[k - 1])) < 1e-4:
@@ -387,51 +306,14 @@ def test_the_pooled_form_equals_the_least_exactly_where_the_corollary_says():
     assert 50 < sum(agreed) < len(agreed) - 50
 
 
-def test_the_pooled_form_is_the_best_row_that_is_constant_on_s():
-    rng = np.random.default_rng(4)
-    for _ in range(30):
-        w, k, k0, order = np.sort(rng.dirichlet(np.ones(9)))[::-1], 4, rng.integers(1, 5), rng.choice([1.3, 2, 5])
-        in_s = np.isin(range(9), range(k - k0, k + k0))
-
-        def constant(level, w=w, in_s=in_s):
-            return np.where(in_s, level, w * (1 - level * in_s.sum()) / w[~in_s].sum())
-
-        for direction in oracle.DIRECTIONS:
-            found = minimize_scalar(
-                lambda level, f=constant, w=w, order=order, first=direction == FIRST: (
-                    oracle.divergence(w, f(level), order) if first else oracle.divergence(f(level), w, order)),
-                bounds=(1e-9, 1 / (2 * k0) - 1e-9), method="bounded", options={"xatol": 1e-10},
-            )  # fmt: skip
-            value = pooled_divergence(w, k, Fraction(int(k - k0 + 1), k), order, direction)
-            assert value == pytest.approx(found.fun, abs=1e-9)
-
-
-@settings(max_examples=150, deadline=None, derandomize=True)
-@given(cases, st.one_of(st.floats(0.05, 40), st.sampled_from([1.0, np.inf])), st.sampled_from(oracle.DIRECTIONS))
-def test_a_lower_overlap_is_never_easier_to_break(case, order, direction):
-    w, k, _ = case
-    values = [breaking_divergence(w, k, Fraction(m, k), order, direction) for m in range(k, -1, -1)]
-    assert all(0 <= low <= high + 1e-12 or high == np.inf for low, high in itertools.pairwise(values))
-    assert values[-1] == np.inf
-
-
-@pytest.mark.parametrize("function", [breaking_divergence, pooled_divergence])
-@pytest.mark.parametrize("change, message", [
-    ({"k": 7}, "k.*7"),
-    ({"w": [0.5, 0.4]}, "w.* sums? to"),
-    ({"w": [1.5, -0.5]}, "w.*negative"),
-    ({"w": 1.0}, r"w.*shape \(\)"),
-    ({"w": []}, "w"),
-    ({"order": 0}, "order.*0"),
-    ({"direction": "sideways"}, f"sideways.*{FIRST}|{FIRST}.*sideways"),
+@pytest.mark.parametrize("functions, change, message", [
+    *[((breaking_divergence, pooled_divergence), *case) for case in (
+        ({"k": 7}, "k.*7"), ({"w": [0.5, 0.4]}, "w.* sums? to"), ({"w": [1.5, -0.5]}, "w.*negative"),
+        ({"w": 1.0}, r"w.*shape \(\)"), ({"w": []}, "w"), ({"order": 0}, "order.*0"),
+        ({"direction": "sideways"}, f"sideways.*{FIRST}|{FIRST}.*sideways"))],
+    *[((pooled_divergence,), {"order": order}, f"order.*{order}") for order in (1, 0.5, 1.0)],  # for orders above 1
 ])
-def test_breaking_refuses(function, change, message):
-    call = {"w": W6, "k": 1, "beta": 1, "order": 2, "direction": FIRST} | change
-    with pytest.raises(ValueError, match=message):
-        function(**call)
-
-
-@pytest.mark.parametrize("order", [1, 0.5, 1.0])
-def test_the_pooled_form_is_for_orders_above_one(order):
-    with pytest.raises(ValueError, match=f"order.*{order}"):
-        pooled_divergence(W6, 3, 1, order)
+def test_breaking_refuses(functions, change, message):
+    for function in functions:
+        with pytest.raises(ValueError, match=message):
+            function(**{"w": W6, "k": 1, "beta": 1, "order": 2, "direction": FIRST} | change)

@@ -4,7 +4,7 @@
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from fixtures.resuming import assert_it_resumes
 
 import fvit
 from fvit import cli
@@ -29,15 +29,7 @@ SMALL = dict(batch=4, chapter=32, every=2, n_val=4)
 
 @pytest.mark.parametrize("task", [TeacherTask, ViTTask, DenoiserTask])
 def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(task, tmp_path):
-    whole = train(task, tmp_path / "whole", steps=4, **SMALL)
-    train(task, tmp_path / "parts", steps=4, stop_at=3, **SMALL)  # step 3 is lost: the checkpoint is of step 2
-    resumed = train(task, tmp_path / "parts", steps=4, **SMALL)
-    assert list(resumed["step"]) == [2, 4]
-    pd.testing.assert_frame_equal(whole, resumed, check_exact=True)  # the first row comes from the checkpoint
-    for name in ("training_log.csv", "training.png", "SHA256SUMS"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
-    a, b = (load_file(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "parts"))
-    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    a = assert_it_resumes(task, tmp_path, 4, **SMALL)
     assert any((a[k] != a[k.replace("model.", "ema.")]).any() for k in a if k.startswith("model."))  # the mean lags
 
 

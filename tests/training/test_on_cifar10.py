@@ -1,11 +1,10 @@
 """Training on CIFAR-10, in a form of seconds on class folders that are written here."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from fixtures import dataset_files
-from safetensors.torch import load_file
+from fixtures.resuming import assert_it_resumes
 
 import fvit
 from fvit import cli
@@ -34,21 +33,9 @@ def weights(root, tmp_path, monkeypatch):
     return paths.WEIGHTS
 
 
-def assert_it_resumes(task, root, out, steps):
-    """The resumed run is stopped between two checkpoints."""
-    whole = train(task, out / "whole", steps=steps, root=root, **SMALL)
-    train(task, out / "parts", steps=steps, stop_at=3, root=root, **SMALL)
-    resumed = train(task, out / "parts", steps=steps, root=root, **SMALL)
-    pd.testing.assert_frame_equal(whole, resumed, check_exact=True)
-    for name in ("training_log.csv", "training.png", "SHA256SUMS"):
-        assert (out / "whole" / name).read_bytes() == (out / "parts" / name).read_bytes()
-    a, b = (load_file(out / name / "checkpoint.safetensors") for name in ("whole", "parts"))
-    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
 @pytest.mark.parametrize("task", [TeacherTask, DenoiserTask])
 def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(task, root, tmp_path):
-    assert_it_resumes(task, root, tmp_path, steps=4)
+    assert_it_resumes(task, tmp_path, 4, root=root, **SMALL)
 
 
 def test_a_run_that_is_shortened_in_time_ends_with_the_bits_of_one_that_was_planned_short(root, tmp_path):
@@ -62,7 +49,7 @@ def test_a_run_that_is_shortened_in_time_ends_with_the_bits_of_one_that_was_plan
 
 def test_so_does_that_of_the_vit(weights, root, tmp_path):
     """Through half of the patches and all of them, and over two epochs."""
-    assert_it_resumes(ViTTask, root, tmp_path, steps=6)
+    assert_it_resumes(ViTTask, tmp_path, 6, root=root, **SMALL)
 
 
 def test_what_is_written_is_loaded_by_its_name(weights, root):
