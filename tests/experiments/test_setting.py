@@ -21,6 +21,7 @@ from fvit.records.rows import load_rows, save_rows
 
 WHAT = {"methods": ["rollout"], "attacks": [], "radii": [8 / 255], "measures": ["segmentation"]}
 SIZES = {"n_images": 2, "n_samples": 3, "attack_steps": 2, "attack_draws": 2}
+RANDOM = {"source": "scenes", "pretrained": False}
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +43,6 @@ def run(on):
     return on.run("07_scores", attack_rows, **WHAT)
 
 
-def with_names(on, **names):
-    return replace(on, names=on.names | names)
-
-
 def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(run):
     bench = Bench(load_vit("scenes"), load_denoiser("scenes"), 0.25, 3, 25, 2, 2, 32, "float32", 1)
     want = attack_rows(bench, load_images("scenes", "test", 1, start=5), **WHAT)
@@ -60,8 +57,8 @@ def test_settings_name_all_that_rows_depend_on(on, run):
     assert settings["rows"] == "fvit.experiments.attack_rows.attack_rows" and settings["data"] == {"source": "scenes"}
     others = [replace(run, on=other) for other in (
         replace(on, seed=2), replace(on, sizes=replace(on.sizes, sigma=0.1)),
-        with_names(on, data={"source": "scenes", "split": "val"}),
-        with_names(on, vit={"source": "scenes", "pretrained": False}))]
+        replace(on, names=on.names | {"data": {"source": "scenes", "split": "val"}}),
+        replace(on, names=on.names | {"vit": RANDOM}))]
     others += [replace(run, compute=all_controls), replace(run, what=WHAT | {"radii": [0.1]})]
     assert all(other.settings != settings for other in others)
     assert replace(run, on=replace(on, device="auto")).settings == settings and run.device == "cpu"
@@ -108,7 +105,7 @@ def test_a_dry_run_computes_one_image_and_says_what_is_loaded(run, out, monkeypa
 
 def test_networks_are_loaded_once_and_dds_has_these_sizes_and_takes_others(on):
     assert replace(on, seed=2).bench.vit is on.bench.vit and copy.deepcopy(on).networks[1] is on.networks[1]
-    random = with_names(on, vit={"source": "scenes", "pretrained": False})
+    random = replace(on, names=on.names | {"vit": RANDOM})
     assert random.networks[0] is not on.networks[0] and random.networks[1] is on.networks[1]
     dds, other = on.dds(), on.dds(7, n_samples=5, den=None)
     assert (dds.sigma, dds.n_samples, dds.seed, dds.batch_size, dds.vit) == (0.25, 3, 1, 32, on.networks[0])

@@ -1,5 +1,6 @@
 """SIGKILL at random moments, of what writes results, of `fvit run` and of `fvit train`; and two at work at once."""
 
+import functools
 import importlib
 import os
 import signal
@@ -33,13 +34,8 @@ def test_writing_is_killed_at_a_random_time(dice, tally, tmp_path):
 
 
 def test_two_write_at_once_and_one_is_killed(dice, tally, tmp_path):
-    def first():
-        harm.write_everything(6, "a")
-
-    def second():
-        harm.write_everything(6, "b")
-
-    both = harm.undisturbed(lambda: (first(), second()) and 0)
+    first, second = (functools.partial(harm.write_everything, 6, who) for who in "ab")
+    both = harm.undisturbed(lambda: first() or second())
     lines = harm.lines_of(second)
     for number in range(TIMES):
         out = tmp_path / str(number)

@@ -17,8 +17,7 @@ from fvit.report import saving, style
 MODULES = [import_module(f"fvit.report.{found.name}") for found in iter_modules(fvit.report.__path__)]
 plots = SimpleNamespace(**{name.removeprefix("plot_"): function for module in MODULES
                            for name, function in vars(module).items() if name.startswith("plot_")})
-SIGNS = ["positive", "negative"]
-CURVES = ["vta", "rollout", "random_order", "mask"]
+SIGNS, CURVES = ["positive", "negative"], ["vta", "rollout", "random_order", "mask"]
 
 
 def means(mean="mean", **columns) -> pd.DataFrame:
@@ -236,14 +235,11 @@ def test_areas_are_solid_for_the_class_fixed_and_accuracies_beside_each_other_fr
     assert legend(ax.get_legend()) == ["bare", "DDS", "denoise only"]
 
 
-def test_by_k_the_chance_line_is_k_over_tokens_and_ticks_are_what_was_run():
+def test_chance_by_k_is_k_over_tokens_and_times_are_bars_with_their_numbers_factors_and_parts():
     (ax,) = plots.ablation(means(k=[5, 100], measure=["a"]), "k", "k", "overlap", n_tokens=256).axes
     chance = next(line for line in ax.lines if line.get_linestyle() == "--")
     np.testing.assert_allclose(chance.get_ydata()[[0, -1]], [5 / 256, 100 / 256])
     assert list(ax.get_xticks()) == [5, 100]
-
-
-def test_times_are_bars_with_their_numbers_factors_and_parts():
     (ax,) = plots.method_costs(pd.DataFrame({"method": ["vta", "lrp"], "forwards": [6.31, 5.8]})).axes
     assert [bar.get_width() for bar in ax.patches] == [6.31, 5.8] and ax.yaxis_inverted()
     assert [text.get_text() for text in ax.texts] == ["6.3", "5.8"] and ticks(ax, "y") == ["vta", "lrp"]

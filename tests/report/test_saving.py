@@ -261,7 +261,7 @@ def shown(monkeypatch, *arguments):
     return [(repr(output), *output._repr_mimebundle_()) for output in outputs]
 
 
-def test_show_figure_shows_the_saved_file_and_compares_only_its_title(monkeypatch):
+def test_show_figure_shows_the_saved_file_of_the_profile_and_compares_only_its_title(monkeypatch):
     png = save()
     (text, picture, metadata), (caption_text, caption, _) = shown(monkeypatch, "F03")
     assert text == picture["text/plain"] == "Figure F03: Overlap & attack"
@@ -270,6 +270,10 @@ def test_show_figure_shows_the_saved_file_and_compares_only_its_title(monkeypatc
     assert saving.b64encode(png.read_bytes()).decode() == picture["image/png"]  # narrow enough to be shown as it is
     inches = Image.open(png).width / 200
     assert metadata == {"image/png": {"alt": WORDS["alt"], "width": round(120 * inches)}}  # letters of one size
+    profiles.profile("study")
+    assert shown(monkeypatch, "F03", "laptop")[0][0] == text
+    with pytest.raises(FileNotFoundError, match=r"no figure F03 in .*study; save it, or `fvit run`"):
+        show_figure("F03")
     assert WORDS["caption"] in caption["text/html"] and html.escape(WORDS["alt"]) in caption["text/html"]
 
 
@@ -283,14 +287,6 @@ def test_a_wide_smooth_figure_is_shown_smaller(monkeypatch):
     assert saving.b64encode(inline).decode() == picture["image/png"]
     assert Image.open(io.BytesIO(inline)).width == 900 < Image.open(png).width
     assert len(inline) < png.stat().st_size and inline == saving._inline_png(png)
-
-
-def test_another_profile_is_shown_on_request_and_a_missing_figure_says_what_to_do(monkeypatch):
-    save()
-    profiles.profile("study")
-    assert shown(monkeypatch, "F03", "laptop")[0][0] == "Figure F03: Overlap & attack"
-    with pytest.raises(FileNotFoundError, match=r"no figure F03 in .*study; save it, or `fvit run`"):
-        show_figure("F03")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".json"])
