@@ -356,7 +356,7 @@ def test_a_panel_may_have_a_scale_of_its_own():
 
 
 REDRAWN = {  # the widest figures, by which function each is drawn from the CSV beside it
-    "F06c": lambda df: f06_methods.plot_cascade(df.rename(columns={"stage": "variant"}), 25),
+    "F06c": lambda df: f06_methods.plot_cascade(df, 25),
     "F07a": lambda df: f07_localisation.plot_scores_by_eps(df, "mIoU, in [0, 1]"),
     "F07c": lambda df: draw_panels(df, 7, label="attention share"),
     "F08b": lambda df: f08_ranking.plot_clean_curves(
@@ -370,10 +370,7 @@ def test_letters_of_the_widest_figures_have_8_points_on_the_page(figure_id, tmp_
     [path] = (paths.ROOT / "figures" / "laptop").glob(f"{figure_id}_*.csv")
     with plt.rc_context():
         style.set_theme()
-        df = pd.read_csv(path).rename(columns={"smoothing": "defence"})  # as figures were written until the house
-        for column in {"defence", "method"} & {*df}:
-            df[column] = df[column].replace(["constant map", "random order"], ["constant_map", "random_order"])
-        fig = REDRAWN[figure_id](df)
+        fig = REDRAWN[figure_id](pd.read_csv(path))
         (tmp_path / "it.png").write_bytes(saving.png_bytes(fig))
     shown = saving._shown_width(tmp_path / "it.png") / 96 / (Image.open(tmp_path / "it.png").width / saving.DPI)
     letters = [text for text in fig.findobj(Text) if text.get_text().strip() and text.get_visible()]
