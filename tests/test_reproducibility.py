@@ -54,7 +54,7 @@ def notebook(device: str = "cpu") -> tuple[dict[str, torch.Tensor], list[str]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.rglob("*.*")}
+    return {path.name: path.read_bytes() for path in (folder / "results").rglob("*.*")}
 
 
 @pytest.fixture(scope="module")

@@ -327,7 +327,7 @@ def test_command_lines(arguments):
     started = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "_execute", lambda source, *_: started.append(source) or nbformat.v4.new_notebook())
-        patch.setattr(runner, "_move", lambda *_: None)
+        patch.setattr(runner, "write_atomic", lambda *_: None)
         patch.setattr(sys, "stderr", io.StringIO())
         patch.setattr(sys, "stdout", io.StringIO())
         try:
