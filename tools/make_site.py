@@ -6,6 +6,7 @@ is loaded from a network: no script, no font, no style.
 """
 
 import json
+import re
 import shutil
 import sys
 from itertools import islice, takewhile
@@ -52,11 +53,12 @@ class _Exporter(HTMLExporter):
 
 
 def sources() -> list[Path]:
-    """What becomes a page, in the order of the menu: the README, notebooks/ with its notes and solutions, docs/."""
+    """What becomes a page, in the order of the menu: the README, notebooks/ with its notes and solutions, the rest."""
     found = [path for path in NOTEBOOKS.rglob("*") if path.suffix in (".ipynb", ".md")]
     found = [path for path in found if ".ipynb_checkpoints" not in path.parts]
     found = sorted(found, key=lambda path: (len(path.parts), path.suffix != ".md", path.name))
-    return [ROOT / "README.md", *found, *sorted((ROOT / "docs").glob("*.md"))]
+    others = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md", "tests/golden/README.md")]
+    return [ROOT / "README.md", *found, *sorted((ROOT / "docs").glob("*.md")), *filter(Path.is_file, others)]
 
 
 def address(source: Path) -> Path:
@@ -107,6 +109,8 @@ def _mend(soup, source, out):
     for tag in soup.main.find_all(["a", "img"]):
         name = "href" if tag.name == "a" else "src"
         link = urlsplit(tag.get(name, ""))
+        if source.suffix == ".md" and not link.path and link.fragment:
+            tag[name] = f"#{_anchor(unquote(link.fragment))}"
         if link.scheme or link.netloc or not link.path:
             continue
         target = (source.parent / unquote(link.path)).resolve()
@@ -122,6 +126,13 @@ def _mend(soup, source, out):
         table.wrap(soup.new_tag("div", attrs={"class": "wide", "tabindex": "0"}))
     for number, heading in enumerate(soup.main(HEADINGS)):
         heading["id"] = heading.get("id") or f"part-{number}"  # those of outputs have none, and search leads to them
+        if source.suffix == ".md":
+            heading["id"] = _anchor(unquote(heading["id"]))
+
+
+def _anchor(heading):
+    """The anchor of a heading as git hosts make it, which links between documents name."""
+    return re.sub(r"[^\w-]", "", heading.lower())
 
 
 def _sections(soup, page, title):
