@@ -81,6 +81,7 @@ class DDS:
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
         self.vit, self.den, self.seed = check_vit(vit), den, checks.check_seed(seed)
+        checks.check_classifier(getattr(vit, "num_classes", None), "a DDS, which smooths the prediction,")
         self.sigma = checks.check_number(sigma, "sigma", *SIGMA)
         if den is not None and not callable(den):
             raise ValueError(f"den is a {type(den).__name__}, wanted None or a denoiser, den(x_noisy, sigma) -> images")
