@@ -35,7 +35,8 @@ def explain(vit, x, method: str = "vta", target=None, raw: bool = False, **optio
     returns   (B, h, w) non-negative, sums to 1 per image, float32 or float64
 
     Gradients and relevance are computed in float32 at least, whatever the precision of the weights and also inside
-    torch.autocast: of weights in half precision a copy is made for the call, and the prediction is the copy's.
+    torch.autocast: of weights in half precision a copy is made for the call, float64 on a CPU and float32 elsewhere,
+    and the prediction is the copy's.
     Raises ValueError for unknown methods or options, targets that are no class, images outside [0, 1], models for which
     the method has no meaning (`supports`), and values that overflow.
     """
@@ -68,8 +69,8 @@ def forward_pass(vit, x: torch.Tensor, methods=None, **options) -> Pass:
         maps[:] = [None if attn is None else attn.to(_precision(attn)) for attn in maps]
         maps.pool = None if maps.pool is None else maps.pool.to(_precision(maps.pool))
         return Pass(vit, x, maps, logits)
-    if any(weight.dtype != _precision(weight) for weight in vit.parameters()):
-        vit = copy.deepcopy(vit).float()
+    if half := [weight for weight in vit.parameters() if weight.dtype != _precision(weight)]:
+        vit = copy.deepcopy(vit).to(torch.float64 if half[0].device.type == "cpu" else torch.float32)
     wanted = x.requires_grad and torch.is_grad_enabled()
     with _gradients(x.device), capture_attention(vit) as attention, trace_layers(vit) as layers:
         scores = vit(x if wanted else x.detach().clone().requires_grad_())

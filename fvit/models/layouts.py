@@ -28,11 +28,13 @@ class Layout:
     """What the proof found.
 
     num_classes   of the logits (B, C); 0 without a classifier, whatever the features are
+    readers       slice of the tokens whose output the head reads
     refused       in one line each, why there is no "rollout" (tokens that run through all blocks), or no "tail" (a
                   norm and a head that take the tokens of any block)
     """
 
     num_classes: int
+    readers: slice
     refused: dict
 
 
@@ -72,16 +74,16 @@ def check_outline(backbone: nn.Module) -> None:
     first = next((m for m in patches.modules() if isinstance(m, nn.Conv2d)), None)
     if first is not None and first.in_channels != 3:
         raise ValueError(f"{name} takes {first.in_channels} channels, wanted 3, RGB; build it with in_chans=3")
-    if next(backbone.parameters()).is_meta:
-        raise ValueError(f"{name} lies on the device meta, without weights; build it on a device that holds them")
     attention_blocks(backbone)
     if (pool := getattr(backbone, "global_pool", "token")) not in POOLS and not is_swin(backbone):
         raise ValueError(f"{name} reads its tokens by global_pool={pool!r}, of which no row can be shown; known: "
                          "'token', 'avg' and 'map'")
+    if next(backbone.parameters()).is_meta:
+        raise ValueError(f"{name} lies on the device meta, without weights; build it on a device that holds them")
 
 
-def readers(backbone: nn.Module) -> slice:
-    """The tokens whose output the head reads; ours to define where the class token is not the only one."""
+def _readers(backbone: nn.Module) -> slice:
+    """The tokens whose output the head reads, as timm states it, which the proof then tries."""
     prefix, pool = getattr(backbone, "num_prefix_tokens", 0), getattr(backbone, "global_pool", "")
     if hasattr(backbone, "head_dist"):
         return slice(0, 2)  # timm averages the heads of the class and of the distillation token
@@ -105,7 +107,7 @@ def pool_attention(pool: nn.Module, x: torch.Tensor):
 def prove(vit: nn.Module, capture) -> Layout:
     """What a model computes on one random image; ValueError where its attention is not what we take it to be.
 
-    vit       images -> logits, with .backbone, .grid, .readers and the rest of a `ViT`
+    vit       images -> logits, with .backbone, .grid and the rest of a `ViT`
     capture   `capture_attention`
 
     Every map that `capture` gives has N = prefix + h * w tokens and rows that sum to 1; with the layer's own values,
@@ -145,10 +147,11 @@ def prove(vit: nn.Module, capture) -> Layout:
                 hooks.callback(last.register_forward_hook(into_gradients).remove)
             logits = vit(x)
             maps.check()
+            read, refused = _readers(net), _refused(vit, blocks, calls, logits)
             if pool is not None:
                 _check_pool(name, pool, *calls[pool])
-            refused = _refused(vit, blocks, calls, logits)
-        _check_reading(vit, flow.get("tokens"), logits)
+                read = slice(flow["tokens"].shape[1] - calls[pool][0].shape[1], None)  # with or without the prefix
+        _check_reading(vit, read, flow.get("tokens"), logits)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, AttributeError, AssertionError, IndexError, KeyError) as err:
@@ -156,7 +159,7 @@ def prove(vit: nn.Module, capture) -> Layout:
         raise ValueError(f"{name} cannot be explained: one image {wanted} gives {short(err)}") from err
     head = getattr(net, "head", None)
     features = logits.ndim != 2 or isinstance(getattr(head, "fc", head), nn.Identity)
-    return Layout(0 if features else logits.shape[1], refused)
+    return Layout(0 if features else logits.shape[1], read, refused)
 
 
 def layer_output(layer: nn.Module, x: torch.Tensor, attn: torch.Tensor) -> torch.Tensor:
@@ -226,7 +229,7 @@ def _refused(vit, blocks, calls, logits):
     return refused
 
 
-def _check_reading(vit, tokens, logits):
+def _check_reading(vit, readers, tokens, logits):
     name = type(vit.backbone).__name__
     if not isinstance(logits, torch.Tensor) or len(logits) != 1 or logits.ndim not in (2, 3):
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -238,11 +241,12 @@ def _check_reading(vit, tokens, logits):
     slope = torch.autograd.grad(score, tokens)[0].float()[0].flatten(0, -2)  # (N, D)
     size = slope.abs().amax(1)
     wanted = torch.zeros_like(size, dtype=torch.bool)
-    wanted[vit.readers] = True
+    wanted[readers] = True
     patches = slope[vit.num_prefix_tokens :]
     pooled = not wanted[: vit.num_prefix_tokens].any() and getattr(vit.backbone, "attn_pool", None) is None
     uneven = pooled and not same(patches, patches[:1].expand_as(patches))
     if size.any() and (size[~wanted].any() or not size[wanted].all() or uneven):
         read = [n for n, value in enumerate(size.tolist()) if value][:6]
-        raise ValueError(f"the head of {name} does not read the tokens {vit.readers} alike, as global_pool="
-                         f"{getattr(vit.backbone, 'global_pool', '')!r} says, but tokens {read}...; choose a timm ViT")
+        pool = getattr(vit.backbone, "global_pool", "")
+        raise ValueError(f"the head of {name} does not read tokens {readers.start}..{readers.stop or len(size)} alike, "
+                         f"as global_pool={pool!r} says, but {read}...; choose a timm ViT")

@@ -14,7 +14,7 @@ from fvit.base import paths
 from fvit.base.checks import check_array, check_choice, check_flag, check_noisy, check_source
 from fvit.base.files import read_json
 from fvit.models.attention import capture_attention
-from fvit.models.layouts import check_outline, is_swin, prove, readers
+from fvit.models.layouts import check_outline, is_swin, prove
 from fvit.models.state import evaluated
 from fvit.models.weight_files import check_call, check_fits, check_sums, check_weights, short, weights_mend
 
@@ -47,11 +47,10 @@ class ViT(nn.Module):
         self.grid = tuple(last.input_resolution if self.windowed else backbone.patch_embed.grid_size)
         self.image_size = tuple(backbone.patch_embed.img_size)
         self.num_prefix_tokens = getattr(backbone, "num_prefix_tokens", 0)
-        self.readers = readers(backbone)
         if check_flag(freeze, "freeze"):
             self.eval().requires_grad_(False)
         self.layout = prove(self, capture_attention)
-        self.num_classes = self.layout.num_classes
+        self.num_classes, self.readers = self.layout.num_classes, self.layout.readers
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, num_classes) in the model's own precision."""

@@ -140,7 +140,7 @@ def test_a_missing_map_is_an_error():
 def test_what_is_no_attention_is_caught():
     vit = small_vit()
     vit.backbone.blocks[1].attn.attn_drop = nn.Hardtanh(0, 0.1)
-    with pytest.raises(RuntimeError, match="rows sum to .*, wanted 1; what changes the softmax"):
+    with pytest.raises(RuntimeError, match=r"rows sum to .*, wanted 1; what changes the softmax"):
         with capture_attention(vit):
             vit(X)
 
