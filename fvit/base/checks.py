@@ -69,6 +69,8 @@ def _extremes(x, name, wanted):
 def _range_mend(low, high, name):
     if low >= 0 and 1.5 < high <= 255:
         return f"it looks like [0, 255]: divide by 255, {name} / 255"
+    if low >= -0.25 and high <= 1.25:
+        return f"a step or noise has carried it out: clamp it, {name}.clamp(0, 1)"
     if -1.001 <= low < 0 and high <= 1.001:
         return f"it looks like [-1, 1]: map by (x + 1) / 2, ({name} + 1) / 2"
     return "undo the normalisation (a ViT here normalises inside), or clamp it"

@@ -69,7 +69,7 @@ def forward_pass(vit, x: torch.Tensor, methods=None, **options) -> Pass:
         maps[:] = [None if attn is None else attn.to(_precision(attn)) for attn in maps]
         maps.pool = None if maps.pool is None else maps.pool.to(_precision(maps.pool))
         return Pass(vit, x, maps, logits)
-    if half := [weight for weight in vit.parameters() if weight.dtype != _precision(weight)]:
+    if half := [weight for weight in getattr(vit, "parameters", tuple)() if weight.dtype != _precision(weight)]:
         vit = copy.deepcopy(vit).to(torch.float64 if half[0].device.type == "cpu" else torch.float32)
     wanted = x.requires_grad and torch.is_grad_enabled()
     with _gradients(x.device), capture_attention(vit) as attention, trace_layers(vit) as layers:
@@ -82,7 +82,7 @@ def explain_pass(record: Pass, method: str, target=None, raw: bool = False, **op
     row, logits = check_method(method, record.vit, **options), record.logits
     with ExitStack() as inside:
         inside.enter_context(_gradients(logits.device) if row.class_specific else _whole(logits.device))
-        inside.enter_context(evaluated(record.vit, recompute=False))
+        inside.enter_context(evaluated(getattr(record.vit, "backbone", record.vit), recompute=False))
         classes = logits.detach().argmax(1) if target is None else check_classes(target, *logits.shape)
         values = row.function(record, classes.to(logits.device).clone(), **options)
     values = values.detach() if row.class_specific else values

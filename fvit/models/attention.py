@@ -57,7 +57,8 @@ def capture_attention(vit: nn.Module, blocks=None):
     indices = None if blocks is None else [as_integer(n) for n in as_list(blocks) or [None]]
     if not all(n in range(len(layers)) for n in indices or ()):
         raise ValueError(f"blocks={blocks!r} with {len(layers)} blocks, wanted indices 0..{len(layers) - 1}")
-    maps, pool = AttentionMaps(len(layers), indices), getattr(getattr(vit, "backbone", vit), "attn_pool", None)
+    maps, backbone = AttentionMaps(len(layers), indices), getattr(vit, "backbone", vit)
+    pool = getattr(backbone, "attn_pool", None)
 
     def start(*_):
         if get_ident() == thread:
@@ -73,7 +74,7 @@ def capture_attention(vit: nn.Module, blocks=None):
             maps.pool = weights[:, :, :1] if module.pool == "token" else weights  # the queries whose answer is read
 
     with ExitStack() as undo:
-        undo.enter_context(evaluated(vit, recompute=False))
+        undo.enter_context(evaluated(backbone, recompute=False))
         undo.enter_context(held([layers[n] for n in maps.wanted], "fused_attn", False))
         undo.callback(layers[0].register_forward_pre_hook(start).remove)
         for n in maps.wanted:

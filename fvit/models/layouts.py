@@ -130,7 +130,8 @@ def prove(vit: nn.Module, capture) -> Layout:
         torch.set_grad_enabled(True)  # for the head only: the context around the pass takes it back
         return flow["tokens"]
 
-    x = torch.rand(1, 3, *vit.image_size, generator=torch.Generator().manual_seed(0)).to(vit.mean)
+    stream = torch.Generator("cpu").manual_seed(0)
+    x = torch.rand(1, 3, *vit.image_size, generator=stream, device="cpu").to(vit.mean)
     try:
         with (ExitStack() as hooks, torch.inference_mode(False), torch.no_grad(),
               torch.autocast(x.device.type, enabled=False), capture(vit) as maps):
@@ -198,6 +199,8 @@ def _check_map(vit, n, layer, attn, x, out):
     if attn.ndim != 4 or attn.shape[0] != len(x) or attn.shape[2:] != (tokens, tokens):
         raise ValueError(f"block {n} of {name} attends by a map {tuple(attn.shape)}, wanted (1, heads, {tokens}, "
                          f"{tokens}): {vit.num_prefix_tokens} tokens before {h} x {w} patches")
+    if not out.isfinite().all():
+        raise ValueError(f"block {n} of {name} gives NaN or infinite values in {out.dtype}; are its weights whole?")
     if not same(layer_output(layer, x, attn), out):
         raise ValueError(f"attention times values is not what {type(layer).__name__} of block {n} of {name} gives; is "
                          "its forward a method of your own?")

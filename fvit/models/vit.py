@@ -36,6 +36,7 @@ class ViT(nn.Module):
 
     def __init__(self, backbone: nn.Module, mean, std, name: str = "", freeze: bool = True):
         super().__init__()
+        backbone = getattr(backbone, "_orig_mod", backbone)  # what torch.compile wraps, whose layers can be seen
         check_outline(backbone)
         weight = next(backbone.parameters())
         self.backbone = backbone
