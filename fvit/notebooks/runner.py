@@ -22,7 +22,7 @@ from traitlets.config import Config
 
 from fvit.base import paths
 from fvit.base.files import check_writable, write_atomic
-from fvit.notebooks import form
+from fvit.notebooks import form, verify
 from fvit.notebooks.plan import GALLERY, NotebookError, Plan, known_parameters, loaded, select
 from fvit.records import sources
 
@@ -36,7 +36,7 @@ class ShardDone(NotebookError):
 
 def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None,
         cell_timeout: int | None = None, jobs: int = 1, executor: str | None = None,
-        address: str | None = None) -> None:
+        address: str | None = None) -> verify.Report | None:
     """Execute a plan, one notebook after another or `jobs` at once, and keep the executed notebooks.
 
     out            folder for figures and results; None takes FVIT_OUT, else the repository root
@@ -47,17 +47,23 @@ def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shar
     executor       "local" or "ray", handed on as FVIT_EXECUTOR; `address` of the Ray cluster as RAY_ADDRESS
 
     Writes <out>/results/<profile>/notebooks/NN_name.ipynb, or NN_name.failed.ipynb with what ran before the error.
+    Returns what was made against what is committed; None for other parameters, for a shard, and for other notebooks.
     Raises NotebookError at the first notebook that fails; OSError if out cannot be written to or another run uses it.
     """
     timeout = CELL_TIMEOUT.get(profile) if cell_timeout is None else cell_timeout
     with kernel_environment(profile, out, shard, executor, address), lock(paths.output_root(), shard):
         check_writable(paths.figures_dir(profile))
         kept = check_writable(paths.results_dir(profile) / "notebooks")
+        numbers = [source.name[:2] for source, _ in todo if (paths.ROOT / "notebooks" / source.name).is_file()]
+        changed = shard or any(set(parameters) - {"profile"} for _, parameters in todo)
+        known = None if changed or not numbers else verify.committed()
+        before = verify.made(paths.output_root())
         if jobs > 1:
             _side_by_side([task for task in todo if not task[0].name.startswith(GALLERY)], jobs, timeout, kept)
             todo = [task for task in todo if task[0].name.startswith(GALLERY)]
         for source, parameters in todo:
             _run_one(source, parameters, timeout, kept)
+        return known and verify.after_run(before, known, numbers, profile)
 
 
 def _run_one(source: Path, parameters: dict, timeout: int | None, kept: Path, through_files: bool = False) -> None:
