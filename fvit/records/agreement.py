@@ -17,15 +17,15 @@ from fvit.records.rows import KEY, load_rows
 
 RELATIVE = 1e-3  # of a measured number besides: three figures, the most that text and claims show
 PRINTED = 1e-5  # relative, of every other number with a fraction: settings and theory, six digits written
-MEASURED = {**dict.fromkeys(("mean", "right", "robust"), 0.02),  # column -> absolute
-            **dict.fromkeys(("low", "high"), 0.05),  # ends of intervals move more than means
-            **dict.fromkeys(("scatter", "standard_error"), 0)}
-CLAIMED = {"value": 0.02, "ci_low": 0.05, "ci_high": 0.05}  # likewise in a ledger; verdict and words are equal
+MEAN, END = (0.02, 1), (0.05, 2)  # of a mean over images, and of an end of its interval: absolute, or images of the n
+MEASURED = {**dict.fromkeys(("mean", "right", "robust"), MEAN), **dict.fromkeys(("low", "high"), END),
+            **dict.fromkeys(("scatter", "standard_error"), (0, 0))}  # columns of figures
+CLAIMED = {"value": MEAN, "ci_low": END, "ci_high": END}  # of a ledger; verdict and words are equal
 SAID = 0.05  # of a number with a fraction in captions and alt texts, or one in its last digit
 HEAT = 0.05  # of a map's tokens, in shares of its greatest
 PIXEL, PIXELS = 2, 0.98  # levels of 255 by which so many of an image's pixels may differ; others an attack turned
-ROW, ROWS, POOLED = 0.05, 0.98, 0.02  # of tidy rows: a metric's values, in so many rows, and its mean over rows, in
-# shares of the metric's greatest value: average precision by .01, since ties of interpolated maps are broken by rounding
+ROW, ROWS, POOLED = 0.05, 0.95, 0.02  # of tidy rows, in shares of a metric's greatest value: how near so many of its
+# values must be, and their mean. The others are tokens, pixels or images that turned
 TIMES = ("seconds", "milliseconds", "forwards")  # not compared where they were measured anew, at study and paper
 
 Wrong = list[str]  # what differs, in words, the worst of each column; empty where two tables agree
@@ -41,7 +41,8 @@ def drawn(made: bytes, wanted: bytes, but: tuple[str, ...] = TIMES) -> Wrong:
         found = [_panel(name, made.loc[rows.index], rows) for name, rows in wanted.groupby("panel", sort=False)]
     else:
         found = []
-    return sum([*found, *(_column(name, made[name], wanted[name]) for name in wanted if name not in but)], [])
+    return sum([*found, *(_column(name, made[name], wanted[name], wanted.get("n"))
+                             for name in wanted if name not in but)], [])
 
 
 def drawn_at_laptop(made: bytes, wanted: bytes) -> Wrong:
@@ -49,23 +50,33 @@ def drawn_at_laptop(made: bytes, wanted: bytes) -> Wrong:
     return drawn(made, wanted, but=())
 
 
-def _column(name: str, made: pd.Series, wanted: pd.Series) -> Wrong:
+def _column(name: str, made: pd.Series, wanted: pd.Series, n: pd.Series | None = None) -> Wrong:
     if made.dtype.kind == "f" or wanted.dtype.kind == "f":
         a, b = (pd.to_numeric(column, errors="coerce").to_numpy("float64") for column in (made, wanted))
-        allowed = MEASURED[name] + RELATIVE * np.abs(b) if name in MEASURED else PRINTED * np.abs(b)
-        return _worst(f"column {name}", a, b, allowed + 1e-9)
-    other = made.astype(str).to_numpy() != wanted.astype(str).to_numpy()
+        allowed = _near(MEASURED[name], b, n) if name in MEASURED else PRINTED * np.abs(b) + 1e-9
+        return _worst(f"column {name}", a, b, allowed)
+    made, wanted = (column.astype(object).where(column.notna(), "") for column in (made, wanted))
+    other = made.to_numpy() != wanted.to_numpy()
     return [f"column {name}, row {(at := other.argmax()) + 1}: {made.iloc[at]!s:.40}, committed "
             f"{wanted.iloc[at]!s:.40}; wanted equal"] if other.any() else []
 
 
+def _near(tolerance: tuple[float, int], wanted: np.ndarray, n=None) -> np.ndarray:
+    """Tolerance of measured numbers, which are of `n` images each where that is known."""
+    absolute, images = tolerance
+    of_n = images / np.maximum(np.asarray(n, dtype=float), 1) if n is not None else 0
+    return np.fmax(absolute, of_n) + RELATIVE * np.abs(wanted) + 1e-9
+
+
 def _worst(what: str, made: np.ndarray, wanted: np.ndarray, allowed: np.ndarray | float, share: float = 1) -> Wrong:
     """What lies farthest outside, if fewer than `share` of the numbers lie inside; NaN agrees with NaN alone."""
+    if not made.size:
+        return []
     with np.errstate(invalid="ignore"):
         off = np.abs(made - wanted) / np.maximum(allowed, np.finfo(float).tiny)
     off[(made == wanted) | (np.isnan(made) & np.isnan(wanted))] = 0
     off[np.isnan(off)] = np.inf
-    if (off <= 1).mean() >= share or not off.size:
+    if (off <= 1).mean() >= share:
         return []
     at = off.argmax()
     tolerance = np.broadcast_to(allowed, off.shape).flat[at]
@@ -126,8 +137,8 @@ def claims(made: dict, wanted: dict) -> Wrong:
         if a == b or (timed and column in ("text", *CLAIMED)):
             continue
         if column in CLAIMED and a and b:
-            found += _worst(column, np.array([float(a)]), y := np.array([float(b)]),
-                            CLAIMED[column] + RELATIVE * np.abs(y))
+            n = [float(wanted["n"])] if wanted["n"] else None
+            found += _worst(column, np.array([float(a)]), y := np.array([float(b)]), _near(CLAIMED[column], y, n))
         else:
             found += _text(column, a, b)
     return [f"claim {wanted['claim']}, {line.replace(', row 1', '')}" for line in found]
