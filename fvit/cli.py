@@ -135,7 +135,7 @@ def _verify(args: argparse.Namespace) -> int:
         check_source(args.out, "--out")
     with runner.kernel_environment(out=args.out):
         root = paths.output_root()
-        with runner.lock(root) if root == paths.ROOT else nullcontext():  # where files are kept
+        with runner.lock(root) if verify.is_repository(root) else nullcontext():  # where files are kept
             report = verify.of_what_lies_there(root)
     print(report)
     return int(bool(report.wrong))
@@ -178,8 +178,9 @@ def _info(_: argparse.Namespace) -> int:
             missing = "" if any(folder.rglob("*.safetensors")) else f"  (none: `fvit train {what} --data {data}`)"
             print(f"weights     {folder}{missing}")
     print(f"data        {os.environ.get('FVIT_DATA') or '(none: set FVIT_DATA to the folder of imagenet/, coco/ ...)'}")
-    there = paths.NOTEBOOKS.is_dir()
-    print(f"notebooks   {paths.NOTEBOOKS}{'' if there else '  (none: they come with a clone of the repository)'}")
+    there = "" if paths.NOTEBOOKS.is_dir() else "  (none: install fvit again)"
+    print(f"notebooks   {paths.NOTEBOOKS}{there or '  (a copy to work in: `fvit notebooks DIR`)' * (not paths.IS_CLONE)}")
+    print(f"repository  {provenance.repository() or '(none stated: project.urls of pyproject.toml)'}")
     for name in ("figures", "results"):
         folder = paths.output_root() / name
         made = sorted(path.name for path in folder.glob("*/") if path.is_dir())

@@ -183,14 +183,15 @@ def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: P
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fvit-run-") as folder:
         temporary = Path(folder) / source.name
-        files = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}} if through_files else {}
+        files = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
+        config = Config(files if through_files and os.name != "nt" else {})  # Windows has no such sockets
         try:
             papermill.execute_notebook(
                 form.escape(source), form.escape(temporary), parameters, kernel_name="python3",
                 cwd=source.parent,  # as under JupyterLab and nbval
                 progress_bar=False, stderr_file=sys.stderr,  # what long runs say of their progress
                 start_timeout=300, execution_timeout=timeout, coalesce_streams=True,
-                config=Config(files),
+                config=config,
                 extra_arguments=["--IPKernelApp.log_level=ERROR"])  # else each start warns of TCP without encryption
         except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:  # Runtime: the kernel itself
             if getattr(error, "ename", "") == "UnfinishedError":
@@ -253,15 +254,17 @@ def lock(folder: Path, shard: str | None = None) -> Iterator:
     The system frees the lock of a process that has ended, however it ended, so a file left behind stops nobody.
     """
     path = check_writable(folder) / f".fvit-run{f'-{shard}'.replace('/', '-of-') if shard else ''}.lock"
+    says = path.with_suffix(".process.lock")  # beside it, since on Windows nobody else can read a file that is locked
     held = FileLock(path)
     try:
         held.acquire(blocking=False)
     except Timeout:
-        raise BlockingIOError(f"another run (process {path.read_text().strip() or 'unknown'}) writes to {folder}; "
+        who = says.read_text().strip() if says.is_file() else ""
+        raise BlockingIOError(f"another run (process {who or 'unknown'}) writes to {folder}; "
                               "wait for it to end, or choose another folder by --out") from None
     try:
-        path.write_text(f"{os.getpid()}\n")
+        says.write_text(f"{os.getpid()}\n")
         yield
     finally:
-        path.write_text("")
+        says.unlink(missing_ok=True)
         held.release()

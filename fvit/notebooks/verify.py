@@ -36,7 +36,11 @@ def committed() -> Committed:
             edited = bool(_git("diff", "HEAD", "--name-only", "--", "fvit", "notebooks/words"))
             return Committed(files, f"commit {_git('rev-parse', '--short', 'HEAD').decode().strip()}",
                              edited or any(_rewritten(paths.ROOT / name, data) for name, data in files.items()))
-    return Committed({name: (paths.ROOT / name).read_bytes() for name in made(paths.ROOT)}, "the files with fvit")
+    return Committed({name: (paths.ROOT / name).read_bytes() for name in made(paths.ROOT)}, "what came with fvit")
+
+
+def is_repository(root: Path) -> bool:
+    return root.resolve() == paths.ROOT.resolve()
 
 
 def _git(*words: str) -> bytes:
@@ -80,7 +84,7 @@ class Report:
     @property
     def keeps(self) -> bool:
         """Whether committed bytes take the place of what agrees with them."""
-        return self.root == paths.ROOT and not self.committed.edited
+        return is_repository(self.root) and not self.committed.edited
 
     def __str__(self) -> str:
         if not self.counts:
@@ -130,7 +134,7 @@ class Report:
 
     def _files(self, kind: str, ways: dict) -> bool:
         """Compare the files of one figure or table by {name: way}; whether they were made and agree."""
-        if not self.names & set(ways) and self.notebooks is None and self.root != paths.ROOT:
+        if not self.names & set(ways) and self.notebooks is None and not is_repository(self.root):
             return False  # an output folder has what was made, and need not have all
         found, same = [], True
         for name, way in ways.items():
@@ -183,7 +187,7 @@ def of_what_lies_there(root: Path) -> Report:
     known, names = committed(), set(made(root))
     if not names:
         raise FileNotFoundError(f"nothing was made in {root}; `fvit run all` makes it, or name a folder by --out")
-    if root == paths.ROOT and not known.what.startswith("commit"):
+    if is_repository(root) and not known.what.startswith("commit"):
         raise FileNotFoundError(f"{root} is no git clone, so nobody knows what was in it at first; compare by "
                                 "`fvit run`, which looks before it writes, or by --out with another folder")
     return Report(known, root, names).look()

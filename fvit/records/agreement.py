@@ -113,7 +113,10 @@ def same_words(made: bytes, wanted: bytes) -> bool:
 
 
 def _said(data: bytes) -> dict:
-    return {key: said for key, said in json.loads(data).items() if key not in ("versions", "commit")}
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise ValueError(f"holds a {type(found).__name__}, wanted the words of a figure")
+    return {key: said for key, said in found.items() if key not in ("versions", "commit")}
 
 
 def _text(what: str, made, wanted) -> Wrong:

@@ -24,6 +24,16 @@ def versions(packages=("fvit", "torch", "timm", "diffusers", "numpy", "pandas", 
     return found
 
 
+def repository() -> str:
+    """Address of the repository, of pyproject.toml; "" where it still is the placeholder, or fvit is not installed."""
+    with suppress(metadata.PackageNotFoundError):
+        for line in metadata.metadata("fvit").get_all("Project-URL") or ():
+            label, _, address = line.partition(", ")
+            if label == "Repository" and "example.org" not in address:
+                return address
+    return ""
+
+
 class Stamp(dict):
     """Versions and device; prints one per line."""
 

@@ -70,7 +70,7 @@ def test_notebooks_are_selected_by_number_and_an_unknown_one_lists_those_there_a
     with pytest.raises(ValueError, match="no notebook '7'; known: all, 00, 01"):
         plan.select(["7"])
     monkeypatch.setattr(paths, "NOTEBOOKS", bench / "nowhere")
-    with pytest.raises(ValueError, match="run from a clone"):
+    with pytest.raises(ValueError, match="they come with fvit, so install it again"):
         plan.select(["all"])
 
 
@@ -88,7 +88,7 @@ def test_a_path_that_is_there_becomes_absolute_since_kernels_start_elsewhere(ben
     monkeypatch.chdir(bench)
     (bench / "out").mkdir()
     there = str(bench / "out")
-    for text, value in {"./out": there, "out/": there, "out": "out", "no/such": "no/such"}.items():
+    for text, value in {"./out": there, "out/": there, "out": "out", "no/such": "no/such", r"no\such": r"no\such"}.items():
         assert plan.plan(["00"], given={"method": text})[0][1] == {"method": value}
     monkeypatch.setenv("FVIT_DATA", "data")
     monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
@@ -112,6 +112,8 @@ def test_paths_of_sources_become_absolute_in_a_dict_and_without_a_slash_too(benc
         assert planned(den=repr({"source": source, "size": 32}))["den"] == repr(
             {"source": str(bench / "my_prior"), "size": 32})
         assert planned(den=source)["den"] == str(bench / "my_prior")
+    assert planned(data=repr({"source": "scenes", "root": "my_prior"}))["data"] == repr(
+        {"source": "scenes", "root": str(bench / "my_prior")})
     assert planned(vit="cifar10")["vit"] == "cifar10"  # ships with fvit
     with pytest.raises(FileNotFoundError, match=r"no denoiser den='.*/other'; did|no denoiser den='.*/other'; wanted"):
         planned(den="~/other")
@@ -335,11 +337,11 @@ def test_the_lock_of_a_killed_run_stops_nobody(bench):
             f"with runner.lock(Path({str(bench)!r})): os.kill(os.getpid(), signal.SIGKILL)")
     killed = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT)
     assert killed.returncode == -signal.SIGKILL
-    left = bench / ".fvit-run.lock"
+    left = bench / ".fvit-run.process.lock"
     assert left.read_text().strip(), "the dead process has left its id"
     with runner.lock(bench):
         assert left.read_text() == f"{os.getpid()}\n"
-    assert left.read_text() == ""
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -424,7 +426,7 @@ def test_info_names_versions_and_folders(bench, capsys):
         assert word in said
 
 
-@pytest.mark.parametrize("arguments", ["", "run", "refresh", "train", "train vit", "convert-adm", "info"])
+@pytest.mark.parametrize("arguments", ["", "run", "verify", "notebooks", "refresh", "train", "train vit", "convert-adm", "info"])
 def test_help_everywhere(arguments, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main([*arguments.split(), "--help"])
