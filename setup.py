@@ -1,4 +1,4 @@
-"""What a wheel holds besides the package: notebooks, figures and results, below fvit/repository (see pyproject.toml)."""
+"""What a wheel holds besides code and weights: notebooks, figures and results, in a folder named repository."""
 
 from pathlib import Path
 

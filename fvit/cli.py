@@ -1,4 +1,4 @@
-"""The command `fvit`: run, verify, notebooks, ... Exit codes: 0 done, 1 an error or not reproduced, 2 wrong arguments."""
+"""The command `fvit`: run, verify, notebooks, ... Exit codes: 0 done, 1 an error or not reproduced, 2 misused."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     run.add_argument("--profile", default="laptop", help=f"sizes: {', '.join(profiles.PROFILES)} (default laptop)")
     run.add_argument("-p", dest="given", action="append", default=[], metavar="name=value",
                      help="a parameter of the notebooks, as a Python literal; may be repeated")
-    run.add_argument("--out", metavar="DIR", help="where figures and results go ($FVIT_OUT, or the clone, or ./fvit-out)")
+    run.add_argument("--out", metavar="DIR", help="where figures and results go ($FVIT_OUT, the clone, or ./fvit-out)")
     run.add_argument("--shard", metavar="i/n", help="every n-th block of images, from the i-th; all to one --out")
     run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="0 for none (default 900 at laptop, else 0)")
     run.add_argument("--jobs", type=int, default=1, metavar="N",
@@ -178,8 +178,8 @@ def _info(_: argparse.Namespace) -> int:
             missing = "" if any(folder.rglob("*.safetensors")) else f"  (none: `fvit train {what} --data {data}`)"
             print(f"weights     {folder}{missing}")
     print(f"data        {os.environ.get('FVIT_DATA') or '(none: set FVIT_DATA to the folder of imagenet/, coco/ ...)'}")
-    there = "" if paths.NOTEBOOKS.is_dir() else "  (none: install fvit again)"
-    print(f"notebooks   {paths.NOTEBOOKS}{there or '  (a copy to work in: `fvit notebooks DIR`)' * (not paths.IS_CLONE)}")
+    there = "(a copy to work in: `fvit notebooks DIR`)" if paths.NOTEBOOKS.is_dir() else "(none: install fvit again)"
+    print(f"notebooks   {paths.NOTEBOOKS}  {there}")
     print(f"repository  {provenance.repository() or '(none stated: project.urls of pyproject.toml)'}")
     for name in ("figures", "results"):
         folder = paths.output_root() / name

@@ -6,7 +6,7 @@ from fvit.base import paths
 from fvit.base.files import SUMS, changed, write_summed
 
 MAKEFILE = """\
-# Written by `fvit notebooks`; the same two commands as in a clone. Without make: `fvit run all`, and the line of `test`.
+# Written by `fvit notebooks`: the two commands of a clone. Without make: `fvit run all`, and the line of `test`.
 PYTHON ?= python
 JOBS ?= 2
 FVIT_THREADS ?= $(if $(filter 1,$(JOBS)),2,1)
@@ -19,8 +19,8 @@ figures:  ## run every notebook at laptop size; fvit-out/ is written and compare
 
 test:  ## every notebook against its stored outputs
 \t@$(PYTHON) -c 'import nbval' || { echo 'make test needs nbval: $(PYTHON) -m pip install nbval'; exit 1; }
-\t$(PYTHON) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-with nbval_sanitize.cfg -q \\
-\t  -p no:cacheprovider *.ipynb solutions/*.ipynb
+\t$(PYTHON) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 900 \\
+\t  --nbval-sanitize-with nbval_sanitize.cfg -p no:cacheprovider -q *.ipynb solutions/*.ipynb
 """
 
 

@@ -8,6 +8,7 @@ token or an image turns here and there. docs/results.md says what was measured.
 import io
 import json
 import re
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -41,8 +42,8 @@ def drawn(made: bytes, wanted: bytes, but: tuple[str, ...] = TIMES) -> Wrong:
         found = [_panel(name, made.loc[rows.index], rows) for name, rows in wanted.groupby("panel", sort=False)]
     else:
         found = []
-    return sum([*found, *(_column(name, made[name], wanted[name], wanted.get("n"))
-                             for name in wanted if name not in but)], [])
+    return [*chain(*found, *(_column(name, made[name], wanted[name], wanted.get("n"))
+                             for name in wanted if name not in but))]
 
 
 def drawn_at_laptop(made: bytes, wanted: bytes) -> Wrong:
@@ -101,7 +102,7 @@ def _panel(name: str, made: pd.DataFrame, wanted: pd.DataFrame) -> Wrong:
 def words(made: bytes, wanted: bytes) -> Wrong:
     """Sidecar of a figure: its words and sizes; not the versions and the commit that drew it."""
     a, b = map(_said, (made, wanted))
-    return sum((_text(f"its {key}", a.get(key, ""), b.get(key, "")) for key in {**b, **a}), [])
+    return [*chain(*(_text(f"its {key}", a.get(key, ""), b.get(key, "")) for key in {**b, **a}))]
 
 
 def same_words(made: bytes, wanted: bytes) -> bool:
@@ -152,7 +153,7 @@ def rows(made: bytes, wanted: bytes) -> Wrong:
     a, b = (load_rows(io.BytesIO(data)) for data in (made, wanted))
     if len(a) != len(b):
         return [f"{len(a)} rows, committed {len(b)}"]
-    found = sum((_column(name, a[name], b[name]) for name in KEY if name != "run_id"), [])
+    found = [*chain(*(_column(name, a[name], b[name]) for name in KEY if name != "run_id"))]
     for metric, part in b[~b["metric"].isin(TIMES)].groupby("metric") if not found else ():
         for name in ("value", "ci_low", "ci_high"):
             x, y = a.loc[part.index, name].to_numpy(), part[name].to_numpy()

@@ -45,8 +45,9 @@ def check_given() -> None:
             if name in known and not fits(name, value := _value(node.value), known[name][0]):
                 kind, default = known[name]
                 ways = {"str": f"-r {name} {ast.literal_eval(default) or 'TEXT'}", "list": f"-y '{name}: {default}'"}
+                way = ways.get(kind, f"-p {name} {default}")
                 raise ValueError(f"parameter {name} came from papermill as {type(value).__name__}, {value!r}; wanted "
-                                 f"{kind}, given like {ways.get(kind, f'-p {name} {default}')}, or to `fvit run` like -p {name}={default}")
+                                 f"{kind}, given like {way}, or to `fvit run` like -p {name}={default}")
 
 
 def _value(node: ast.expr) -> object:

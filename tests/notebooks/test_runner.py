@@ -88,7 +88,8 @@ def test_a_path_that_is_there_becomes_absolute_since_kernels_start_elsewhere(ben
     monkeypatch.chdir(bench)
     (bench / "out").mkdir()
     there = str(bench / "out")
-    for text, value in {"./out": there, "out/": there, "out": "out", "no/such": "no/such", r"no\such": r"no\such"}.items():
+    kept = {text: text for text in ("out", "no/such", r"no\such")}
+    for text, value in ({"./out": there, "out/": there} | kept).items():
         assert plan.plan(["00"], given={"method": text})[0][1] == {"method": value}
     monkeypatch.setenv("FVIT_DATA", "data")
     monkeypatch.delenv("FVIT_EXECUTOR", raising=False)
@@ -426,7 +427,8 @@ def test_info_names_versions_and_folders(bench, capsys):
         assert word in said
 
 
-@pytest.mark.parametrize("arguments", ["", "run", "verify", "notebooks", "refresh", "train", "train vit", "convert-adm", "info"])
+@pytest.mark.parametrize("arguments", ["", "run", "verify", "notebooks", "refresh", "train", "train vit",
+                                       "convert-adm", "info"])
 def test_help_everywhere(arguments, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main([*arguments.split(), "--help"])

@@ -13,7 +13,7 @@ import fvit
 from fvit import cli
 from fvit.base import paths
 from fvit.notebooks import runner, verify
-from fvit.records import profiles
+from fvit.records import ledger, profiles
 from fvit.records.rows import save_rows
 from fvit.report import saving
 
@@ -66,8 +66,8 @@ def fill(root):
     (root / "fvit").mkdir()
     (root / "fvit" / "code.py").write_text("1\n")
     (root / ".gitignore").write_text(".*.lock\nresults/laptop/notebooks/\n")
-    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "made"]):
-        subprocess.run(["git", *words], cwd=root, check=True)
+    for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm made"):
+        subprocess.run(["git", *words.split()], cwd=root, check=True)
 
 
 def dirty(root):
@@ -130,7 +130,7 @@ def test_a_figure_made_anew_that_differs_keeps_its_own_row_of_the_manifest(repos
     report = verify.of_what_lies_there(repository)
     assert [counts[2] for counts in report.counts.values()] == [1, 1, 1]
     assert "figures/MANIFEST.csv" in dirty(repository) and not any("02" in name for name in dirty(repository))
-    rows = {row[("figure")]: row for row in verify._table((repository / verify.MANIFEST).read_bytes(), "figure").values()}
+    rows = {row["figure"]: row for row in ledger.read_table(repository / verify.MANIFEST)}
     for figure in ("F01a", "F02a"):
         data = (repository / f"figures/laptop/{figure}_overlap.csv").read_bytes()
         assert rows[figure]["csv_sha256"] == hashlib.sha256(data).hexdigest()

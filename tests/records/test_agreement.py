@@ -104,10 +104,9 @@ def test_claims_are_decided_alike_and_near():
     row = dict.fromkeys(CLAIM_COLUMNS, "") | {"claim": "P1.1", "profile": "study", "status": "PASS", "value": "0.5",
                                               "ci_low": "0.4", "ci_high": "0.6", "n": "200", "text": "at 8/255"}
     assert agreement.claims(row | {"value": "0.51", "ci_low": "0.36"}, row) == []
-    for changes, said in (({"value": "0.53"}, "value: 0.53, committed 0.5"), ({"status": "DIFFERS"}, "status: DIFFERS"),
-                          ({"n": "199"}, "n: 199"), ({"text": "at 4/255"}, "text: at 4/255"), ({"ci_low": ""}, "ci_low")):
-        [line] = agreement.claims(row | changes, row)
-        assert line.startswith(f"claim P1.1, {said}")
+    for column, value in {"value": "0.53", "status": "DIFFERS", "n": "199", "text": "at 4/255", "ci_low": ""}.items():
+        [line] = agreement.claims(row | {column: value}, row)
+        assert line.startswith(f"claim P1.1, {column}: {value}")
     timed = row | {"claim": "R2.1", "text": "so long (2026-11-24)"}
     assert agreement.claims(timed | {"value": "5", "text": "so long (2027-01-01)"}, timed) == []
     assert agreement.claims(timed | {"status": "DIFFERS"}, timed)
@@ -155,3 +154,16 @@ def test_what_is_no_table_is_an_error_that_the_report_catches():
         agreement.drawn(b"", csv(DRAWN))
     with pytest.raises(ValueError):
         agreement.rows(b"PAR1", io.BytesIO().getvalue())
+
+
+def test_the_document_states_these_tolerances():
+    doc = (paths.ROOT / "docs" / "results.md").read_text(encoding="utf-8").partition("## Did I reproduce it?")[2]
+    (mean, images), (end, two) = agreement.MEAN, agreement.END
+    stated = [f"| `mean`, `right`, `robust` | {mean}, or one image of the `n`; and {agreement.RELATIVE} of",
+              f"| `low`, `high` | {end}, or two images of", f"| `scatter`, `standard_error` | {agreement.RELATIVE} of",
+              f"settings, theory | {agreement.PRINTED:.5f} of", f"| `data` of a map | {agreement.HEAT} of",
+              f"| {agreement.PIXEL} of 255 levels, in {100 * agreement.PIXELS:.0f} of 100 bytes",
+              f"fraction | {agreement.SAID}, or one in the last digit", f"rows; their mean, {agreement.POOLED} of it",
+              f"{agreement.ROW} of the metric's greatest value, in {100 * agreement.ROWS:.0f} of 100 rows"]
+    assert (images, two) == (1, 2) and [line for line in stated if line not in doc] == []
+    assert all(f"`{name}`" in doc for name in (*agreement.MEASURED, *agreement.CLAIMED, *agreement.TIMES))
