@@ -28,6 +28,12 @@ def shipped(data: str, what: str) -> Path:
     return WEIGHTS / (what if data == "scenes" else f"{data}-{what}")
 
 
+def trained(data: str, what: str) -> Path:
+    """Folder that a training fills unless told: in a clone that of the shipped weights, else one of the output."""
+    folder = shipped(data, what)
+    return folder if IS_CLONE else output_root() / folder.relative_to(PACKAGE)
+
+
 def output_root() -> Path:
     """Folder that receives figures and results.
 

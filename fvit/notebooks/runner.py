@@ -163,6 +163,9 @@ def refresh(names: Iterable[str] = ("all",)) -> None:
     Raises NotebookError at the first notebook that fails; its source is left as it was.
     """
     selected = select(names)
+    if paths.NOTEBOOKS == paths.ROOT / "notebooks" and not paths.IS_CLONE:
+        raise ValueError(f"{paths.NOTEBOOKS} came with fvit and stays as it is; copy them out by `fvit notebooks DIR`, "
+                         "and refresh there")
     selected += [path for one in selected for path in paths.NOTEBOOKS.glob(f"solutions/{one.name[:2]}_*.ipynb")]
     with kernel_environment("laptop"), lock(paths.output_root()):
         kept = check_writable(paths.results_dir("laptop") / "notebooks")

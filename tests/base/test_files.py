@@ -36,6 +36,7 @@ def test_without_a_clone_output_goes_below_the_current_folder_or_beside_the_copi
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(paths, "IS_CLONE", False)
     assert paths.output_root() == tmp_path / "fvit-out"
+    assert paths.trained("cifar10", "vit") == tmp_path / "fvit-out" / "weights" / "cifar10-vit"
     copied = tmp_path / "course"
     (copied / "words").mkdir(parents=True)
     (copied / "SHA256SUMS").touch()
