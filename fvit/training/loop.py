@@ -144,7 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
             for name in ("steps", "batch", "precision")}
     add("--data", default="scenes", help=f"what to train on: {' or '.join(SHIPPED)}")
     add("--root", type=Path, help="folder of the data set, where it is not $FVIT_DATA/cifar10")
-    add("--out", type=Path, default=later, help="folder for weights, log, figure (default: the clone's, or in fvit-out)")
+    add("--out", type=Path, default=later, help="folder for weights, log, figure (default: the clone's, or fvit-out's)")
     add("--steps", type=int, default=later,
         help=f"optimiser steps in all; schedules are shares of it (default: {said['steps']})")
     add("--batch", type=int, default=later, help=f"images a step (default: {said['batch']})")
