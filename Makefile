@@ -34,7 +34,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-figures: $(INSTALLED)  ## run every notebook at laptop size; figures/ and results/ are written
+figures: $(INSTALLED)  ## run every notebook at laptop size, and say whether what is committed came out
 	$(BIN)/fvit run all --jobs $(JOBS)
 
 test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored outputs
