@@ -41,7 +41,7 @@ class Coco(Source):
         image = read_rgb(self.folder / entry["file_name"])
         nothing = np.zeros((entry["height"], entry["width"]), dtype=bool)
         crowd, covered = nothing, {}  # category -> its pixels, also where objects overlap
-        for annotation in self.annotations[entry["id"]]:
+        for annotation in self.annotations.get(entry["id"], []):
             place = self.category.get(annotation.get("category_id"))
             if place is not None and self.class_names[place] not in self.counted:
                 continue
@@ -103,7 +103,10 @@ def _from_runs(runs: dict, height: int, width: int) -> np.ndarray:
 def _decoded(text: str | bytes) -> list[int]:
     """Run lengths from COCO's text: five bits a letter from 48 on, and from the fourth number on the difference from
     the one two before."""
-    letters, counts = iter(text.encode() if isinstance(text, str) else text), []
+    text, counts = text.encode() if isinstance(text, str) else text, []
+    if not all(48 <= letter < 112 for letter in text) or (text and text[-1] - 48 & 32):
+        raise ValueError("runs whose text is cut off, or none of COCO's")
+    letters = iter(text)
     for letter in letters:
         value, shift = 0, 0
         while True:
@@ -111,8 +114,7 @@ def _decoded(text: str | bytes) -> list[int]:
             shift += 5
             if not letter - 48 & 32:
                 break
-            if (letter := next(letters, None)) is None:
-                raise ValueError("runs whose text is cut off")
+            letter = next(letters)
         if letter - 48 & 16:
             value -= 1 << shift
         counts.append(value + (counts[-2] if len(counts) > 2 else 0))
@@ -144,7 +146,7 @@ def _read_index(index: Path) -> tuple[list[dict], dict, dict]:
         if annotations and not any(entry["id"] in annotations for entry in images):
             raise ValueError(f"no annotation is of one of its images: image_id is {next(iter(annotations))!r}, ids of "
                              f"images are as {[entry['id'] for entry in images[:1]]}")
-        return sorted(images, key=lambda entry: entry["id"]), annotations, categories
+        return sorted(images, key=lambda entry: entry["id"]), dict(annotations), categories
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         what = f"{index} is truncated or no index of COCO instances"
         raise OSError(f"{what} ({type(err).__name__}: {err}); {mend}") from err

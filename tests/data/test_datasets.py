@@ -163,8 +163,18 @@ def test_broken_cityscapes_is_named(tmp_path):
     (tmp_path / "gtFine" / "val" / "lindau" / "lindau_000000_000019_gtFine_labelIds.png").unlink()
     with pytest.warns(UserWarning, match="skipped lindau_000000_000019 of cityscapes: FileNotFoundError"):
         assert len(load_images("cityscapes", root=tmp_path)) == 2
+    for hidden in ("frankfurt/._frankfurt_000000_000294_leftImg8bit.png", "__MACOSX/x_leftImg8bit.png", ".DS_Store"):
+        path = tmp_path / "leftImg8bit" / "val" / hidden
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no image")
+    assert len(open_source("cityscapes", "validation", root=tmp_path).ids) == 3
     (tmp_path / "gtFine").rename(tmp_path / "fine")
     with pytest.raises(FileNotFoundError, match=r"no folder .*gtFine/val; unpack gtFine_trainvaltest\.zip in"):
+        load_images("cityscapes", root=tmp_path)
+    (tmp_path / "fine").rename(tmp_path / "gtFine")
+    for path in (tmp_path / "leftImg8bit" / "val").glob("*/*.png"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no .*val/CITY/\*_leftImg8bit\.png; unpack leftImg8bit_trainvaltest"):
         load_images("cityscapes", root=tmp_path)
 
 
