@@ -39,9 +39,10 @@ def read_class_folders(root: Path, split: str | None, known: dict[str, int] | No
     base = root / _chosen(root, splits, split) if splits else root
     found = _classes(base)
     if _sort_nothing(found):
-        raise ValueError(f"{base} has its images in {_quoted(found)}, which names no class; put them into class "
-                         f"folders, {base}/CLASS/*.jpg, or name their classes in {_index_path(base)}, in lines of "
-                         "image, tab, class")
+        mend = (f"load {base} by its own path" if _splits(base) else
+                f"put them into class folders, {base}/CLASS/*.jpg, or name their classes in {_index_path(base)}, in "
+                "lines of image, tab, class")
+        raise ValueError(f"{base} has its images in {_quoted(found)}, no name of a class; {mend}")
     if known is None:
         where, names = _training_classes(base, bool(splits))
         known = _numbers(names, where) or {each: place for place, each in enumerate(_in_order(names))}

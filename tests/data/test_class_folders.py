@@ -75,6 +75,9 @@ def test_a_split_must_be_told_where_nothing_says_which(tmp_path):
     for name, first in (("a", "train"), ("b", "photo")):
         with pytest.raises(ValueError, match=f"has the splits {first}.*none of them test or val .*split='{first}'"):
             load_images(tmp_path / name)
+    put(tmp_path / "e", "pets/train/cat/a.png", "pets/test/cat/b.png")  # one folder too many
+    with pytest.raises(ValueError, match=r"pets has its images in the folders 'test', 'train', .*; load .*pets by its"):
+        load_images(tmp_path / "e", "pets")
     assert labels(tmp_path / "b", "sketch") == {"sketch/ant/a.png": 0, "sketch/bee/a.png": 1}
     with pytest.raises(ValueError, match=r"unknown split of .*: 'val', known: valid, validation"):
         load_images(tmp_path / "c", "val")
@@ -108,7 +111,7 @@ def test_tiny_imagenet_has_its_labels_from_folders_and_from_the_index(tiny):
 
 
 def test_images_without_classes_are_refused_and_not_class_0(tiny):
-    with pytest.raises(ValueError, match=r"test has its images in a folder 'images', which names no class; put them "
+    with pytest.raises(ValueError, match=r"test has its images in a folder 'images', no name of a class; put them "
                                          r"into class folders, .*test/CLASS/\*\.jpg, or name .*/test_annotations\.txt"):
         load_images(tiny, "test")
     index = tiny / "val" / "val_annotations.txt"
@@ -127,7 +130,7 @@ def test_images_without_classes_are_refused_and_not_class_0(tiny):
                                    ["train/a.png", "test/b.png"], ["val/images/a.png", "val/labels/a.png"]])
 def test_folders_that_sort_nothing_are_no_classes(tmp_path, names):
     put(tmp_path, *names)
-    with pytest.raises(ValueError, match=r"has its images in .*, which names no class; put them into class folders"):
+    with pytest.raises(ValueError, match=r"has its images in .*, no name of a class; put them into class folders"):
         load_images(tmp_path)
 
 

@@ -76,5 +76,6 @@ def test_the_loop_of_the_docs_runs_as_it_stands():
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     there = {}
     exec(text.split("```python\n")[1].split("```")[0], there)
-    assert there["heat"].keys() == set(there["data"].ids) and all(heat.shape == (16, 16) for heat in there["heat"].values())
-    assert torch.equal(there["masks"], there["data"][list(there["ids"])].mask)
+    heat, data = there["heat"], there["data"]
+    assert heat.keys() == set(data.ids) and all(each.shape == (16, 16) for each in heat.values())
+    assert torch.equal(there["masks"], data[list(there["ids"])].mask)
