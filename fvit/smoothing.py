@@ -10,13 +10,12 @@ from torch.utils.checkpoint import checkpoint
 from fvit.base import checks, rng
 from fvit.base.checks import check_choice, check_classes, check_count, check_ids, check_images, check_k, check_noisy
 from fvit.base.memory import halving
+from fvit.base.positions import Positions
 from fvit.explanations.methods import METHODS
 from fvit.explanations.passes import check_method, explain_pass, forward_pass
 from fvit.metrics.maps import top_k
 from fvit.models.vit import check_vit
 from fvit.records.rows import conform
-
-SIGMA = "[0, inf)", "the noise std for images in [0, 1]"
 
 
 def add_noise(x, sigma, seed, purpose, ids, draws):
@@ -29,7 +28,7 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
     draws     (B,) draw indices, or one for all rows. Raises ValueError where they, ids or sigma do not fit
     """
     check_noisy(x)
-    sigma = checks.check_number(sigma, "sigma", *SIGMA)
+    sigma = checks.check_sigma(sigma)
     if sigma == 0:
         return x
     ids = check_ids(ids, len(x), once=False)
@@ -81,7 +80,7 @@ class DDS:
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
         self.vit, self.den, self.seed = check_vit(vit), den, checks.check_seed(seed)
-        self.sigma = checks.check_number(sigma, "sigma", *SIGMA)
+        self.sigma, self.positions = checks.check_sigma(sigma), Positions()
         if den is not None and not callable(den):
             raise ValueError(f"den is a {type(den).__name__}, wanted None or a denoiser, den(x_noisy, sigma) -> images")
         self.n_samples = check_count(n_samples, "n_samples")
@@ -102,6 +101,8 @@ class DDS:
         """Smoothed map and prediction of each image, from the streams "dds" and without gradients.
 
         x             (B, 3, H, W) in [0, 1]
+        ids           (B,) names of the images, each with noise of its own; None for positions, which is for one batch:
+                      other images under the same positions would meet the same noise, and a warning says so
         method        a name of METHODS, or a list of names: they share draws and denoised images
         target        (B,) class explained; None takes the argmax of the smoothed prediction, for all draws
         keep_samples  keep each draw's map; memory then grows with n_samples, otherwise it does not
@@ -192,7 +193,10 @@ class DDS:
         return checkpoint(run, x[rows], **once) if recompute else run(x[rows])
 
     def check(self, x, ids, names, target, options=None):
-        ids = check_ids(ids, len(check_images(x, size=getattr(self.vit, "image_size", None))))
+        check_images(x, size=getattr(self.vit, "image_size", None))
+        if ids is None and self.sigma > 0:
+            self.positions.see(x)
+        ids = check_ids(ids, len(x))
         for name in names:
             check_method(name, self.vit, **(options or {}))
         if target is not None:

@@ -321,6 +321,7 @@ def test_the_average_is_that_of_float64():
 # errors --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"sigma": -0.1}, "sigma=-0.1, wanted a number in .*noise std"),
+    ({"sigma": 25}, r"sigma=25, wanted at most 5, the noise std for images in \[0, 1\]; .*: sigma=25 / 255"),
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"), ({"batch_size": 0}, "batch_size=0, wanted"),
     ({"aggregate": "vote"}, "unknown aggregate 'vote'.*did you mean 'votes'"),
     ({"precision": "float16"}, "unknown precision 'float16'"), ({"precision": "bfloat16"}, "no attribute `precision`"),
@@ -357,6 +358,8 @@ def test_votes_need_k_and_maps_need_draws(monkeypatch, vit, x):
     add_method(monkeypatch, lambda record, target: patch_means(record.x), class_specific=True)
     with pytest.raises(ValueError, match="'toy' explains a class: give target"):
         DDS(vit, None).maps(x, method="toy")
+    with pytest.raises(ValueError, match=r"sigma=64, wanted at most 5, .*sigma=64 / 255"):
+        add_noise(x, 64, 0, "dds", IDS, 0)
     with pytest.raises(ValueError, match="got 2 ids for 3 images"):
         add_noise(x, 0.1, 0, "dds", ["a", "b"], [0, 1, 2])
 

@@ -147,6 +147,20 @@ def check_number(value, name: str, within: str, what: str = "") -> float:
     return found
 
 
+def check_sigma(sigma, name: str = "sigma") -> float:
+    """Return `sigma`, a noise std for images in [0, 1], as a float; ValueError above 5, which counts in [0, 255]."""
+    what = "the noise std for images in [0, 1]"
+    return check_unit(check_number(sigma, name, "[0, inf)", what), name, 5, what)
+
+
+def check_unit(value: float, name: str, most: float, what: str) -> float:
+    """Return `value`, in units of [0, 1], unless it is above `most`, as numbers are that are meant in [0, 255]."""
+    if value > most:
+        raise ValueError(f"{name}={value:.6g}, wanted at most {most:.6g}, {what}; one in units of [0, 255] is divided "
+                         f"by 255: {name}={value:.6g} / 255")
+    return value
+
+
 def check_count(n, name: str, least: int = 1) -> int:
     """Return `n` as an int if it is a whole number, at least `least`; 16.0 is one."""
     found = as_integer(n)

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass, fields, replace
 
-from fvit.base.checks import as_integer, as_number, check_choice
+from fvit.base.checks import as_integer, as_number, check_choice, check_sigma
 from fvit.records import parameters
 
 
@@ -67,4 +67,4 @@ def _checked(key, value):
         raise ValueError(f"{key}={value!r}, wanted a positive integer, or 0 for the profile's value")
     if wanted is float and not 0 < as_number(value) < math.inf:
         raise ValueError(f"{key}={value!r}, wanted a positive number, or 0 for the profile's value")
-    return as_integer(value) if wanted is int else as_number(value)
+    return as_integer(value) if wanted is int else check_sigma(value, key)
