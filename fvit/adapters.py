@@ -1,4 +1,4 @@
-"""Explanations as other tools call them: Quantus's `explain_func`, captum's `.attribute`. docs/interop.md shows each."""
+"""Explanations as other tools call them: Quantus's `explain_func`, captum's `.attribute`; used in docs/interop.md."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from fvit.base.checks import check_images
 from fvit.explanations.own import method_name, method_row
 from fvit.explanations.passes import explain_with_logits
 from fvit.metrics.maps import to_pixels
-from fvit.smoothing import SHARED, DDS, SmoothedClassifier
+from fvit.smoothing import DDS, SHARED, SmoothedClassifier
 
 BEYOND = 0.5  # how far a tool's perturbation may carry images out of [0, 1]; those scaled to [-1, 1] go further
 

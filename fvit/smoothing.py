@@ -260,8 +260,8 @@ class SmoothedClassifier(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         start = self.calls * self.n_samples if self.fresh else 0
-        _, probs = self.dds.maps(x, ids=None if self.fresh else SHARED, method=None, purpose="eot",
-                                 draws=range(start, start + self.n_samples))
+        ids = range(len(checks.check_shape(x))) if self.fresh else SHARED
+        _, probs = self.dds.maps(x, ids=ids, method=None, purpose="eot", draws=range(start, start + self.n_samples))
         self.calls += 1
         return probs.mean(1).clamp_min(torch.finfo(probs.dtype).tiny).log()  # an underflow: no gradient, and no NaN
 

@@ -83,7 +83,7 @@ def check_method(method: str, vit=None, **options) -> Method:
     if vit is not None and row.check is not None:
         row.check(vit, settings)
     layers = [chosen.get("start_layer") for chosen in (settings, row.settings({}))]
-    if vit is not None and layers != [None, None]:
+    if vit is not None and not layers[0] is layers[1] is None:
         depth = len(attention_blocks(vit))
         if as_integer(layers[0]) not in range(depth):
             raise ValueError(f"start_layer={layers[0]} with {depth} blocks, wanted 0 <= start_layer <= {depth - 1}")
