@@ -18,7 +18,7 @@ def as_quantus(method="vta", **options):
     method    a name in METHODS, or a function as `explain` takes it
     options   those of the method; those of Quantus's `explain_func_kwargs` come on top
     model     a ViT; or a DDS, whose mean map it is, by its `as_classifier(fresh=False)`, which Quantus can call too
-    inputs    (B, 3, H, W) in [0, 1], or perturbed: up to 0.5 beyond
+    inputs    (B, 3, H, W) in [0, 1], or perturbed: up to 0.5 beyond. They go to the model's device, not to `device`
     targets   (B,) class indices; None: the prediction
 
     Values are those of the patches, interpolated to pixels as for `segmentation_scores`. Behind a DDS all images and
@@ -27,7 +27,8 @@ def as_quantus(method="vta", **options):
     """
     method_row(method)
 
-    def explain_func(model, inputs, targets=None, **more):
+    def explain_func(model, inputs, targets=None, *, device=None, **more):
+        more.pop("method", None)  # the label that `quantus.evaluate` gives it
         return _pixels(model, torch.tensor(np.asarray(inputs)), method, targets, options | more)[:, None].numpy()
 
     explain_func.__name__ = method_name(method)
@@ -62,8 +63,10 @@ class Captum:
 def _pixels(model, x, method, target, options) -> torch.Tensor:
     """Attributions (B, H, W) on the CPU of what `model` sees in `x`."""
     model = model.dds if isinstance(model, SmoothedClassifier) else model
-    weight = next((p for p in getattr(model, "parameters", list)()), None)
-    x = check_images(x, "inputs", beyond=BEYOND).detach().to("cpu" if weight is None else weight.device)
+    x = check_images(x, "inputs", beyond=BEYOND).detach()
+    weight = next(iter(getattr(model, "parameters", list)()), None)
+    if weight is not None:  # arrays that a tool has perturbed are float64, which no accelerator need have
+        x = x.to(torch.float32 if x.dtype == torch.float64 != weight.dtype else x.dtype).to(weight.device)
     if isinstance(model, DDS):
         heat = model(x.clamp(0, 1), SHARED, method, target, **options).heatmap
     else:

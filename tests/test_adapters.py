@@ -31,7 +31,9 @@ def test_quantus_gets_arrays(vit, x):
     np.testing.assert_allclose(found, want.numpy(), rtol=1e-5)
     predicted = fvit.as_quantus("vta")(vit, x.numpy())
     np.testing.assert_allclose(predicted, at_pixels(fvit.explain(vit, x, "vta")).numpy(), rtol=1e-5)
-    assert fvit.as_quantus("vta").__name__ == "vta"
+    labelled = fvit.as_quantus("vta")(vit, x.double().numpy(), method="my label", device="cpu")  # as Quantus calls
+    np.testing.assert_allclose(labelled, predicted, rtol=1e-5)
+    assert fvit.as_quantus("vta").__name__ == "vta" and labelled.dtype == np.float32
 
 
 def test_captum_gets_the_shape_of_the_images(vit, x):

@@ -153,6 +153,13 @@ def test_quantus(cheap):
     want = found.metric(cheap.clf, cheap.x.numpy(), cheap.y.numpy(), explain_func=direct)
     np.testing.assert_allclose(found.scores, want, rtol=1e-4)
     assert min(found.scores) > 0
+    x, y, sparse = cheap.x.numpy(), cheap.y.numpy(), {"sparse": found.quantus.Sparseness(disable_warnings=True)}
+    table = found.quantus.evaluate(sparse, {"my label": fvit.as_quantus("vta")}, cheap.vit, x, y, agg_func=np.array,
+                                   explain_func_kwargs={})
+    maps = interpolate(fvit.explain(cheap.vit, cheap.x, "vta", cheap.y)[:, None], (64, 64), mode="bilinear").flatten(1)
+    steps, n = torch.arange(1, 4097, dtype=torch.float64), 4096
+    by_hand = ((2 * steps - n - 1) * maps.double().sort(1).values).sum(1) / (n * maps.double().sum(1))  # Gini index
+    np.testing.assert_allclose(table["my label"]["sparse"], by_hand, rtol=1e-3)
 
 
 def test_grad_cam(scene):
