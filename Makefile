@@ -29,7 +29,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test quick test-browser test-properties test-faults test-paper lab site measure audit refresh
+.PHONY: help figures test quick test-browser test-interop test-properties test-faults test-paper lab site measure audit refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ lab: $(INSTALLED)  ## open JupyterLab on the index notebook
 test-browser: $(INSTALLED) $(CHROMIUM)  ## every notebook in JupyterLab, and the site, in Chromium; ONLY="04 or site"
 	$(BIN)/python -m pytest -q $(if $(ONLY),-k "$(ONLY)") tests/browser
 
+test-interop: .venv-interop/.installed  ## docs/interop.md: torchattacks, AutoAttack, foolbox, ART, captum, Quantus, ...
+	.venv-interop/bin/python -m pytest -q tests/interop
+
 site: $(INSTALLED)  ## site/: the notebooks as pages that open from the file system
 	$(BIN)/python tools/make_site.py
 
@@ -83,6 +86,13 @@ refresh: $(INSTALLED)  ## run every notebook and store it, executed, in place
 $(CHROMIUM):
 	@command -v apt-get >/dev/null || { echo "no $@, and no apt-get to install it; install Chromium"; exit 1; }
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
+
+# The tools of the extra `interop` beside the lock's packages, which they do not change.
+.venv-interop/.installed: $(INSTALLED)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-interop
+	$(BIN)/uv pip install --python .venv-interop/bin/python -r requirements.lock -r pyproject.toml --extra interop
+	$(BIN)/uv pip install --python .venv-interop/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
 
 # uv, because a plain pip may be set up to prefer other wheels than the lock's; setuptools is in the lock.
 $(INSTALLED): requirements.lock pyproject.toml

@@ -11,7 +11,7 @@ from fvit.base import checks, rng
 from fvit.base.checks import check_choice, check_classes, check_count, check_ids, check_images, check_seed, check_shape
 from fvit.base.memory import in_memory
 from fvit.explanations.methods import METHODS
-from fvit.explanations.passes import explain_with_logits
+from fvit.explanations.passes import check_method, explain_with_logits
 from fvit.metrics.maps import top_k
 
 VIT_BATCH = 32  # images whose gradient through a bare ViT is taken at once
@@ -153,7 +153,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
     Raises ValueError for a method without derivatives: it is attacked by transfer.
     Source: ours, in the manner of Ghorbani et al. 2019 (top-k attack). Taught in notebooks 01 and 05.
     """
-    if not METHODS[check_choice(method, METHODS, "method")].differentiable:
+    if not check_method(method).differentiable:
         able = ", ".join(name for name, entry in METHODS.items() if entry.differentiable)
         raise ValueError(f"method {method!r} would need second derivatives; attack it by transfer: make x_adv with "
                          f"{able}, then explain x_adv with {method!r}")

@@ -18,8 +18,9 @@ PIN = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)(\s*;.*)?")
 
 
 def direct() -> dict[str, Requirement]:
-    """The direct dependencies, with those of every extra."""
-    every = PROJECT["dependencies"] + [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    """The direct dependencies, with those of every extra but `interop`, which has an environment of its own."""
+    extras = [lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "interop"]
+    every = PROJECT["dependencies"] + [line for lines in extras for line in lines]
     return {canonicalize_name(r.name): r for r in map(Requirement, every)}
 
 
@@ -42,6 +43,15 @@ def test_the_lock_holds_exact_versions_and_no_address():
 def test_the_lock_satisfies_pyproject(name):
     assert name in locked()
     assert direct()[name].specifier.contains(Version(locked()[name]), prereleases=True)
+
+
+def test_the_page_on_other_tools_names_versions_that_pyproject_takes():
+    page = (ROOT / "docs" / "interop.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| ([\w-]+) \| (\d\S*) \|", page, re.M)
+    tried = {canonicalize_name(name): Version(version) for name, version in listed}
+    wanted = {canonicalize_name(r.name): r for r in map(Requirement, PROJECT["optional-dependencies"]["interop"])}
+    assert set(tried) == set(wanted)
+    assert [name for name, r in wanted.items() if not r.specifier.contains(tried[name])] == []
 
 
 def test_environment_yml_pins_the_direct_dependencies_as_the_lock_does_and_takes_the_rest_from_it():

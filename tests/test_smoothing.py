@@ -9,6 +9,7 @@ from oracles.maps import class_token_attention, dds_loop, images, tiny_denoiser,
 from torch.nn.functional import avg_pool2d
 
 from fvit import smoothing
+from fvit.base.moments import Moments
 from fvit.explanations.methods import METHODS, Method
 from fvit.explanations.passes import explain, explain_with_logits
 from fvit.records.rows import SCHEMA
@@ -311,7 +312,7 @@ def test_precision_is_set_for_this_dds_only(vit, den, x):
 
 def test_the_average_is_that_of_float64():
     values = torch.full((4096, 1), 0.1) + torch.tensor([1e-6, -1e-6]).repeat(2048)[:, None]
-    moments = smoothing._Moments(1)
+    moments = Moments(1)
     moments.add([0] * 4096, values)
     mean, se = moments.result(exact=False)
     assert mean.item() == pytest.approx(values.double().mean().item(), rel=1e-14)
