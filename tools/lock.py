@@ -1,13 +1,16 @@
 """requirements.lock: one file for every platform and Python that fvit is for.
 
-`python tools/lock.py` asks the package index whether each can install it: a wheel for every line. `--make` writes it anew
-from pyproject.toml, keeping the versions it holds where they still fit; delete a line, or the file, for newer ones.
+`make lock-check` asks the package index whether each can install it, from wheels alone. `make lock` writes it anew from
+pyproject.toml before, keeping the versions it holds where they still fit; delete a line, or the file, for newer ones.
 """
 
 import os
 import re
 import subprocess
 import sys
+import tempfile
+from importlib import metadata
+from itertools import product
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -39,6 +42,12 @@ def pins(where: dict[str, str] | None = None, lock: Path = LOCK) -> dict[str, st
     return {name: version for name, version, marker in lines if not marker or Marker(marker).evaluate(where)}
 
 
+def here(lock: Path = LOCK) -> dict[str, str]:
+    """Those of this environment; without the CUDA packages where torch is a build for CPUs (`make TORCH=cpu`)."""
+    with_cuda = not metadata.version("torch").endswith("+cpu")
+    return {name: version for name, version in pins(lock=lock).items() if with_cuda or not name.startswith(CUDA)}
+
+
 def make() -> None:
     """Raises CalledProcessError, after uv's own words, where pyproject.toml cannot be satisfied."""
     extras = [part for extra in EXTRAS for part in ("--extra", extra)]
@@ -50,12 +59,12 @@ def make() -> None:
 def check() -> list[str]:
     """Print a line for each platform and Python; returns uv's complaint of each that cannot install the lock."""
     bad = []
-    for platform in PLATFORMS:
-        for python in PYTHONS:
+    with tempfile.TemporaryDirectory() as nowhere:
+        for platform, python in product(PLATFORMS, PYTHONS):
             done = subprocess.run(
                 [_uv(), "pip", "install", "--dry-run", "--only-binary", ":all:", "--python-platform", platform,
-                 "--python-version", python, "--target", ROOT / "build" / "nowhere", "-r", LOCK], text=True,
-                capture_output=True, env={**os.environ, "MACOSX_DEPLOYMENT_TARGET": MACOS, "NO_COLOR": "1"})
+                 "--python-version", python, "--target", nowhere, "-r", LOCK], text=True, capture_output=True,
+                env={**os.environ, "MACOSX_DEPLOYMENT_TARGET": MACOS, "NO_COLOR": "1"})
             said = f"{len(pins(environment(platform, python)))} packages" if done.returncode == 0 else "FAILS"
             print(f"{platform:23} {python:5} {said}", flush=True)
             bad += [f"{platform}, Python {python}: {done.stderr.strip()}"] * (done.returncode != 0)
