@@ -52,7 +52,8 @@ def _restore(checkpoint: Path, model: nn.Module, ema: dict, optimiser: torch.opt
             ema[k].copy_(state[f"ema.{k}"])
         for name, p in model.named_parameters():
             keys = ("step", "exp_avg", "exp_avg_sq")
-            optimiser.state[p] = {k: state[f"adam.{k}.{name}"].to("cpu" if k == "step" else p.device) for k in keys}
+            optimiser.state[p] = {k: state[f"adam.{k}.{name}"].clone().to("cpu" if k == "step" else p.device)
+                                  for k in keys}  # clones: the others look into the file, which is to be replaced
         return json.loads(log)
     except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as err:
         raise ValueError(f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew") from err
@@ -112,7 +113,8 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
             model.load_state_dict(current)
             model.train()
             log, running = [*log, row], []
-            files.write_atomic(log_file, pd.DataFrame(log).to_csv(index=False, float_format="%.5g"))
+            table = pd.DataFrame(log).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+            files.write_atomic(log_file, table)
             task.save({k: v.cpu() for k, v in ema.items()}, out)
             state, text = _state(model, ema, optimiser), json.dumps(log)  # inside, so that it is of the same step
             written = {"fvit": f"{_digest(state, text)} {text}"}  # one entry: several come in any order
