@@ -29,7 +29,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test quick test-browser test-properties test-faults test-paper lab site measure lock lock-check audit \
+.PHONY: help figures test quick test-browser test-properties test-faults test-ulp test-paper lab site measure lock lock-check audit \
   refresh
 
 help:  ## this list
@@ -53,6 +53,10 @@ quick: $(INSTALLED)  ## ruff, the tests without networks, one notebook: two minu
 
 test-faults: $(INSTALLED)  ## kill, fill the disk, damage files, ...: each kind ten times and more, at random moments
 	FVIT_FAULTS=10 FVIT_THREADS=1 $(BIN)/python -m pytest -q tests/faults
+
+test-ulp: $(INSTALLED)  ## the tests of networks, where unlike calls differ in their last digits as on another processor
+	PYTHONPATH=tests $(BIN)/python -m pytest -q -p ulp tests/data tests/experiments tests/explanations tests/metrics \
+	  tests/models tests/training tests/test_attacks.py tests/test_certification.py tests/test_smoothing.py
 
 test-paper: $(INSTALLED)  ## notebook 07 at paper on real images, killed three times; DATA=folder of class folders
 	out=$$(mktemp -d) && FVIT_THREADS=1 $(BIN)/python tests/experiments/paper.py $$out $(DATA); code=$$?; rm -rf $$out; exit $$code
