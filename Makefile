@@ -29,8 +29,8 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test quick test-browser test-properties test-faults test-ulp test-paper lab site measure lock lock-check audit \
-  refresh
+.PHONY: help figures test quick test-browser test-properties test-faults test-ulp test-paper lab site measure lock \
+  lock-check audit refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,7 +81,7 @@ measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 sce
 lock: $(INSTALLED)  ## write requirements.lock anew, and ask for every platform and Python whether it can be installed
 	$(BIN)/python tools/lock.py --make
 
-lock-check: $(INSTALLED)  ## ask for every platform and Python whether requirements.lock can be installed; needs a network
+lock-check: $(INSTALLED)  ## ask for every platform and Python whether requirements.lock can be installed
 	$(BIN)/python tools/lock.py
 
 audit: $(INSTALLED)  ## known vulnerabilities in requirements.lock, by pip-audit; needs a network
@@ -95,8 +95,8 @@ $(CHROMIUM):
 	@command -v apt-get >/dev/null || { echo "no $@, and no apt-get to install it; install Chromium"; exit 1; }
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 
-# torch's wheels for Linux bring 4 GB of CUDA, of no use to a CPU. Where no NVIDIA driver is found, its CPU build is taken
-# from PyTorch's own index, if that answers; TORCH=cpu and TORCH=lock decide. Elsewhere the lock's wheels have no CUDA.
+# torch's wheels for Linux bring 4 GB of CUDA, of no use to a CPU. Where no NVIDIA driver is found, its CPU build is
+# taken from PyTorch's own index, if that answers; TORCH=cpu and TORCH=lock decide. Elsewhere the lock has no CUDA.
 TORCH ?= $(if $(filter Linux,$(shell uname -s)),$(if $(wildcard /proc/driver/nvidia/version /dev/dxg),lock,auto),lock)
 INSTALL = $(BIN)/uv pip install --python $(BIN)/python
 
@@ -109,10 +109,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@set -e; build=$(TORCH); \
 	if [ "$$build" = auto ]; then \
 	  if grep -E '^torch(vision)?==' requirements.lock | UV_HTTP_TIMEOUT=5 UV_HTTP_CONNECT_TIMEOUT=3 UV_HTTP_RETRIES=0 \
-	    $(INSTALL) --quiet --dry-run --no-deps --torch-backend=cpu -r - 2>/dev/null; then build=cpu; \
-	  else build=lock; echo "no answer from PyTorch's index of CPU builds: torch is that of requirements.lock, with CUDA"; fi; fi; \
+	    $(INSTALL) --quiet --dry-run --reinstall --no-deps --torch-backend=cpu -r - 2>/dev/null; then build=cpu; \
+	  else build=lock; echo "no answer from PyTorch's index of CPU builds: torch is the lock's, with CUDA"; fi; fi; \
 	case "$$build" in \
-	  cpu) grep -vE '^(nvidia-|cuda-|triton)' requirements.lock | $(INSTALL) --compile-bytecode --torch-backend=cpu -r -;; \
+	  cpu) grep -vE '^(nvidia-|cuda-|triton)' requirements.lock \
+	    | $(INSTALL) --compile-bytecode --torch-backend=cpu -r -;; \
 	  lock) $(INSTALL) --compile-bytecode -r requirements.lock;; \
 	  *) echo "TORCH=$(TORCH), wanted auto, cpu or lock"; exit 2;; \
 	esac

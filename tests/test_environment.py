@@ -73,8 +73,7 @@ def test_torch_is_pinned_by_a_range_of_minor_versions_and_exactly_in_the_lock():
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 @pytest.mark.parametrize("choice, answers, cuda, said", [
     ("lock", True, True, ""), ("cpu", False, False, ""), ("auto", True, False, ""),
-    ("auto", False, True, "no answer from PyTorch's index of CPU builds: torch is that of requirements.lock, "
-                          "with CUDA"),
+    ("auto", False, True, "no answer from PyTorch's index of CPU builds: torch is the lock's, with CUDA"),
     ("gpu", True, None, "TORCH=gpu, wanted auto, cpu or lock")])
 def test_make_takes_the_cpu_build_of_torch_where_asked_or_answered(tmp_path, choice, answers, cuda, said):
     """With a Python that does nothing, and an uv that writes down what it is asked to install."""
