@@ -236,7 +236,7 @@ def _start(x, start, eps, norm, seed, ids, *restart):
     if check_choice(start, ("random", "clean"), "start") == "clean":
         return x
     draws = [_uniform(x.shape[1:], norm, rng.numpy_generator(seed, "pgd", i, *restart)) for i in ids]
-    return x + eps * torch.stack(draws).to(x)
+    return x + eps * torch.stack(draws).to(x.dtype).to(x.device)
 
 
 def _uniform(shape, norm, g):

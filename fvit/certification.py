@@ -146,7 +146,7 @@ def draw_maps(dds, x, image_id, purpose, n_samples, method="raw_attention", targ
         parts = [dds.maps(x, ids=[image_id], method=method, target=target, purpose=purpose,
                           draws=range(at, min(at + size, n_samples)))[0][0].flatten(1)
                  for at in range(0, n_samples, size)]
-    return torch.cat(parts).double().cpu().numpy()
+    return torch.cat(parts).cpu().double().numpy()
 
 
 def _clip_level(pilot, k):

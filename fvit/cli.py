@@ -165,13 +165,10 @@ def _convert_adm(args: argparse.Namespace) -> int:
 
 
 def _info(_: argparse.Namespace) -> int:
-    import torch  # late: only this command needs it
-
     print(f"fvit        {__version__}")
     for name, version in provenance.versions(("torch", "timm", "diffusers", "papermill")).items():
         print(f"{name:<11} {version}")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
-    print(f"device      {device}")
+    print(f"device      {provenance.device_said()}")
     for data in paths.SHIPPED:
         for what in ("teacher", "vit", "denoiser"):
             folder = paths.shipped(data, what)

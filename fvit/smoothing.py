@@ -74,9 +74,9 @@ class DDSOutput:
         """Tidy DataFrame, for each image `target`, `target_prob` (95 % normal interval) and `heatmap_se`, the root mean
         square over tokens of the map's standard error. Columns of the run and of the attack stay empty."""
         at = (torch.arange(len(self.ids), device=self.target.device), self.target)
-        p, half = self.probs[at].double(), 1.96 * self.probs_se[at].double()
+        p, half = self.probs[at].cpu().double(), 1.96 * self.probs_se[at].cpu().double()
         found = {"target": {"value": self.target}, "target_prob": {"value": p, "ci_low": p - half, "ci_high": p + half},
-                 "heatmap_se": {"value": self.heatmap_se.double().square().mean((1, 2)).sqrt()}}
+                 "heatmap_se": {"value": self.heatmap_se.cpu().double().square().mean((1, 2)).sqrt()}}
         return conform([{"image_id": image_id, "metric": metric, **{name: v[i].item() for name, v in values.items()}}
                         for metric, values in found.items() for i, image_id in enumerate(self.ids)], **self.labels)
 
@@ -210,7 +210,7 @@ class DDS(nn.Module):
             for samples, heat in zip(kept, maps, strict=True):
                 if keep:
                     samples[chunk[0], chunk[2]] = heat.to(samples.dtype)
-        results = [[v.to(x) for v in moment.result(exact=self.sigma == 0)] for moment in moments]
+        results = [[v.to(x.dtype).to(x.device) for v in moment.result(exact=self.sigma == 0)] for moment in moments]
         kept = [s.expand(-1, self.n_samples, -1, -1) if keep else None for s in kept]
         return results[0], {m: (*r, s) for m, r, s in zip(names, results[1:], kept, strict=True)}
 

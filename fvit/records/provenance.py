@@ -11,6 +11,7 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 
+from fvit.base import devices
 from fvit.base.paths import NOTEBOOKS, PACKAGE, ROOT
 from fvit.records.ledger import read_table, upsert
 
@@ -43,15 +44,13 @@ class Stamp(dict):
 
 def stamp() -> Stamp:
     """Versions and device of this run, for the last cell of a notebook (tag `nbval-ignore-output`)."""
-    device, threads = _device()
-    return Stamp(versions() | {"device": f"{device}, {threads} threads" if threads else device})
+    return Stamp(versions() | {"device": device_said()})
 
 
-def _device() -> tuple[str, int | str]:
-    import torch  # late: tables and figures are read where no torch is
-
-    return (f"cuda, {torch.cuda.get_device_name()}", "") if torch.cuda.is_available() else (
-        "cpu", torch.get_num_threads())
+def device_said() -> str:
+    """The best device here, in words: "cpu, 2 threads", "mps", or "cuda" and the card's name."""
+    device, threads = devices.named()
+    return f"{device}, {threads} threads" if threads else device
 
 
 RUN_COLUMNS = ["run_id", "date", "commit", "device", "threads", "load", "rounds", "what"]  # of runs.csv
@@ -64,8 +63,8 @@ def log_run(path: Path | str, what: str, rounds: int | str = "") -> str:
 
     The id is the date: a second run on one day takes the place of the first.
     """
-    today = str(date.today())
-    run = [today, today, commit(), *_device(), round(os.getloadavg()[0]), rounds, what]
+    today, load = str(date.today()), round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else ""  # Windows has none
+    run = [today, today, commit(), *devices.named(), load, rounds, what]
     upsert(path, dict(zip(RUN_COLUMNS, run, strict=True)), key=("run_id",), columns=RUN_COLUMNS)
     return today
 
