@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fvit.base import paths
-from fvit.models import vit as vit_module
-from fvit.models.vit import load_vit
+from fvit.models import vit_files
+from fvit.models.vit_files import load_vit
 
 SIZES = dict(img_size=16, patch_size=8, embed_dim=12, depth=2, num_heads=3, num_classes=4)
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -112,7 +112,7 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
     def offline(*args, **kwargs):
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(vit_module.timm, "create_model", offline)
+    monkeypatch.setattr(vit_files.timm, "create_model", offline)
     with pytest.raises(OSError, match=r"weights of test_vit .*no route.*pretrained=False"):
         load_vit("test_vit")
 

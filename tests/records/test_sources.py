@@ -79,7 +79,7 @@ def test_arguments_are_those_of_the_loaders():
     from fvit.data.loading import load_images
     from fvit.models.bridge import connect
     from fvit.models.diffusers_files import load_denoiser
-    from fvit.models.vit import load_vit
+    from fvit.models.vit_files import load_vit
 
     loaders = {"vit": [load_vit], "den": [load_denoiser, connect], "data": [load_images]}
     for name, arguments in sources.ARGUMENTS.items():
