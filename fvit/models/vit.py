@@ -22,9 +22,12 @@ class ViT(nn.Module):
         _check_layout(backbone)
         weight = next(backbone.parameters())
         self.backbone = backbone
+        self.name = name or type(backbone).__name__
+        if mean is None or std is None:
+            raise ValueError(f"{self.name} states no mean and std; give both: load_vit(..., mean=(.5,) * 3, "
+                             "std=(.5,) * 3)")
         self.register_buffer("mean", _channels(mean, "mean").to(weight), persistent=False)  # (1, 3, 1, 1)
         self.register_buffer("std", _channels(std, "std").to(weight), persistent=False)
-        self.name = name or type(backbone).__name__
         self.windowed = _is_swin(backbone)
         last = backbone.layers[-1].blocks[-1] if self.windowed else None
         self.grid = tuple(last.input_resolution if self.windowed else backbone.patch_embed.grid_size)
