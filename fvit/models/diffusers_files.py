@@ -86,6 +86,8 @@ def _from_folder(folder: Path, source, schedule) -> Denoiser:
     if not 0 < scale <= 1000:
         raise ValueError(f"{folder} states timestep_scale {ours['timestep_scale']!r}, wanted a number above 0; {mend}")
     _check_unet(read_json(top / "config.json", mend), factor, folder)
+    if latents := [name for name in ("vae", "vqvae") if (folder / name).is_dir()]:
+        raise ValueError(f"{folder} denoises the latents of its {latents[0]}; choose a UNet2DModel over pixels")
     found = schedule_of(_schedule_config(folder, mend) if schedule is None else schedule)
     return _assemble(_read_unet(top, mend), *found, factor, scale)
 
@@ -124,21 +126,19 @@ def _answer_blank(unet: UNet2DModel) -> None:
         raise ValueError(f"{side}x{side} pixels become {answer.shape[3]}x{answer.shape[2]}, or no finite numbers")
 
 
-def _check_unet(config: dict, factor: int, folder) -> None:
+def _check_unet(config: dict, factor: int, what) -> None:
     """ValueError unless the UNet maps an image and a timestep to an image, or to an image and a variance."""
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise ValueError(f"{folder} holds a {config['_class_name']}, wanted an unconditional UNet2DModel over pixels")
+        raise ValueError(f"{what} holds a {config['_class_name']}, wanted an unconditional UNet2DModel over pixels")
     _refuse_labels(config)
-    if latents := [name for name in ("vae", "vqvae") if (folder / name).is_dir()]:
-        raise ValueError(f"{folder} denoises the latents of its {latents[0]}; choose a UNet2DModel over pixels")
     if config.get("time_embedding_type") == "fourier":
-        raise ValueError(f"{folder} is told a continuous noise level (fourier); choose a model with discrete timesteps")
+        raise ValueError(f"{what} is told a continuous noise level (fourier); choose a model with discrete timesteps")
     if (as_integer(factor) or 0) < 1:
-        raise ValueError(f"{folder} states pixel_unshuffle {factor!r}, wanted an integer >= 1")
+        raise ValueError(f"{what} states pixel_unshuffle {factor!r}, wanted an integer >= 1")
     n = 3 * factor**2
     got = config.get("in_channels", 3), config.get("out_channels", 3)
     if got not in ((n, n), (n, 2 * n)):
-        raise ValueError(f"{folder} maps {got[0]} channels to {got[1]}, wanted {n} to {n} or {2 * n}")
+        raise ValueError(f"{what} maps {got[0]} channels to {got[1]}, wanted {n} to {n} or {2 * n}")
 
 
 def _schedule_config(folder: Path, mend: str) -> dict:

@@ -42,6 +42,8 @@ def _read(scheduler, name: str) -> tuple[np.ndarray, str]:
     try:
         kind = check_choice(config.get("prediction_type", "epsilon"), PREDICTION_TYPES, "prediction_type")
         ac = ac.detach().cpu().double().numpy()
+        if config.get("rescale_betas_zero_snr") and len(ac) > 1:
+            ac[-1] = 0  # some write 2**-24 there, more than the one before, for a first sigma that is finite
         timestep_to_sigma(0, ac)  # which says what is no schedule
     except (ValueError, AttributeError, TypeError) as err:
         raise ValueError(f"{name}: {err}; {KIND}; choose a model trained with one") from err

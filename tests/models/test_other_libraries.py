@@ -100,7 +100,7 @@ def test_other_forms_of_the_weights(tmp_path):
     (folder / "pytorch_model.bin").unlink()
     torch.testing.assert_close(load_vit(folder, **HALVES)(TENSORS["x"]), wanted, **SAME)
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="no weights at .*model-00002-of-00002.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*model-00002-of-00002\.safetensors"):
         load_vit(folder, **HALVES)
 
 
@@ -121,7 +121,7 @@ def test_a_classifier_without_weights_is_no_backbone(tmp_path):
     folder = saved(tmp_path, "ViTForImageClassification")
     state = weights_of("ViTForImageClassification")
     save_file({name: value for name, value in state.items() if "classifier" not in name}, folder / "model.safetensors")
-    with pytest.raises(ValueError, match="has no weights of its classifier in model.safetensors"):
+    with pytest.raises(ValueError, match=r"has no weights of its classifier in model\.safetensors"):
         load_vit(folder, **HALVES)
 
 
