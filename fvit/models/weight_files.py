@@ -104,11 +104,12 @@ def read_pickled(path: Path, mend: str, bookkeeping: bool = False):
                 return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as err:  # torch has one class for each way a file can be broken, and one for code
             wants = re.search(r"GLOBAL (\S+)", str(err))
-            named = wants and wants[1]
-            if bookkeeping and named and named.split(".")[0] in BOOKKEEPING and (Left, named) not in known:
-                known.append((Left, named))
+            named = wants[1] if wants else ""
+            stand_in = (dict if wants and named.endswith(".AttributeDict") else Left, named)  # Lightning's options
+            if bookkeeping and wants and named.split(".")[0] in BOOKKEEPING and stand_in not in known:
+                known.append(stand_in)
                 continue
-            if named:
+            if wants:
                 raise ValueError(
                     f"{path} is refused and nothing in it was run: a state dict holds tensors only, but this pickle "
                     f"wants {named}; get the checkpoint from its publisher, or, where it is yours, save the weights "
