@@ -36,7 +36,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
 
     source       "scenes" or "cifar10" (shipped) | a folder that timm or transformers saved (config.json with
                  model.safetensors, its shards, or pytorch_model.bin) | a timm name or "hf-hub:..."
-                 | a checkpoint that states its architecture, as timm's train.py writes it: model_best.pth.tar
+                 | a checkpoint that states its architecture, as timm's training writes it: model_best.pth.tar
                  | a timm module you have (wrapped, not copied) | a plain VisionTransformer of transformers,
                  torchvision or open_clip (copied into timm's form, which is seen to give the same numbers)
     pretrained   weights from the file or the hub (default), or False for random ones, the same each time
