@@ -9,7 +9,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {  # public name: module that holds it
-    "load_vit": "models.vit",
+    "load_vit": "models.vit_files",
     "load_denoiser": "models.diffusers_files",
     "load_images": "data.loading",
     "stream_images": "data.streams",

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from fvit import attacks, smoothing
 from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
 from fvit.explanations import methods, passes
-from fvit.models.vit import load_vit
+from fvit.models.vit_files import load_vit
 from fvit.smoothing import DDS
 
 

@@ -83,8 +83,9 @@ WORDS = {"title": "A title", "caption": "Mean, n = 2.", "alt": "It falls.", "sou
 CALLS = {  # name: (function, good arguments); each in turn becomes odd
     "vit": (lambda x: VIT(x), {"x": X}),
     "load_vit": (lambda source, **o: fvit.load_vit(source, **o), {
-        "source": VIT.backbone, "pretrained": False, "mean": (0.5,) * 3, "std": (0.5,) * 3}),
-    "load_denoiser": (fvit.load_denoiser, {"source": "scenes", "config": None}),
+        "source": VIT.backbone, "pretrained": False, "mean": (0.5,) * 3, "std": (0.5,) * 3, "checkpoint": None,
+        "num_classes": None, "freeze": True}),
+    "load_denoiser": (fvit.load_denoiser, {"source": "scenes", "config": None, "scheduler": None}),
     "denoise": (DEN, {"x_noisy": X, "sigma": 0.25, "steps": 2}), "timestep": (DEN.timestep, {"sigma": 0.25}),
     "load_images": (fvit.load_images, {"source": "scenes", "split": "test", "n": 1, "seed": 0, "start": 0, "root": None,
                                        "size": None, "objects": None}),

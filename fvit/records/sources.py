@@ -15,7 +15,8 @@ from fvit.data.datasets import find, meant
 from fvit.records.profiles import PROFILES
 
 ADM = "256x256_diffusion_uncond.pt"  # OpenAI's guided-diffusion, the prior of Hu et al. 2024
-ARGUMENTS = {"vit": ("source", "pretrained", "mean", "std"), "den": ("source", "config", "size", "noise_at"),
+ARGUMENTS = {"vit": ("source", "pretrained", "mean", "std", "checkpoint", "num_classes"),
+             "den": ("source", "config", "size", "noise_at"),
              "data": ("source", "split", "seed", "root", "size", "objects")}  # of their loaders, and of the bridge
 
 
