@@ -14,7 +14,7 @@ from fvit.records import parameters, profiles, sources
 from fvit.records.parameters import SOURCES
 
 GALLERY = "10_"  # shows the figures of the other notebooks
-PATHS = ("source", "root", "config")  # arguments in a dict that name files
+PATHS = ("source", "root", "config", "checkpoint")  # arguments in a dict that name files
 Plan = list[tuple[Path, dict]]
 
 
