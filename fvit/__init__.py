@@ -41,12 +41,15 @@ _HOME = {  # public name: module that holds it
     "save_figure": "report.saving",
     "show_figure": "report.saving",
 }
-__all__ = sorted(_HOME)
+_MODULES = {"schedule": "models.schedule"}  # the one sigma-to-t map
+__all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{_MODULES[name]}")
     raise AttributeError(f"fvit has no public name {name!r}; it has {', '.join(__all__)}")
 
 
