@@ -29,12 +29,13 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test quick test-browser test-properties test-faults test-paper lab site measure audit refresh
+.PHONY: help figures test quick test-browser test-interop test-properties test-faults test-ulp test-paper lab site \
+  measure lock lock-check audit refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-figures: $(INSTALLED)  ## run every notebook at laptop size; figures/ and results/ are written
+figures: $(INSTALLED)  ## run every notebook at laptop size, and say whether what is committed came out
 	$(BIN)/fvit run all --jobs $(JOBS)
 
 test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored outputs
@@ -53,6 +54,10 @@ quick: $(INSTALLED)  ## ruff, the tests without networks, one notebook: two minu
 test-faults: $(INSTALLED)  ## kill, fill the disk, damage files, ...: each kind ten times and more, at random moments
 	FVIT_FAULTS=10 FVIT_THREADS=1 $(BIN)/python -m pytest -q tests/faults
 
+test-ulp: $(INSTALLED)  ## the tests of networks, where unlike calls differ in their last digits as on another processor
+	PYTHONPATH=tests $(BIN)/python -m pytest -q -p ulp tests/data tests/experiments tests/explanations tests/metrics \
+	  tests/models tests/training tests/test_attacks.py tests/test_certification.py tests/test_smoothing.py
+
 test-paper: $(INSTALLED)  ## notebook 07 at paper on real images, killed three times; DATA=folder of class folders
 	out=$$(mktemp -d) && FVIT_THREADS=1 $(BIN)/python tests/experiments/paper.py $$out $(DATA); code=$$?; rm -rf $$out; exit $$code
 
@@ -61,6 +66,9 @@ lab: $(INSTALLED)  ## open JupyterLab on the index notebook
 
 test-browser: $(INSTALLED) $(CHROMIUM)  ## every notebook in JupyterLab, and the site, in Chromium; ONLY="04 or site"
 	$(BIN)/python -m pytest -q $(if $(ONLY),-k "$(ONLY)") tests/browser
+
+test-interop: .venv-interop/.installed  ## docs/interop.md: torchattacks, AutoAttack, foolbox, ART, captum, Quantus, ...
+	.venv-interop/bin/python -m pytest -q tests/interop
 
 site: $(INSTALLED)  ## site/: the notebooks as pages that open from the file system
 	$(BIN)/python tools/make_site.py
@@ -73,6 +81,12 @@ test-properties: $(INSTALLED)  ## thousands of odd arguments and damaged files, 
 measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
 	$(BIN)/python tests/models/test_shipped.py 1000
 
+lock: $(INSTALLED)  ## write requirements.lock anew, and ask for every platform and Python whether it can be installed
+	$(BIN)/python tools/lock.py --make
+
+lock-check: $(INSTALLED)  ## ask for every platform and Python whether requirements.lock can be installed
+	$(BIN)/python tools/lock.py
+
 audit: $(INSTALLED)  ## known vulnerabilities in requirements.lock, by pip-audit; needs a network
 	$(BIN)/uv tool run --from pip-audit==2.10.1 pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
@@ -84,12 +98,34 @@ $(CHROMIUM):
 	@command -v apt-get >/dev/null || { echo "no $@, and no apt-get to install it; install Chromium"; exit 1; }
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 
+# The tools of the extra `interop` beside the lock's packages, which they do not change.
+.venv-interop/.installed: $(INSTALLED)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-interop
+	$(BIN)/uv pip install --python .venv-interop/bin/python -r requirements.lock -r pyproject.toml --extra interop
+	$(BIN)/uv pip install --python .venv-interop/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+# torch's wheels for Linux bring 4 GB of CUDA, of no use to a CPU. Where no NVIDIA driver is found, its CPU build is
+# taken from PyTorch's own index, if that answers; TORCH=cpu and TORCH=lock decide. Elsewhere the lock has no CUDA.
+TORCH ?= $(if $(filter Linux,$(shell uname -s)),$(if $(wildcard /proc/driver/nvidia/version /dev/dxg),lock,auto),lock)
+INSTALL = $(BIN)/uv pip install --python $(BIN)/python
+
 # uv, because a plain pip may be set up to prefer other wheels than the lock's; setuptools is in the lock.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fvit needs Python 3.11 or newer, not " \
 	  + sys.version.split()[0] + "; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.lock
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@set -e; build=$(TORCH); \
+	if [ "$$build" = auto ]; then \
+	  if grep -E '^torch(vision)?==' requirements.lock | UV_HTTP_TIMEOUT=5 UV_HTTP_CONNECT_TIMEOUT=3 UV_HTTP_RETRIES=0 \
+	    $(INSTALL) --quiet --dry-run --reinstall --no-deps --torch-backend=cpu -r - 2>/dev/null; then build=cpu; \
+	  else build=lock; echo "no answer from PyTorch's index of CPU builds: torch is the lock's, with CUDA"; fi; fi; \
+	case "$$build" in \
+	  cpu) grep -vE '^(nvidia-|cuda-|triton)' requirements.lock \
+	    | $(INSTALL) --compile-bytecode --torch-backend=cpu -r -;; \
+	  lock) $(INSTALL) --compile-bytecode -r requirements.lock;; \
+	  *) echo "TORCH=$(TORCH), wanted auto, cpu or lock"; exit 2;; \
+	esac
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@

@@ -26,7 +26,12 @@ def pytest_collectstart(collector):
 
 
 def _speak_through_files():
-    """Kernels of nbval listen on sockets in FVIT_OUT: those started side by side would race for network ports."""
+    """Kernels of nbval listen on sockets in FVIT_OUT: those started side by side would race for network ports.
+
+    Not on Windows, which has no such sockets.
+    """
+    if os.name == "nt":
+        return
     from jupyter_client.manager import KernelManager
     from nbval import kernel
 

@@ -1,10 +1,12 @@
 """What fvit is made of: every licence is known and bearable, and the documents say of it what the packages say."""
 
 import re
+import sys
 from importlib.metadata import files
 from pathlib import Path
 
 import licences
+import lock
 import pytest
 import skimage.data
 from sklearn import datasets
@@ -25,6 +27,16 @@ def test_the_table_of_licences_is_what_the_installed_packages_state():
     assert licences.table(licences.licences()) in page, "run python tools/licences.py, and look at what changed"
     page = " ".join(page.split()).replace("nvidia-*", "nvidia-")
     assert all(f"`{name}`" in page and reason in page for name, (_, reason) in licences.OTHERS.items())
+
+
+def test_what_only_other_platforms_install_keeps_the_licence_that_was_read_and_is_refused_where_none_was(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("numpy==2.4.6\nno-such-package==1 ; sys_platform == 'nowhere'\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no-such-package is in requirements"):
+        licences.licences(path)
+    elsewhere = {name for name, _, _ in lock.PIN.findall(lock.LOCK.read_text(encoding="utf-8"))} - set(lock.here())
+    assert elsewhere >= {"pywinpty"} if sys.platform != "win32" else elsewhere >= {"appnope"}
+    assert elsewhere <= set(licences.recorded())
 
 
 def packages(monkeypatch, **said):
@@ -57,10 +69,10 @@ def test_what_a_package_states(monkeypatch, said, wanted):
 ])
 def test_unknown_and_binding_licences_are_refused(monkeypatch, tmp_path, said, words):
     packages(monkeypatch, it=said, good={"License-Expression": "MIT"})
-    lock = tmp_path / "lock"
-    lock.write_text("good==1\nit==2.0\n")
+    path = tmp_path / "lock"
+    path.write_text("good==1\nit==2.0\n")
     with pytest.raises(ValueError, match=f"licence not known here: .*{re.escape(words)}.*; read it, then add it"):
-        licences.licences(lock)
+        licences.licences(path)
 
 
 def test_a_package_that_is_not_installed_is_named_and_the_one_that_states_no_licence_holds_nothing():

@@ -1,7 +1,9 @@
 """The licence of every package in requirements.lock, as the installed package states it, in its own metadata.
 
-`python tools/licences.py` puts the table into docs/supply_chain.md. A package that states none, an unknown one, or one
-that would bind whoever uses fvit, is refused: somebody has to read it first.
+`python tools/licences.py [FOLDER]` puts the table into docs/supply_chain.md. Packages that only other platforms or
+Pythons install are read from FOLDER, which `uv pip install --target FOLDER --no-deps --python-platform ...` has filled,
+else from the table as it is. A package that states none, an unknown one, or one that would bind whoever uses fvit, is
+refused: somebody has to read it first.
 """
 
 import re
@@ -10,6 +12,7 @@ from collections import defaultdict
 from importlib import metadata
 from pathlib import Path
 
+import lock
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from fvit.base.files import write_atomic
@@ -17,7 +20,6 @@ from fvit.base.paths import ROOT
 
 PAGE = ROOT / "docs" / "supply_chain.md"
 MARKS = "<!-- licences -->", "<!-- /licences -->"
-PIN = re.compile(r"^([A-Za-z0-9._-]+)==", re.MULTILINE)
 # Asking for no more than a notice; MPL-2.0 asks for changes of its own files, and nothing here changes any.
 ALLOWED = {"0BSD", "Apache-2.0", "BSD", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "CNRI-Python", "ISC",
            "LLVM-exception", "MIT", "MIT-0", "MIT-CMU", "MPL-2.0", "PSF-2.0", "Zlib"}
@@ -45,7 +47,7 @@ def stated(package: str) -> str:
     try:
         said = metadata.metadata(package)
     except metadata.PackageNotFoundError:
-        raise ValueError(f"{package} is in requirements.lock and not installed; run make") from None
+        raise ValueError(f"{package} is in requirements.lock and not installed; run make, or give a folder") from None
     free = (said.get("License") or "").strip()
     classifiers = [text.split(" :: ")[-1] for text in said.get_all("Classifier") or () if text.startswith("License ::")]
     texts = [said.get("License-Expression"), None if "\n" in free else free, *classifiers]
@@ -63,14 +65,25 @@ def _spdx(text):
         return None
 
 
-def licences(lock: Path = ROOT / "requirements.lock") -> dict[str, list[str]]:
+def recorded(page: Path = PAGE) -> dict[str, str]:
+    """package -> its licence in the table of the page."""
+    rows = re.findall(r"^\| (.+?) \| \d+ \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {package: licence for licence, packages in rows for package in packages.split(", ")}
+
+
+def licences(path: Path = lock.LOCK) -> dict[str, list[str]]:
     """licence -> the packages of the lock that state it, the most frequent first.
 
     Raises ValueError naming every package whose licence is neither of ALLOWED nor an exception of OTHERS.
     """
-    found, refused = defaultdict(list), []
-    for package in PIN.findall(lock.read_text(encoding="utf-8")):
-        licence = stated(package)
+    found, refused, here, known = defaultdict(list), [], lock.here(path), recorded()
+    for package, _, _ in lock.PIN.findall(path.read_text(encoding="utf-8")):
+        try:
+            licence = stated(package)
+        except ValueError:
+            if package in here or package not in known:
+                raise
+            licence = known[package]
         parts = set(re.split(r" (?:AND|OR|WITH) |[()]", licence)) - {""}
         exception = any(package.startswith(name) and licence == wanted for name, (wanted, _) in OTHERS.items())
         if not parts <= ALLOWED and not exception:
@@ -96,6 +109,7 @@ def update(page: Path = PAGE) -> Path:
 
 
 if __name__ == "__main__":
+    sys.path += sys.argv[1:]
     try:
         print(update())
     except ValueError as error:

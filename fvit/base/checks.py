@@ -13,14 +13,16 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")  # dtypes of images
 NUMBERS = (*FLOATS, "bool", "uint8", "int8", "int16", "int32", "int64")  # of maps, masks and classes
 
 
-def check_images(x, name: str = "x", size=None):
+def check_images(x, name: str = "x", size=None, beyond: float = 1e-3):
     """Return `x` unchanged if it is a batch of RGB images: floating point, (B, 3, H, W), B >= 1, values in [0, 1].
 
-    size   (H, W) that a model wants, if it is known: looked at before the values are
-    Rounding may carry a value out of [0, 1] by up to 1e-3. Raises ValueError that names the mend otherwise.
+    size     (H, W) that a model wants, if it is known: looked at before the values are
+    beyond   how far a value may leave [0, 1]; the default is for rounding
+
+    Raises ValueError that names the mend otherwise.
     """
     low, high = _extremes(check_shape(x, name, size), name, "finite ones in [0, 1]")
-    if low < -1e-3 or high > 1 + 1e-3:
+    if low < -beyond or high > 1 + beyond:
         raise ValueError(f"{name} has values in [{low:.3g}, {high:.3g}], wanted [0, 1]; {_range_mend(low, high, name)}")
     return x
 
@@ -69,8 +71,9 @@ def _extremes(x, name, wanted):
 def _range_mend(low, high, name):
     if low >= 0 and 1.5 < high <= 255:
         return f"it looks like [0, 255]: divide by 255, {name} / 255"
-    if low >= -0.25 and high <= 1.25:
-        return f"a step or noise has carried it out: clamp it, {name}.clamp(0, 1)"
+    if -0.1 < low and high < 1.1:
+        return (f"they leave it a little, as perturbed images do: clamp them, {name}.clamp(0, 1); fvit.as_captum and "
+                "as_quantus take them as they are")
     if -1.001 <= low < 0 and high <= 1.001:
         return f"it looks like [-1, 1]: map by (x + 1) / 2, ({name} + 1) / 2"
     return "undo the normalisation (a ViT here normalises inside), or clamp it"
@@ -147,6 +150,20 @@ def check_number(value, name: str, within: str, what: str = "") -> float:
     if not (low < found < high or (found == low and within[0] == "[") or (found == high and within[-1] == "]")):
         raise ValueError(f"{name}={value}, wanted a number in {within}{what and ', '}{what}")
     return found
+
+
+def check_sigma(sigma, name: str = "sigma") -> float:
+    """Return `sigma`, a noise std for images in [0, 1], as a float; ValueError above 5, which counts in [0, 255]."""
+    what = "the noise std for images in [0, 1]"
+    return check_unit(check_number(sigma, name, "[0, inf)", what), name, 5, what)
+
+
+def check_unit(value: float, name: str, most: float, what: str) -> float:
+    """Return `value`, in units of [0, 1], unless it is above `most`, as numbers are that are meant in [0, 255]."""
+    if value > most:
+        raise ValueError(f"{name}={value:.6g}, wanted at most {most:.6g}, {what}; one in units of [0, 255] is divided "
+                         f"by 255: {name}={value:.6g} / 255")
+    return value
 
 
 def check_count(n, name: str, least: int = 1) -> int:

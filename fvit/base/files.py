@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from filelock import FileLock
 
 SUMS = "SHA256SUMS"
+BUSY = (5, 32, 33, 1224)  # Windows' numbers for: denied, open elsewhere, locked, mapped
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # s, until whoever looks at a new file (an indexer, a virus scanner) is done
 
 
 def write_atomic(path: Path | str, data: bytes | str) -> Path:
@@ -34,7 +37,7 @@ def write_atomic(path: Path | str, data: bytes | str) -> Path:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            _replace(temporary, path)
         except BaseException as error:
             _remove(temporary)
             if isinstance(error, OSError):
@@ -88,9 +91,11 @@ def alone(path: Path | str) -> Iterator:
     try:
         yield
     finally:
-        if lock.lock_counter == 1:
-            _remove(beside)  # while it is held: who waits for it sees that, and makes another
+        last = lock.lock_counter == 1
+        gone = last and _remove(beside)  # while it is held: who waits for it sees that, and makes another
         lock.release()
+        if last and not gone:  # Windows keeps open files, so there it goes now, unless somebody has it already
+            _remove(beside)
 
 
 def check_writable(folder: Path | str) -> Path:
@@ -99,14 +104,35 @@ def check_writable(folder: Path | str) -> Path:
     return Path(folder)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a file; the OSError of `write_atomic` where that is refused."""
+    try:
+        path.unlink()
+    except OSError as error:
+        raise _with_mend(error, path) from error
+
+
+def _remove(path: Path) -> bool:
     with suppress(OSError):  # never there, or its folder is not one; the error being reported says more
         path.unlink()
+        return True
+    return False
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    for pause in (*PAUSES, None):
+        try:
+            return os.replace(temporary, path)
+        except OSError as error:
+            if pause is None or getattr(error, "winerror", None) not in BUSY:
+                raise
+        time.sleep(pause)
 
 
 def _with_mend(error: OSError, path: Path) -> OSError:
+    busy = "close what has it open, or " if getattr(error, "winerror", None) in BUSY else ""
     message = (f"cannot write {path.name} to folder {path.parent}: {error.strerror or error}; "
-               "set FVIT_OUT or pass --out to a folder you can write to")
+               f"{busy}set FVIT_OUT or pass --out to a folder you can write to")
     return type(error)(error.errno, message) if error.errno else type(error)(message)
 
 

@@ -8,6 +8,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fvit.base import devices
+
 SAID = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # by CUDA, the CPU and cuBLAS
 
 
@@ -28,8 +30,7 @@ def in_memory(run, sized):
         # Out of the except clause: while the error lives, so do the frames and tensors of the failed call.
         sized.batch_size //= 2
         print(f"memory ran out; on with {sized.batch_size} images at a time", file=sys.stderr, flush=True)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        devices.free()
 
 
 def halving(method):

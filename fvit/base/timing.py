@@ -5,6 +5,7 @@ import time
 
 import pandas as pd
 
+from fvit.base import devices
 from fvit.base.checks import check_count
 
 
@@ -26,8 +27,7 @@ def take_turns(calls: dict, repeats: int = 3, warmup: int = 1, clock=time.perf_c
         for name, call in calls.items():
             start = clock()
             call()
-            if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():  # not imported for it
-                sys.modules["torch"].cuda.synchronize()
+            devices.wait()
             seconds[name] = clock() - start
         rounds.append(seconds)
     return pd.DataFrame(rounds[warmup:])

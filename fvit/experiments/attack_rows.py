@@ -99,10 +99,10 @@ class Table:
 
 
 def _predictions(view, images, before):
-    found = {"predicted": view.predicted.cpu(), "right": (view.predicted.cpu() == images.y).double()}
+    found = {"predicted": view.predicted, "right": (view.predicted == images.y).double()}
     if before is not None:
-        found["class_kept"] = (view.predicted == before.predicted).double().cpu()
-        found["renyi_divergence"] = renyi_divergence(before.probs.cpu().numpy(), view.probs.cpu().numpy(), order=2)
+        found["class_kept"] = (view.predicted == before.predicted).double()
+        found["renyi_divergence"] = renyi_divergence(before.probs.numpy(), view.probs.numpy(), order=2)
     return found
 
 
@@ -111,8 +111,8 @@ def _stability(bench, images, view, before, method):
     if before is None:
         return {}
     a, b = before.maps[method], view.maps[method]
-    return {"topk_overlap": topk_overlap(a, b, bench.k).cpu(), "rank_correlation": rank_correlation(a, b).cpu(),
-            "l2_change": l2_change(a, b).cpu()}
+    return {"topk_overlap": topk_overlap(a, b, bench.k), "rank_correlation": rank_correlation(a, b),
+            "l2_change": l2_change(a, b)}
 
 
 def _segmentation(bench, images, view, before, method):

@@ -20,7 +20,7 @@ MOVED = {"prediction": None, "explanation": "raw_attention", "rollout": "rollout
 class View:
     """What one model says of B images: `probs` (B, C), and method -> (B, h, w)."""
 
-    probs: torch.Tensor
+    probs: torch.Tensor  # float64, on the CPU
     maps: dict[str, torch.Tensor]
 
     @property
@@ -64,7 +64,7 @@ class Bench:
         """Maps of `methods` and the prediction; `target` (B,) fixes the class explained, None takes the predicted."""
         if check_choice(smoothing, ("none", "dds"), "smoothing") == "dds":
             found = self.smoother(seed)(x, ids=ids, method=list(methods), target=target)
-            return View(next(iter(found.values())).probs.double(), {m: out.heatmap for m, out in found.items()})
+            return View(next(iter(found.values())).probs.cpu().double(), {m: out.heatmap for m, out in found.items()})
         sized = SimpleNamespace(batch_size=self.eval_batch)
         return in_memory(lambda: self._bare(x, methods, target, sized.batch_size), sized)
 
@@ -75,7 +75,8 @@ class Bench:
             with torch.no_grad():
                 record = forward_pass(self.vit, x[rows], methods)
                 classes = record.logits.argmax(1) if target is None else target[rows]
-                parts.append((record.logits.double().softmax(1), [explain_pass(record, m, classes) for m in methods]))
+                maps = [explain_pass(record, m, classes) for m in methods]
+                parts.append((record.logits.cpu().double().softmax(1), maps))
         probs, maps = zip(*parts, strict=True)
         return View(torch.cat(probs), dict(zip(methods, map(torch.cat, zip(*maps, strict=True)), strict=True)))
 

@@ -58,7 +58,7 @@ def denoise_only_rows(bench: Bench, images, radii) -> pd.DataFrame:
     predicted = look(images.x)
     bare = bench.view("none", images.x, images.ids, ["raw_attention"])
     adaptive = replace(bench, vit=model, den=None)  # the same attack, on another function
-    clean = View(torch.nn.functional.one_hot(predicted, bare.probs.shape[1]).double(), {})
+    clean = View(torch.nn.functional.one_hot(predicted.cpu(), bare.probs.shape[1]).double(), {})
     for made_on, on, view in (("vit", bench, bare), ("denoise_only", adaptive, clean)):
         for eps in radii:
             x_adv = on.attack("prediction", "vit", images.x, images.ids, view, eps)

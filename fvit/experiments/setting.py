@@ -10,13 +10,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from fvit.base import devices
 from fvit.base.checks import check_seed
 from fvit.base.paths import ROOT, results_dir
 from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import Bench
 from fvit.experiments.blocks import run_blocks
-from fvit.records import profiles, sources
+from fvit.records import parameters, profiles, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import load_rows, save_rows
 from fvit.smoothing import DDS
@@ -31,13 +32,16 @@ def experiment(notebook: str, profile: str = "laptop", vit="", den="", data="", 
     vit, den, data, published   as of `sources.chosen`: "" is the scenes, or at `paper` what Hu et al. 2024 used, on a
                                 GPU where there is one; published="scenes" stays with the scenes, on the CPU
     sizes                       as of `fvit.profile`; 0 takes the profile's value, and for k, where the ViT has another
-                                grid than GRIDS, a tenth of its tokens
+                                grid than GRIDS, a tenth of its tokens; "" for precision is "float32" on mps
 
     Raises ValueError or FileNotFoundError for a source that is not there, or not for this profile (`sources.chosen`).
     """
+    parameters.check_given()
     names = sources.chosen(profile, vit, den, data, published)
     sources.check(names)
     device = "auto" if profile == "paper" and published != "scenes" else "cpu"
+    if device == "auto" and devices.best() == "mps":
+        sizes["precision"] = sizes.get("precision") or "float32"
     on = Experiment(names, profiles.profile(profile, notebook=notebook, **sizes), check_seed(seed), device)
     if sizes.get("k") or names["vit"]["source"] == "scenes" or (tokens := math.prod(on.networks[0].grid)) in GRIDS:
         return on
@@ -51,11 +55,11 @@ class Experiment:
     names: dict[str, dict]  # as of `sources.chosen`
     sizes: Profile
     seed: int = 0
-    device: str = "cpu"  # or "cuda", or "auto": whichever there is where the networks are loaded
+    device: str = "cpu"  # or "cuda", "mps", or "auto": the best there is where the networks are loaded
 
     @property
     def place(self) -> str:
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        return devices.best() if self.device == "auto" else self.device
 
     @property
     def networks(self) -> tuple[torch.nn.Module, torch.nn.Module]:

@@ -17,6 +17,7 @@ class Method:
     differentiable   an attack may differentiate through it; the others are detached
     check            `check(vit, settings)` raises ValueError where the method has no meaning
     reads            `reads(start_layer, depth)`: the blocks whose attention it reads, None for all
+    own              whether it came by `register_method`
     """
 
     function: Callable
@@ -25,6 +26,7 @@ class Method:
     summary: str
     check: Callable | None = None
     reads: Callable | None = None
+    own: bool = False
 
     @property
     def options(self) -> list[str]:

@@ -16,9 +16,10 @@ from fvit.base.checks import (
 )
 from fvit.explanations.lrp import RULES, trace_layers
 from fvit.explanations.methods import METHODS, Method
+from fvit.explanations.own import method_name, method_row
 from fvit.explanations.record import Pass
 from fvit.metrics.maps import normalise_map
-from fvit.models.attention import capture_attention
+from fvit.models.attention import AttentionMaps, capture_attention
 from fvit.models.layouts import attention_blocks
 from fvit.models.state import evaluated
 from fvit.models.vit import check_vit
@@ -28,7 +29,8 @@ def explain(vit, x, method: str = "vta", target=None, raw: bool = False, **optio
     """Explanation of what `vit` sees in `x`: one heatmap per image, differentiable in `x` where METHODS says so.
 
     x         images (B, 3, H, W) in [0, 1]
-    method    a name in METHODS
+    method    a name in METHODS, or a function of your own, f(vit, x, target) or f(vit, x) -> (B, h, w) on the patches
+              or (B, H, W) of pixels, finite, real values; `register_method` says more and gives it a name
     target    class index explained, (B,) or one int; default the prediction; class-agnostic methods do not use it
     raw       True: the method's own signed values at its own resolution
     options   of the method: start_layer, the first block that counts; with LRP rules, "vta" (or "ours") or "orig"
@@ -58,11 +60,13 @@ def forward_pass(vit, x: torch.Tensor, methods=None, **options) -> Pass:
     options   those that `explain_pass` will be given
     Class-specific methods have their gradients also under no_grad; they cost the memory of a backward pass.
     """
-    rows = [METHODS[check_choice(method, METHODS, "method")] for method in (METHODS if methods is None else methods)]
-    if not any(row.class_specific for row in rows):
+    rows = [method_row(method) for method in (METHODS if methods is None else methods)]
+    if not any(row.class_specific and row.reads is None for row in rows):
         depth, blocks = len(attention_blocks(vit)), None  # all, where a method does not say which it reads
         if all(row.reads for row in rows):
-            blocks = sorted({n for row in rows for n in row.reads(row.settings(options)["start_layer"], depth)})
+            blocks = sorted({n for row in rows for n in row.reads(row.settings(options).get("start_layer"), depth)})
+        if blocks == []:  # functions of one's own, which run the model themselves
+            return Pass(vit, x, AttentionMaps(depth, blocks), vit(x))
         with capture_attention(vit, blocks) as attention:
             logits = vit(x)
         maps = attention.check()
@@ -89,7 +93,7 @@ def explain_pass(record: Pass, method: str, target=None, raw: bool = False, **op
     if bad := [i for i, fine in enumerate(values.isfinite().flatten(1).all(1).tolist()) if not fine]:
         wider = "choose other rules or another method" if values.dtype == torch.float64 else (
             "compute in float64: explain(vit.double(), x.double(), ...)")
-        raise ValueError(f"{method} is NaN or infinite in {values.dtype} for images {bad}; {wider}")
+        raise ValueError(f"{method_name(method)} is NaN or infinite in {values.dtype} for images {bad}; {wider}")
     return values if raw else normalise_map(values, record.vit.grid)
 
 
@@ -109,18 +113,18 @@ def supports(vit) -> dict:
 
 def check_method(method: str, vit=None, **options) -> Method:
     """The row of METHODS; ValueError if method, option or its value is unknown, or means nothing for `vit`."""
-    row = METHODS[check_choice(method, METHODS, "method")]
+    row = method_row(method)
     for name in options:
-        check_choice(name, row.options, f"option of {method}")
+        check_choice(name, row.options, f"option of {method_name(method)}")
     settings = row.settings(options)
     if "rules" in settings:
         check_choice(settings["rules"], RULES, "rules")
     if vit is not None and row.class_specific:
-        check_classifier(getattr(vit, "num_classes", None), f"{method}, which explains a class,")
+        check_classifier(getattr(vit, "num_classes", None), f"{method_name(method)}, which explains a class,")
     if vit is not None and row.check is not None:
         row.check(vit, settings)
     layers = [chosen.get("start_layer") for chosen in (settings, row.settings({}))]
-    if vit is not None and layers != [None, None]:
+    if vit is not None and not layers[0] is layers[1] is None:
         depth = len(attention_blocks(vit))
         if as_integer(layers[0]) not in range(depth):
             raise ValueError(f"start_layer={layers[0]} with {depth} blocks, wanted 0 <= start_layer <= {depth - 1}")

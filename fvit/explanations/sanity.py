@@ -22,7 +22,7 @@ def pointing(maps, mask) -> torch.Tensor:
     nothing on either object counts 1/2. Only the maps' relative values count.
     Raises ValueError for other shapes, negative or non-finite maps. Our own statistic. Taught in notebook 06.
     """
-    maps, mask = torch.as_tensor(maps).detach().double(), torch.as_tensor(mask)
+    maps, mask = torch.as_tensor(maps).detach().cpu().double(), torch.as_tensor(mask).cpu()
     fits = maps.ndim == mask.ndim == 4 and maps.shape[:2] == mask.shape[:2] and maps.shape[1] == 2
     if not (fits and all(big % small == 0 for big, small in zip(mask.shape[2:], maps.shape[2:], strict=True))):
         wanted = "(B, 2, h, w) and (B, 2, H, W) with H, W multiples of h, w: two classes, two objects"

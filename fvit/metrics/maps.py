@@ -5,22 +5,23 @@ import torch
 from scipy import stats
 from torch.nn.functional import interpolate
 
-from fvit.base.checks import check_k, check_tensor
+from fvit.base.checks import check_count, check_ids, check_images, check_k, check_number, check_tensor
+from fvit.base.rng import numpy_generator
 
 
 def topk_overlap(a, b, k: int):
     """Share of the k greatest tokens that two maps have in common, per image: len(S & S') / k.
 
     a, b      (B, h, w) or (B, n), of one shape; tensors or arrays
-    returns   (B,) float64 in [0, 1]; an array if both are arrays, else a tensor
+    returns   (B,) float64 in [0, 1], on the CPU; an array if both are arrays, else a tensor
 
     Raises ValueError for unlike shapes, NaN, or k outside 1..n. Ties break by the lowest index.
     Source: Hu et al. 2024, V_k.
     """
     a, b, arrays = _two_maps(a, b)
     tops = [torch.zeros_like(m.flatten(1), dtype=torch.bool).scatter_(1, top_k(m, k), True) for m in (a, b)]  # (B, n)
-    overlap = (tops[0] & tops[1].to(a.device)).sum(1).double() / check_k(k, a[0].numel() if len(a) else k)
-    return overlap.cpu().numpy() if arrays else overlap
+    overlap = (tops[0] & tops[1]).sum(1).double() / check_k(k, a[0].numel() if len(a) else k)
+    return overlap.numpy() if arrays else overlap
 
 
 def rank_correlation(a, b):
@@ -32,12 +33,12 @@ def rank_correlation(a, b):
     Source: Spearman 1904; for maps Adebayo et al. 2018.
     """
     a, b, arrays = _two_maps(a, b)
-    ranks = [stats.rankdata(m.detach().double().cpu().flatten(1).numpy(), axis=1) for m in (a, b)]  # 2 x (B, n)
+    ranks = [stats.rankdata(m.double().flatten(1).numpy(), axis=1) for m in (a, b)]  # 2 x (B, n)
     varied = np.logical_and(*(np.ptp(r, axis=1) > 0 for r in ranks))
     rho = np.full(len(a), np.nan)
     if varied.any():
         rho[varied] = stats.pearsonr(ranks[0][varied], ranks[1][varied], axis=1).statistic
-    return rho if arrays else torch.from_numpy(rho).to(a.device)
+    return rho if arrays else torch.from_numpy(rho)
 
 
 def l2_change(a, b):
@@ -46,8 +47,31 @@ def l2_change(a, b):
     Arguments, result, (B,) float64, and errors as `topk_overlap`.
     """
     a, b, arrays = _two_maps(a, b)
-    change = (a.detach().double() - b.detach().double().to(a.device)).flatten(1).norm(dim=1)
-    return change.cpu().numpy() if arrays else change
+    change = (a.double() - b.double()).flatten(1).norm(dim=1)
+    return change.numpy() if arrays else change
+
+
+def max_sensitivity(explainer, x, eps=8 / 255, n_samples: int = 10, seed: int = 0, ids=None):
+    """Largest l2 change of the map over random perturbations within `eps` (l-infinity) of each image.
+
+    explainer   callable: images -> maps (B, h, w), e.g. `lambda x: fvit.explain(vit, x, "rollout")`
+    x           (B, 3, H, W) in [0, 1]; perturbed images are clipped to [0, 1]
+    eps         radius in [0, 1] pixel units; draws are uniform in the cube, one stream for each (seed, id, draw)
+    returns     (B,) float64 on the CPU: a lower bound on the supremum that the measure is defined by, and never smaller
+                with more draws. An attack finds more
+
+    Raises ValueError for images outside [0, 1], eps that is negative or above 1, or n_samples < 1.
+    Source: Yeh et al. 2019, not divided by the norm of the map.
+    """
+    ids = check_ids(ids, len(check_images(x)))
+    eps = check_number(eps, "eps", "[0, 1]", "for images in [0, 1]")
+    n_samples = check_count(n_samples, "n_samples")
+    heat, changes = explainer(x), []
+    for draw in range(n_samples):
+        delta = np.stack([numpy_generator(seed, "sensitivity", i, draw).uniform(-eps, eps, x.shape[1:]) for i in ids])
+        moved = x + torch.from_numpy(delta).to(x.dtype).to(x.device)
+        changes.append(l2_change(heat, explainer(moved.clamp(0, 1))))
+    return torch.stack(changes).amax(0)
 
 
 def to_pixels(maps, size: tuple[int, int]) -> torch.Tensor:
@@ -76,7 +100,7 @@ def to_pixels(maps, size: tuple[int, int]) -> torch.Tensor:
 
 def _two_maps(a, b):
     arrays = isinstance(a, np.ndarray) and isinstance(b, np.ndarray)
-    a, b = check_tensor(a, "a"), check_tensor(b, "b")
+    a, b = check_tensor(a, "a").detach().cpu(), check_tensor(b, "b").detach().cpu()
     if a.shape != b.shape or a.ndim not in (2, 3):
         raise ValueError(f"maps of shapes {tuple(a.shape)} and {tuple(b.shape)}, wanted one shape, (B, h, w) or (B, n)")
     return _ranked(a), _ranked(b), arrays

@@ -67,7 +67,7 @@ def curve_auc(hits, convention: str):
     Source: docs/reference-code.md, 8.3.
     """
     check_choice(convention, ("mean_height", "unit_interval"), "convention")
-    curve = check_tensor(hits, "hits").double()
+    curve = check_tensor(hits, "hits").cpu().double()
     if curve.ndim not in (1, 2) or curve.shape[-1] != len(TENTHS):
         raise ValueError(f"hits have shape {tuple(curve.shape)}, wanted (B, 11) or (11,): 0, 10, ..., 100 % removed")
     if not ((curve >= 0) & (curve <= 1)).all():

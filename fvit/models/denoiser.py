@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fvit.base import devices
 from fvit.base.checks import as_integer, check_choice, check_noisy
 from fvit.models.schedule import in_schedule, sigma_to_timestep, timestep_to_sigma
 
@@ -90,7 +91,7 @@ class Denoiser(nn.Module):
         times = torch.full((len(x_t),), t, dtype=torch.long, device=x_t.device)
         if self.precision == "bfloat16":
             x_t = x_t.contiguous(memory_format=torch.channels_last)  # what bf16 convolutions want
-        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with devices.autocast(x_t.device.type, self.precision):
             output = self.network(x_t, times).sample
         wanted = x_t.shape[1] * (2 if self.learned_variance else 1)
         if output.shape[1] != wanted:
@@ -112,6 +113,20 @@ class PixelUnshuffled(nn.Module):
     def forward(self, x_t: torch.Tensor, t) -> SimpleNamespace:
         folded = self.unet(F.pixel_unshuffle(x_t, self.factor), t).sample  # (B, 3 * factor**2, H / factor, W / factor)
         return SimpleNamespace(sample=F.pixel_shuffle(folded, self.factor))
+
+
+class TimeScaled(nn.Module):
+    """A UNet that is told `scale` * t instead of t: same call, for one trained with rescaled timesteps.
+
+    Source: Nichol and Dhariwal 2021, whose networks are told t * 1000 / T, a fraction where T is not 1000.
+    """
+
+    def __init__(self, unet: nn.Module, scale: float):
+        super().__init__()
+        self.unet, self.scale = unet, scale
+
+    def forward(self, x_t: torch.Tensor, t) -> SimpleNamespace:
+        return self.unet(x_t, self.scale * torch.as_tensor(t, dtype=torch.float32, device=x_t.device))
 
 
 def _refuse_labels(config) -> None:

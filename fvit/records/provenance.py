@@ -11,6 +11,7 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 
+from fvit.base import devices
 from fvit.base.paths import NOTEBOOKS, PACKAGE, ROOT
 from fvit.records.ledger import read_table, upsert
 
@@ -24,6 +25,16 @@ def versions(packages=("fvit", "torch", "timm", "diffusers", "numpy", "pandas", 
     return found
 
 
+def repository() -> str:
+    """Address of the repository, of pyproject.toml; "" where it still is the placeholder, or fvit is not installed."""
+    with suppress(metadata.PackageNotFoundError):
+        for line in metadata.metadata("fvit").get_all("Project-URL") or ():
+            label, _, address = line.partition(", ")
+            if label == "Repository" and "example.org" not in address:
+                return address
+    return ""
+
+
 class Stamp(dict):
     """Versions and device; prints one per line."""
 
@@ -33,15 +44,13 @@ class Stamp(dict):
 
 def stamp() -> Stamp:
     """Versions and device of this run, for the last cell of a notebook (tag `nbval-ignore-output`)."""
-    device, threads = _device()
-    return Stamp(versions() | {"device": f"{device}, {threads} threads" if threads else device})
+    return Stamp(versions() | {"device": device_said()})
 
 
-def _device() -> tuple[str, int | str]:
-    import torch  # late: tables and figures are read where no torch is
-
-    return (f"cuda, {torch.cuda.get_device_name()}", "") if torch.cuda.is_available() else (
-        "cpu", torch.get_num_threads())
+def device_said() -> str:
+    """The best device here, in words: "cpu, 2 threads", "mps", or "cuda" and the card's name."""
+    device, threads = devices.named()
+    return f"{device}, {threads} threads" if threads else device
 
 
 RUN_COLUMNS = ["run_id", "date", "commit", "device", "threads", "load", "rounds", "what"]  # of runs.csv
@@ -54,8 +63,8 @@ def log_run(path: Path | str, what: str, rounds: int | str = "") -> str:
 
     The id is the date: a second run on one day takes the place of the first.
     """
-    today = str(date.today())
-    run = [today, today, commit(), *_device(), round(os.getloadavg()[0]), rounds, what]
+    today, load = str(date.today()), round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else ""  # Windows has none
+    run = [today, today, commit(), *devices.named(), load, rounds, what]
     upsert(path, dict(zip(RUN_COLUMNS, run, strict=True)), key=("run_id",), columns=RUN_COLUMNS)
     return today
 
@@ -68,8 +77,10 @@ def run_said(path: Path | str, run_id: str) -> str:
 
 
 def commit() -> str:
-    """Short name of the commit of this tree; "" where there is no git."""
+    """Short name of the commit of this tree; "" where there is no git, or another project's."""
     with suppress(OSError):
+        if not (ROOT / ".git").exists():
+            return ""
         return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
                               text=True).stdout.strip()
     return ""
@@ -105,7 +116,8 @@ def source_digest(notebook: str = "", package: Path = PACKAGE, notebooks: Path =
     Prose and outputs do not count, nor do line ends, nor checkpoints of a training: git ignores them, so another
     clone has none. A digest of sources, since a commit cannot name itself.
     """
-    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*") if path.is_file()}
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*")
+             if path.is_file() and "repository" not in path.parts[len(package.parts):]}  # what a wheel has besides
     parts = {name: path.read_text(encoding="utf-8").encode() for name, path in files.items() if path.suffix == ".py"}
     weights = {name: path for name, path in files.items() if path.suffix == ".safetensors"}
     parts |= {name: path.read_bytes() for name, path in weights.items() if not path.name.startswith("checkpoint")}

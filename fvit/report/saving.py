@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fvit.base.checks import as_list, check_choice, check_seed, check_text
-from fvit.base.files import read_json, write_atomic
+from fvit.base.files import read_json, remove, write_atomic
 from fvit.base.paths import figures_dir, output_root
 from fvit.records import profiles
 from fvit.records.ledger import upsert
@@ -70,7 +70,7 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
         write_atomic(folder / f"{figure_id}_{name}{suffix}", data)
     for old in folder.glob(f"{figure_id}_*.*"):
         if old.stem != f"{figure_id}_{name}" and old.suffix in SUFFIXES:
-            old.unlink()
+            remove(old)
     row = {**sidecar, "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest(run.notebook),
            "seed": seed, "device_kind": device_kind, "claim_ids": " ".join(ids)}
     upsert(output_root() / "figures" / "MANIFEST.csv", row, key=("figure", "profile"), columns=MANIFEST_COLUMNS)

@@ -1,5 +1,6 @@
 """Divergences between distributions, and the least one that breaks a top-k, in float64 and without torch."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -14,7 +15,7 @@ DIRECTIONS = ("clean_to_attacked", "attacked_to_clean")
 def renyi_divergence(p, q, order: float) -> np.ndarray:
     """Renyi divergence D_order(p || q) in nats: 0 where p = q, growing as p puts mass where q has little.
 
-    p, q     (B, n) rows that sum to 1 within 1e-4, arrays or tensors; made to sum to 1 exactly, in float64
+    p, q     (B, n) or maps (B, h, w), each of sum 1 within 1e-4, arrays or tensors; made to sum to 1 in float64
     order    in (0, inf]. 1 is Kullback-Leibler, sum p log(p/q); inf is log max p/q; otherwise
              log(sum p^order q^(1 - order)) / (order - 1). Non-decreasing in the order.
     returns  (B,) float64 in [0, inf]; inf where q = 0 < p (order >= 1) or where p and q share no token (any order)
@@ -22,9 +23,10 @@ def renyi_divergence(p, q, order: float) -> np.ndarray:
     Raises ValueError for ill-shaped, negative or non-finite rows, rows that are not distributions, and order <= 0.
     Source: Renyi 1961; limits in van Erven and Harremoes 2014.
     """
+    if np.shape(p) != np.shape(q):
+        raise ValueError(f"p has shape {tuple(np.shape(p))}, q {tuple(np.shape(q))}; wanted two of one shape, "
+                         "(B, n) or (B, h, w)")
     p, q = _distributions(p, "p"), _distributions(q, "q")
-    if p.shape != q.shape:
-        raise ValueError(f"p has shape {p.shape}, q {q.shape}; wanted two (B, n) of the same shape")
     order = check_number(order, *ORDER)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         log_ratio = np.where(p > 0, np.log(p) - np.log(q), 0.0)  # (B, n); +inf where q = 0 < p, no weight where p = 0
@@ -46,8 +48,9 @@ def _log_moment(p, log_ratio, s):
 
 def _distributions(rows, name):
     rows = check_array(rows, name)
-    if rows.ndim != 2 or rows.shape[1] == 0:
-        raise ValueError(f"{name} has shape {rows.shape}, wanted (B, n); flatten maps: {name}.reshape(len({name}), -1)")
+    if rows.ndim not in (2, 3) or 0 in rows.shape[1:]:
+        raise ValueError(f"{name} has shape {rows.shape}, wanted (B, n) or (B, h, w); one row becomes {name}[None]")
+    rows = rows.reshape(len(rows), math.prod(rows.shape[1:]))
     if not (np.isfinite(rows).all() and (rows >= 0).all()):
         raise ValueError(f"{name} has negative, NaN or infinite entries, wanted probabilities in [0, 1]; if they are "
                          "logits, apply a softmax")
@@ -117,7 +120,7 @@ def pooled_divergence(w, k: int, beta, order: float, direction="clean_to_attacke
 def images(w, k):
     """(w as (B, n) float64 rows of sum 1, shape of an answer for it); ValueError unless 1 <= k <= n."""
     w = check_array(w, "w")
-    shape = w.shape[:-1]
+    shape = w.shape[:1] if w.ndim > 1 else ()
     w = _distributions(w[None] if w.ndim == 1 else w, "w")
     check_k(k, w.shape[1])
     return w, shape

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from fvit.base import files, paths, rng
+from fvit.base import devices, files, paths, rng
 from fvit.base.checks import check_choice
 from fvit.report import f00_training, saving
 from fvit.training.on_scenes import CHAPTER
@@ -52,7 +52,8 @@ def _restore(checkpoint: Path, model: nn.Module, ema: dict, optimiser: torch.opt
             ema[k].copy_(state[f"ema.{k}"])
         for name, p in model.named_parameters():
             keys = ("step", "exp_avg", "exp_avg_sq")
-            optimiser.state[p] = {k: state[f"adam.{k}.{name}"].to("cpu" if k == "step" else p.device) for k in keys}
+            optimiser.state[p] = {k: state[f"adam.{k}.{name}"].clone().to("cpu" if k == "step" else p.device)
+                                  for k in keys}  # clones: the others look into the file, which is to be replaced
         return json.loads(log)
     except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as err:
         raise ValueError(f"{checkpoint} is not a checkpoint of this model ({err}); delete it to start anew") from err
@@ -86,7 +87,7 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
     if checkpoint.exists():
         log = _restore(checkpoint, model, ema, optimiser)
         step = log[-1]["step"]
-    autocast = partial(torch.autocast, where.type, torch.bfloat16, enabled=precision == "bfloat16")
+    autocast = partial(devices.autocast, where.type, precision)
     begun, begun_step, running = time.monotonic(), step, []
     while step < min(steps, stop_at or steps):
         for group in optimiser.param_groups:
@@ -112,7 +113,8 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
             model.load_state_dict(current)
             model.train()
             log, running = [*log, row], []
-            files.write_atomic(log_file, pd.DataFrame(log).to_csv(index=False, float_format="%.5g"))
+            table = pd.DataFrame(log).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+            files.write_atomic(log_file, table)
             task.save({k: v.cpu() for k, v in ema.items()}, out)
             state, text = _state(model, ema, optimiser), json.dumps(log)  # inside, so that it is of the same step
             written = {"fvit": f"{_digest(state, text)} {text}"}  # one entry: several come in any order
@@ -144,7 +146,7 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
             for name in ("steps", "batch", "precision")}
     add("--data", default="scenes", help=f"what to train on: {' or '.join(SHIPPED)}")
     add("--root", type=Path, help="folder of the data set, where it is not $FVIT_DATA/cifar10")
-    add("--out", type=Path, default=later, help="folder for weights, log and figure (default: that of the package)")
+    add("--out", type=Path, default=later, help="folder for weights, log, figure (default: the clone's, or fvit-out's)")
     add("--steps", type=int, default=later,
         help=f"optimiser steps in all; schedules are shares of it (default: {said['steps']})")
     add("--batch", type=int, default=later, help=f"images a step (default: {said['batch']})")
@@ -152,7 +154,7 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     add("--every", type=int, default=200, help="steps between validations and checkpoints")
     add("--chapter", type=int, default=CHAPTER, help="scenes drawn at once")
     add("--n-val", type=int, default=512, help="validation images")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--device", default=devices.best())
     add("--precision", choices=("bfloat16", "float32"), default=later, help=f"(default: {said['precision']})")
     parser.set_defaults(what=what)
 
@@ -162,13 +164,14 @@ def main(args: argparse.Namespace) -> int:
     task = import_module(f"fvit.training.on_{check_choice(args.data, SHIPPED, '--data')}").TASKS[args.what]
     if args.data == "scenes" and args.root is not None:
         raise ValueError(f"--root {args.root} with --data scenes: scenes are drawn, not read; leave it out")
-    given = {**SHIPPED[args.data][args.what], **vars(args)}
+    plain = {"precision": "float32"} if args.device == "mps" else {}  # no bfloat16 there: `devices.autocast`
+    given = {**SHIPPED[args.data][args.what], **plain, **vars(args)}
     names = ("steps", "batch", "seed", "chapter", "every", "n_val")
     if wrong := [f"--{n.replace('_', '-')} {given[n]}" for n in names if given[n] < (n != "seed")]:
         raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
     settings = {n: given[n] for n in (*names, "device", "precision", "root")}
     try:
-        train(task, given.get("out", paths.shipped(args.data, args.what)), **settings)
+        train(task, given.get("out", paths.trained(args.data, args.what)), **settings)
     except (MemoryError, RuntimeError) as err:
         if isinstance(err, RuntimeError) and not re.search("allocate memory|out of memory", str(err)):
             raise

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from oracles.maps import images
 from scipy import stats
 
-from fvit.metrics.maps import l2_change, rank_correlation, top_k, topk_overlap
+from fvit.base import rng
+from fvit.metrics.maps import l2_change, max_sensitivity, rank_correlation, top_k, topk_overlap
 
 
 def test_perfect_worst_and_half():
@@ -55,9 +57,37 @@ def test_rank_correlation_sees_order_only_and_none_in_a_constant():
 
 def test_l2_change_by_hand():
     a, b = torch.zeros(2, 2, 2), torch.tensor([[[3.0, 0.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    assert l2_change(a, b).tolist() == [5.0, 0.0]
-    assert l2_change(a.numpy(), b.numpy()).tolist() == [5.0, 0.0]
+    assert l2_change(a, b).tolist() == pytest.approx([5.0, 0.0])
+    assert l2_change(a.numpy(), b.numpy()).tolist() == pytest.approx([5.0, 0.0])
     assert l2_change(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])).item() == pytest.approx(2**0.5)
+
+
+def test_max_sensitivity_of_a_linear_map_is_that_of_its_worst_draw():
+    x, ids = images(3, size=4), ["a", "b", "c"]
+
+    def red(x):
+        return x[:, 0]
+
+    got = max_sensitivity(red, x, eps=0.1, n_samples=5, seed=7, ids=ids)
+    for i, name in enumerate(ids):
+        draws = [rng.numpy_generator(7, "sensitivity", name, d).uniform(-0.1, 0.1, (3, 4, 4))[0] for d in range(5)]
+        assert got[i].item() == pytest.approx(max(np.sqrt((d**2).sum()) for d in draws))
+    torch.testing.assert_close(max_sensitivity(red, x[[2, 0]], eps=0.1, n_samples=5, seed=7, ids=["c", "a"]),
+                               got[[2, 0]])
+    assert (max_sensitivity(red, x, eps=0.1, n_samples=20, seed=7, ids=ids) >= got - 1e-12).all()
+    assert (got <= 0.1 * 4).all() and max_sensitivity(red, x, eps=0).tolist() == [0, 0, 0]
+    assert max_sensitivity(lambda x: torch.ones(len(x), 2, 2), x).tolist() == [0, 0, 0]  # a constant map is stable
+    assert max_sensitivity(red, torch.zeros(1, 3, 4, 4), eps=1.0).item() <= 4  # clipped to [0, 1]
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"eps": -0.1}, "eps=-0.1, wanted a number in "), ({"eps": 8}, "eps=8, wanted a number in "),
+    ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
+    ({"ids": ["a", "b"]}, "got 2 ids for 1 images"),
+])
+def test_max_sensitivity_refuses(changes, message):
+    with pytest.raises(ValueError, match=message):
+        max_sensitivity(**{"explainer": lambda x: x[:, 0], "x": torch.ones(1, 3, 4, 4), **changes})
 
 
 @pytest.mark.parametrize("measure", [rank_correlation, l2_change])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fvit.base import files
+from fvit.base import devices, files
 from fvit.records import provenance, words
 from fvit.records.rows import KEY, SCHEMA, conform, load_rows, save_rows
 
@@ -112,12 +112,12 @@ def test_conditions_in_words():
 
 def test_a_run_is_noted_once_and_said_in_words(tmp_path, monkeypatch):
     path = tmp_path / "runs.csv"
-    monkeypatch.setattr(provenance, "_device", lambda: ("cpu", 2))
+    monkeypatch.setattr(devices, "named", lambda: ("cpu", 2))
     monkeypatch.setattr(provenance.os, "getloadavg", lambda: (1.6, 0, 0))
     for rounds in (5, 3):
         run_id = provenance.log_run(path, "09_cost", rounds)
     assert provenance.run_said(path, run_id) == f"{run_id}, cpu, 2 threads, load 2, 3 rounds"
-    monkeypatch.setattr(provenance, "_device", lambda: ("cuda, H100", ""))
+    monkeypatch.setattr(devices, "named", lambda: ("cuda, H100", ""))
     assert provenance.run_said(path, provenance.log_run(path, "09_cost")) == f"{run_id}, cuda, H100, load 2"
     with pytest.raises(KeyError):
         provenance.run_said(path, "never")

@@ -89,6 +89,14 @@ def test_tensors_of_any_kind_are_taken_and_rows_renormalised():
     assert renyi_divergence(COIN * 1.00009, BIASED * 0.99991, 2) == pytest.approx(np.log(4 / 3), rel=1e-14)
 
 
+def test_maps_on_their_grid_are_their_flattened_rows():
+    p, q = (np.random.default_rng(seed).dirichlet(np.ones(6), 4) for seed in (0, 1))
+    on_grid = renyi_divergence(torch.from_numpy(p.reshape(4, 2, 3)), q.reshape(4, 2, 3), 2)
+    assert on_grid.tolist() == renyi_divergence(p, q, 2).tolist()
+    least = breaking_divergence(p.reshape(4, 2, 3), 2, "0.5", 2)
+    assert least.tolist() == breaking_divergence(p, 2, "0.5", 2).tolist() and least.shape == (4,)
+
+
 @pytest.mark.parametrize("p, q, order, message", [
     (COIN[0], BIASED[0], 2, r"p has shape \(2,\), wanted \(B, n\)"),
     (COIN, [[0.2, 0.3, 0.5]], 2, r"p has shape \(1, 2\), q \(1, 3\)"),
