@@ -16,6 +16,7 @@ _HOME = {  # public name: module that holds it
     "capture_attention": "models.attention",
     "METHODS": "explanations.methods",
     "explain": "explanations.passes",
+    "supports": "explanations.passes",
     "register_method": "explanations.own",
     "DDS": "smoothing",
     "pgd": "attacks",

@@ -102,6 +102,7 @@ class DDS(nn.Module):
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
         super().__init__()
         self.vit, self.den, self.seed = check_vit(vit), den, checks.check_seed(seed)
+        checks.check_classifier(getattr(vit, "num_classes", None), "a DDS, which smooths the prediction,")
         self.sigma, self.positions = checks.check_sigma(sigma), Positions()
         if den is not None and not callable(den):
             raise ValueError(f"den is a {type(den).__name__}, wanted None or a denoiser, den(x_noisy, sigma) -> images")

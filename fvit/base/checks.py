@@ -232,12 +232,21 @@ def _real(values, name):
     return array
 
 
+def check_classifier(n_classes: int | None, what: str) -> None:
+    """ValueError if a model has no or one class, so that `what` has no meaning; None where it is not known."""
+    if n_classes is not None and n_classes < 2:
+        why = "a softmax of one logit is always 1" if n_classes else "no classifier, its answer is features"
+        raise ValueError(f"{what} needs two classes or more, the model has num_classes={n_classes} ({why}); take a "
+                         "model with a trained classifier, or a method that explains no class")
+
+
 def check_logits(logits, classes):
-    """Return `logits` if they are (B, C), C above each of the classes (B,): what a caller's model gave."""
-    if len(getattr(logits, "shape", ())) != 2 or len(logits) != len(classes) or int(classes.max()) >= logits.shape[1]:
+    """Return `logits` if they are (B, C), C >= 2 and above each of the classes (B,): what a caller's model gave."""
+    shape = getattr(logits, "shape", ())
+    if len(shape) != 2 or len(logits) != len(classes) or shape[1] <= max(1, int(classes.max())):
         got = f"{type(logits).__name__} of shape {tuple(getattr(logits, 'shape', ()))}"
         raise ValueError(f"the model gave a {got} for {len(classes)} images with classes up to {int(classes.max())}; "
-                         "wanted logits (B, C), C > y: is the model one for these classes?")
+                         "wanted logits (B, C), C > y and C > 1: is the model one for these classes?")
     return logits
 
 
@@ -245,6 +254,7 @@ def check_classes(classes, n: int, n_classes: int | None = None, name: str = "ta
     """Class indices as a tensor (n,) of int64, from (n,) or one for all; n_classes None where it is not known."""
     import torch
 
+    check_classifier(n_classes, name)
     tensor = check_tensor(classes, name)
     if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.shape not in ((), (n,)):
         raise ValueError(f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, wanted class indices (B,) = ({n},)")

@@ -4,7 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from fvit.base.checks import check_array, check_noisy
+from fvit.base.checks import check_array, check_flag, check_noisy
+from fvit.models.attention import capture_attention
+from fvit.models.layouts import check_outline, is_swin, prove
+from fvit.models.state import evaluated
 
 
 class ViT(nn.Module):
@@ -14,12 +17,18 @@ class ViT(nn.Module):
     .readers   slice of the tokens whose output the head reads: the class token, with that of distillation, or patches
     .windowed  True for a Swin transformer: attention within windows, and .grid is that of the last stage
 
-    In evaluation mode with frozen parameters; gradients reach the image only. `vit.double()` computes in float64.
+    .num_classes  of its logits; 0 where there is no classifier and the answer is features
+
+    Computes as in evaluation mode, whatever mode its owner sets: `train()` leaves it there, and a backbone in training
+    mode is put into evaluation mode for each call alone. Parameters are frozen, unless `freeze` is False: then they are
+    left as found. `vit.double()` computes in float64. What a model computes is proved on one image when it is wrapped
+    (`layouts.prove`): ValueError where no explanation would be right.
     """
 
-    def __init__(self, backbone: nn.Module, mean, std, name: str = ""):
+    def __init__(self, backbone: nn.Module, mean, std, name: str = "", freeze: bool = True):
         super().__init__()
-        _check_layout(backbone)
+        backbone = getattr(backbone, "_orig_mod", backbone)  # what torch.compile wraps, whose layers can be seen
+        check_outline(backbone)
         weight = next(backbone.parameters())
         self.backbone = backbone
         self.name = name or type(backbone).__name__
@@ -28,42 +37,25 @@ class ViT(nn.Module):
                              "std=(.5,) * 3)")
         self.register_buffer("mean", _channels(mean, "mean").to(weight), persistent=False)  # (1, 3, 1, 1)
         self.register_buffer("std", _channels(std, "std").to(weight), persistent=False)
-        self.windowed = _is_swin(backbone)
+        self.windowed = is_swin(backbone)
         last = backbone.layers[-1].blocks[-1] if self.windowed else None
         self.grid = tuple(last.input_resolution if self.windowed else backbone.patch_embed.grid_size)
         self.image_size = tuple(backbone.patch_embed.img_size)
-        self.num_classes = backbone.num_classes
         self.num_prefix_tokens = getattr(backbone, "num_prefix_tokens", 0)
-        self.readers = _readers(backbone)
-        self.eval().requires_grad_(False)
+        if check_flag(freeze, "freeze"):
+            self.eval().requires_grad_(False)
+        self.layout = prove(self, capture_attention)
+        self.num_classes, self.readers = self.layout.num_classes, self.layout.readers
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (B, num_classes) in the model's own precision."""
         check_noisy(x, size=self.image_size)
-        return self.backbone((x.to(self.mean.dtype) - self.mean) / self.std)
+        with evaluated(self.backbone):
+            return self.backbone((x.to(self.mean.dtype) - self.mean) / self.std)
 
-
-def _is_swin(backbone: nn.Module) -> bool:
-    stages = getattr(backbone, "layers", None)
-    return isinstance(stages, nn.Sequential) and hasattr(getattr(stages[-1], "blocks", [None])[-1], "window_size")
-
-
-def _readers(backbone: nn.Module) -> slice:
-    """The tokens whose output the head reads; ours to define where the class token is not the only one."""
-    if hasattr(backbone, "head_dist"):
-        return slice(0, 2)  # timm averages the heads of the class and of the distillation token
-    if getattr(backbone, "global_pool", "") == "token":
-        return slice(0, 1)
-    whole = getattr(backbone, "pool_include_prefix", False)
-    return slice(0 if whole else getattr(backbone, "num_prefix_tokens", 0), None)
-
-
-def _check_layout(backbone: nn.Module) -> None:
-    """ValueError unless `backbone` has blocks with attention over one grid of patches, or stages as Swin has."""
-    grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
-    if not (hasattr(backbone, "blocks") and grid) and not _is_swin(backbone):
-        raise ValueError(f"{type(backbone).__name__} is no plain vision transformer (blocks over one patch grid); "
-                         "choose a timm ViT or DeiT")
+    def train(self, mode: bool = True) -> "ViT":
+        """Stays in evaluation mode: an image has one answer. Dropout acts where `.backbone` is called by itself."""
+        return super().train(False)
 
 
 def _channels(values, what: str) -> torch.Tensor:

@@ -64,11 +64,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
             backbone, name = _from_source(check_source(source), pretrained, checkpoint, num_classes)
     stated = getattr(backbone, "pretrained_cfg", None) or {}
     mean, std = stated.get("mean") if mean is None else mean, stated.get("std") if std is None else std
-    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad and not freeze]
-    vit = ViT(backbone, mean, std, name=name)
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    return vit
+    return ViT(backbone, mean, std, name=name, freeze=freeze)
 
 
 def _from_source(source, pretrained: bool, checkpoint: Path | None, num_classes) -> tuple[nn.Module, str]:
