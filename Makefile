@@ -29,13 +29,13 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test quick test-browser test-properties test-faults test-ulp test-paper lab site measure lock \
-  lock-check audit refresh
+.PHONY: help figures test quick test-browser test-interop test-properties test-faults test-ulp test-paper lab site \
+  measure lock lock-check audit refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-figures: $(INSTALLED)  ## run every notebook at laptop size; figures/ and results/ are written
+figures: $(INSTALLED)  ## run every notebook at laptop size, and say whether what is committed came out
 	$(BIN)/fvit run all --jobs $(JOBS)
 
 test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored outputs
@@ -67,6 +67,9 @@ lab: $(INSTALLED)  ## open JupyterLab on the index notebook
 test-browser: $(INSTALLED) $(CHROMIUM)  ## every notebook in JupyterLab, and the site, in Chromium; ONLY="04 or site"
 	$(BIN)/python -m pytest -q $(if $(ONLY),-k "$(ONLY)") tests/browser
 
+test-interop: .venv-interop/.installed  ## docs/interop.md: torchattacks, AutoAttack, foolbox, ART, captum, Quantus, ...
+	.venv-interop/bin/python -m pytest -q tests/interop
+
 site: $(INSTALLED)  ## site/: the notebooks as pages that open from the file system
 	$(BIN)/python tools/make_site.py
 
@@ -94,6 +97,13 @@ refresh: $(INSTALLED)  ## run every notebook and store it, executed, in place
 $(CHROMIUM):
 	@command -v apt-get >/dev/null || { echo "no $@, and no apt-get to install it; install Chromium"; exit 1; }
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
+
+# The tools of the extra `interop` beside the lock's packages, which they do not change.
+.venv-interop/.installed: $(INSTALLED)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-interop
+	$(BIN)/uv pip install --python .venv-interop/bin/python -r requirements.lock -r pyproject.toml --extra interop
+	$(BIN)/uv pip install --python .venv-interop/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
 
 # torch's wheels for Linux bring 4 GB of CUDA, of no use to a CPU. Where no NVIDIA driver is found, its CPU build is
 # taken from PyTorch's own index, if that answers; TORCH=cpu and TORCH=lock decide. Elsewhere the lock has no CUDA.

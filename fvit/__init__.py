@@ -9,13 +9,15 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {  # public name: module that holds it
-    "load_vit": "models.vit",
+    "load_vit": "models.vit_files",
     "load_denoiser": "models.diffusers_files",
     "load_images": "data.loading",
     "stream_images": "data.streams",
     "capture_attention": "models.attention",
     "METHODS": "explanations.methods",
     "explain": "explanations.passes",
+    "supports": "explanations.passes",
+    "register_method": "explanations.own",
     "DDS": "smoothing",
     "pgd": "attacks",
     "strongest": "attacks",
@@ -30,6 +32,8 @@ _HOME = {  # public name: module that holds it
     "required_sigma": "theory.radii",
     "certified_radius": "theory.radii",
     "certify": "certification",
+    "as_quantus": "adapters",
+    "as_captum": "adapters",
     "experiment": "experiments.setting",
     "profile": "records.profiles",
     "stamp": "records.provenance",
@@ -38,12 +42,15 @@ _HOME = {  # public name: module that holds it
     "save_figure": "report.saving",
     "show_figure": "report.saving",
 }
-__all__ = sorted(_HOME)
+_MODULES = {"schedule": "models.schedule"}  # the one sigma-to-t map
+__all__ = sorted([*_HOME, *_MODULES])
 
 
 def __getattr__(name: str):
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"{__name__}.{_MODULES[name]}")
     raise AttributeError(f"fvit has no public name {name!r}; it has {', '.join(__all__)}")
 
 

@@ -1,6 +1,7 @@
 """PGD on a loss passed in as a callable, and the losses that move a prediction or an explanation."""
 
 import math
+import warnings
 from types import SimpleNamespace
 
 import torch
@@ -10,11 +11,10 @@ from fvit.base import checks, rng
 from fvit.base.checks import check_choice, check_classes, check_count, check_ids, check_images, check_seed, check_shape
 from fvit.base.memory import in_memory
 from fvit.explanations.methods import METHODS
-from fvit.explanations.passes import explain_with_logits
+from fvit.explanations.passes import check_method, explain_with_logits
 from fvit.metrics.maps import top_k
 
 VIT_BATCH = 32  # images whose gradient through a bare ViT is taken at once
-LENGTH = "[0, 1e4]", "for images in [0, 1]"  # of radii and steps; beyond, steps overflow in half precision
 
 
 def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="random", seed=0, ids=None):
@@ -22,7 +22,7 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
 
     loss        callable (x, step) -> (B,), increased; `step` counts from 0 and picks fresh draws where there are any
     x           (B, 3, H, W) in [0, 1]
-    eps, norm   radius in [0, 1] pixel units, per image, of "linf" or "l2"
+    eps, norm   radius in [0, 1] pixel units, per image, of "linf", at most 1, or "l2", at most sqrt(3 H W)
     step_size   length of a step in that norm; default 2 * eps / steps, the published eps / 5 for 10 steps
     ids         names of the streams; give the same to the loss where it draws, as that of a DDS does
     start       "random": uniform in the ball, one stream for each (seed, image id); "clean"; or a tensor in the ball
@@ -34,8 +34,8 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     _check_callable(loss, "loss")
     ids = check_ids(ids, len(check_images(x)))
     check_choice(norm, ("linf", "l2"), "norm")
-    eps, steps, seed = checks.check_number(eps, "eps", *LENGTH), check_count(steps, "steps", least=0), check_seed(seed)
-    step_size = checks.check_number(2 * eps / max(steps, 1) if step_size is None else step_size, "step_size", *LENGTH)
+    eps, steps, seed = _length(eps, "eps", norm, x), check_count(steps, "steps", least=0), check_seed(seed)
+    step_size = 2 * eps / max(steps, 1) if step_size is None else _length(step_size, "step_size", norm, x)
     x = x.detach()
     x_adv = _project(_start(x, start, eps, norm, seed, ids), x, eps, norm)
     for step in range(steps if eps > 0 else 0):
@@ -44,6 +44,17 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
             raise ValueError(f"gradient at step {step} is not finite for images {bad}; look at their loss")
         x_adv = _project(x_adv.detach() + step_size * _direction(grad, norm), x, eps, norm)
     return x_adv.detach()
+
+
+def _length(value, name, norm, x):
+    """A radius or step as a float; ValueError beyond the whole width of [0, 1], where it cannot be in these units."""
+    found = checks.check_number(value, name, "[0, inf)", "for images in [0, 1]")
+    width = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
+    checks.check_unit(found, name, width, f"the width of [0, 1] in {norm}")
+    if norm == "l2" and found > width / 4:
+        warnings.warn(f"{name}={found:.4g} in l2 is a root mean square of {found / width:.2g} at every pixel value of "
+                      f"[0, 1]; one in units of [0, 255] is divided by 255: {name}={found:.4g} / 255", stacklevel=3)
+    return found
 
 
 def _by_portions(what, loss, x, step):
@@ -81,8 +92,7 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
     _check_callable(loss, "loss")
     restarts, judgements = check_count(restarts, "restarts"), check_count(judgements, "judgements")
     steps, ids = check_count(steps, "steps", least=0), check_ids(ids, len(check_images(x)))
-    eps = checks.check_number(eps, "eps", *LENGTH)
-    check_choice(norm, ("linf", "l2"), "norm")
+    eps = _length(eps, "eps", check_choice(norm, ("linf", "l2"), "norm"), x)
     best, most = x.detach(), -math.inf
     for run in range(restarts):
         start = _start(x.detach(), "random", eps, norm, seed, ids, *([run] if run else []))
@@ -143,7 +153,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
     Raises ValueError for a method without derivatives: it is attacked by transfer.
     Source: ours, in the manner of Ghorbani et al. 2019 (top-k attack). Taught in notebooks 01 and 05.
     """
-    if not METHODS[check_choice(method, METHODS, "method")].differentiable:
+    if not check_method(method).differentiable:
         able = ", ".join(name for name, entry in METHODS.items() if entry.differentiable)
         raise ValueError(f"method {method!r} would need second derivatives; attack it by transfer: make x_adv with "
                          f"{able}, then explain x_adv with {method!r}")
@@ -206,6 +216,7 @@ def _check_callable(value, name):
 def _draw(dds, x, step, method, n, ids):
     """Mean map (B, h, w) and smoothed probabilities (B, C) over the draws of this step."""
     step = check_count(step, "step", least=0)
+    ids = check_ids(ids, len(x))  # by position here, without the warning of `DDS`: streams "eot" are of attacks alone
     maps, probs = dds.maps(x, ids=ids, method=method, purpose="eot", draws=range(step * n, (step + 1) * n))
     return None if maps is None else maps.mean(1), probs.mean(1)
 

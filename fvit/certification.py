@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from fvit.base.checks import as_list, check_array, check_choice, check_count, check_k, check_number
-from fvit.explanations.methods import METHODS
+from fvit.explanations.own import method_name
+from fvit.explanations.passes import check_method
 from fvit.theory.bounds import dkw_margin, mean_bound, rate_bound
 from fvit.theory.cdf_radii import cdf_rho
 from fvit.theory.divergences import tokens_to_break
@@ -63,7 +64,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     k = check_k(k, int(np.prod(dds.vit.grid)))
     if dds.sigma == 0:
         raise ValueError("sigma=0 adds no noise, and without noise nothing is certified; give the DDS a sigma > 0")
-    if METHODS[method].class_specific and target is None:
+    if target is None and check_method(method).class_specific:
         raise ValueError(f"method {method!r} explains a class: give target (B,), constants chosen without looking at x")
     sizes, failure_prob = [check_count(n, "n_samples") for n in sizes], check_number(failure_prob, *FAILURE)
     levels = [float(Fraction(str(b))) for b in betas if tokens_to_break(k, b)]  # which refuses what is no share
@@ -71,7 +72,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     for i, image_id in enumerate(ids):
         one, of = (x[i:i + 1], image_id), (method, None if target is None else target[i:i + 1])
         pilot, draws = (draw_maps(dds, *one, *s, *of) for s in (("dds", dds.n_samples), ("certify", max(sizes))))
-        shared = {"image_id": image_id, "model": str(getattr(dds.vit, "name", "")), "method": method,
+        shared = {"image_id": image_id, "model": str(getattr(dds.vit, "name", "")), "method": method_name(method),
                   "defence": "dds" if dds.denoises else "noise_only", "sigma": dds.sigma, "norm": "l2", "k": k,
                   "n_pilot": dds.n_samples}
         found = [("radius", name, n, failure_prob, certify_draws(pilot, draws[:n], k, betas, failure_prob, name))

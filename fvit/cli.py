@@ -1,9 +1,10 @@
-"""The command `fvit`: run, refresh, train, convert-adm, info. Exit codes: 0 done, 1 an error, 2 wrong arguments."""
+"""The command `fvit`: run, verify, notebooks, ... Exit codes: 0 done, 1 an error or not reproduced, 2 misused."""
 
 import argparse
 import os
 import signal
 import sys
+from contextlib import nullcontext
 
 from fvit import __version__
 from fvit.base import paths
@@ -37,16 +38,16 @@ def _stopped(reason: object, code: int) -> int:
 def _parser(training: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fvit", description="Faithful vision transformers: notebooks and models.")
     parser.add_argument("--version", action="version", version=f"fvit {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{run,refresh,train,convert-adm,info}")
+    commands = parser.add_subparsers(required=True, metavar="{run,verify,notebooks,refresh,train,convert-adm,info}")
 
     names = argparse.ArgumentParser(add_help=False)
     names.add_argument("names", nargs="*", default=["all"], metavar="NN", help="notebook numbers, or all (default)")
     run = commands.add_parser("run", parents=[names],
-                              help="run notebooks; write figures, tables and the executed notebooks")
+                              help="run notebooks; write figures, tables and the executed notebooks; then verify")
     run.add_argument("--profile", default="laptop", help=f"sizes: {', '.join(profiles.PROFILES)} (default laptop)")
     run.add_argument("-p", dest="given", action="append", default=[], metavar="name=value",
                      help="a parameter of the notebooks, as a Python literal; may be repeated")
-    run.add_argument("--out", metavar="DIR", help="where figures and results go ($FVIT_OUT or the repository)")
+    run.add_argument("--out", metavar="DIR", help="where figures and results go ($FVIT_OUT, the clone, or ./fvit-out)")
     run.add_argument("--shard", metavar="i/n", help="every n-th block of images, from the i-th; all to one --out")
     run.add_argument("--cell-timeout", type=int, metavar="SECONDS", help="0 for none (default 900 at laptop, else 0)")
     run.add_argument("--jobs", type=int, default=1, metavar="N",
@@ -55,6 +56,14 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     run.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; without it Ray starts on this machine")
     run.add_argument("--dry-run", action="store_true", help="say what would be loaded, and from one image for how long")
     run.set_defaults(command=_run)
+
+    verify = commands.add_parser("verify", help="compare what was made with what is committed; keep what agrees")
+    verify.add_argument("--out", metavar="DIR", help="where it was made, as of run")
+    verify.set_defaults(command=_verify)
+
+    notebooks = commands.add_parser("notebooks", help="copy the notebooks to a folder, to run them without a clone")
+    notebooks.add_argument("folder", metavar="DIR", help="a new folder, or one of an earlier copy")
+    notebooks.set_defaults(command=_notebooks)
 
     refresh = commands.add_parser("refresh", parents=[names],
                                   help="run notebooks with their defaults and store them executed, in place")
@@ -109,7 +118,33 @@ def _run(args: argparse.Namespace) -> int:
     if args.dry_run:
         runner.dry_run(todo, args.profile, args.out, args.shard)
     else:
-        runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout, args.jobs, args.executor, args.address)
+        report = runner.run(todo, args.profile, args.out, args.shard, args.cell_timeout, args.jobs, args.executor,
+                            args.address)
+        if report is not None:
+            print(report)
+            return int(bool(report.wrong))
+        if given:
+            print("other parameters than the notebooks' own: not compared with what is committed", file=sys.stderr)
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from fvit.notebooks import runner, verify
+
+    if args.out is not None:
+        check_source(args.out, "--out")
+    with runner.kernel_environment(out=args.out):
+        root = paths.output_root()
+        with runner.lock(root) if verify.is_repository(root) else nullcontext():  # where files are kept
+            report = verify.of_what_lies_there(root)
+    print(report)
+    return int(bool(report.wrong))
+
+
+def _notebooks(args: argparse.Namespace) -> int:
+    from fvit.notebooks import copies
+
+    print(copies.copy_notebooks(check_source(args.folder, "DIR")))
     return 0
 
 
@@ -140,8 +175,9 @@ def _info(_: argparse.Namespace) -> int:
             missing = "" if any(folder.rglob("*.safetensors")) else f"  (none: `fvit train {what} --data {data}`)"
             print(f"weights     {folder}{missing}")
     print(f"data        {os.environ.get('FVIT_DATA') or '(none: set FVIT_DATA to the folder of imagenet/, coco/ ...)'}")
-    there = paths.NOTEBOOKS.is_dir()
-    print(f"notebooks   {paths.NOTEBOOKS}{'' if there else '  (none: they come with a clone of the repository)'}")
+    there = "(a copy to work in: `fvit notebooks DIR`)" if paths.NOTEBOOKS.is_dir() else "(none: install fvit again)"
+    print(f"notebooks   {paths.NOTEBOOKS}  {there}")
+    print(f"repository  {provenance.repository() or '(none stated: project.urls of pyproject.toml)'}")
     for name in ("figures", "results"):
         folder = paths.output_root() / name
         made = sorted(path.name for path in folder.glob("*/") if path.is_dir())

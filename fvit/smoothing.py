@@ -5,18 +5,21 @@ import math
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fvit.base import checks, rng
 from fvit.base.checks import check_choice, check_classes, check_count, check_ids, check_images, check_k, check_noisy
 from fvit.base.memory import halving
-from fvit.explanations.methods import METHODS
+from fvit.base.moments import Moments
+from fvit.base.positions import Positions
+from fvit.explanations.own import method_name
 from fvit.explanations.passes import check_method, explain_pass, forward_pass
-from fvit.metrics.maps import top_k
+from fvit.metrics.maps import to_pixels, top_k
 from fvit.models.vit import check_vit
 from fvit.records.rows import conform
 
-SIGMA = "[0, inf)", "the noise std for images in [0, 1]"
+SHARED = object()  # as `ids`: all images meet the same noise, so that each answer is a function of its image alone
 
 
 def add_noise(x, sigma, seed, purpose, ids, draws):
@@ -29,7 +32,7 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
     draws     (B,) draw indices, or one for all rows. Raises ValueError where they, ids or sigma do not fit
     """
     check_noisy(x)
-    sigma = checks.check_number(sigma, "sigma", *SIGMA)
+    sigma = checks.check_sigma(sigma)
     if sigma == 0:
         return x
     ids = check_ids(ids, len(x), once=False)
@@ -42,7 +45,10 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
 
 @dataclass
 class DDSOutput:
-    """What a DDS says about B images; standard errors are sample std / sqrt(n): NaN at n = 1, 0 at sigma = 0."""
+    """What a DDS says about B images; standard errors are sample std / sqrt(n): NaN at n = 1, 0 at sigma = 0.
+
+    `heat, probs = dds(x)` unpacks map and smoothed prediction.
+    """
 
     heatmap: torch.Tensor  # (B, h, w) mean over draws; sums to 1, or to k for votes
     heatmap_se: torch.Tensor  # (B, h, w)
@@ -52,6 +58,17 @@ class DDSOutput:
     ids: list[str]
     samples: torch.Tensor | None = None  # (B, n, h, w) what was averaged, if kept
     labels: dict = field(default_factory=dict)  # columns of `rows` that all images share
+
+    def __iter__(self):
+        return iter((self.heatmap, self.probs))
+
+    def heatmap_at(self, size) -> torch.Tensor:
+        """The map at `size` pixels, a side or (H, W): (B, H, W) on the CPU, bilinear, as for `segmentation_scores`.
+
+        Values are those of the grid, per patch and not per pixel: they sum to about (H / h) (W / w) times the map's
+        sum. Raises ValueError for a size below that of the grid.
+        """
+        return to_pixels(self.heatmap, checks.check_size(size))
 
     def rows(self):
         """Tidy DataFrame, for each image `target`, `target_prob` (95 % normal interval) and `heatmap_se`, the root mean
@@ -64,7 +81,7 @@ class DDSOutput:
                         for metric, values in found.items() for i, image_id in enumerate(self.ids)], **self.labels)
 
 
-class DDS:
+class DDS(nn.Module):
     """Denoised diffusion smoothing: `w(x) = E[Z(T(x + z))]`, z ~ N(0, sigma^2 I), and the prediction likewise.
 
     vit, den     classifier and denoiser; den(x_noisy, sigma) -> images in [0, 1]; None: noise only
@@ -75,13 +92,18 @@ class DDS:
     aggregate    "mean" of the normalised maps, or "votes": share of draws with the token in their top k
     precision    "float32" or "bfloat16" for the denoiser, None leaves it as it is; averages are float64 inside
 
+    An nn.Module without parameters of its own: `.to`, `.double` and `state_dict` reach those of vit and den, where
+    these are modules. Both are put into evaluation mode and stay there, since dropout would change the answer.
+
     Raises ValueError for arguments out of range, or a sigma > 0 for which the denoiser has no level.
     Source: Hu et al. 2024; Carlini et al. 2023. Taught in notebook 05; the reference code: docs/reference-code.md, 4.2.
     """
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
+        super().__init__()
         self.vit, self.den, self.seed = check_vit(vit), den, checks.check_seed(seed)
-        self.sigma = checks.check_number(sigma, "sigma", *SIGMA)
+        checks.check_classifier(getattr(vit, "num_classes", None), "a DDS, which smooths the prediction,")
+        self.sigma, self.positions = checks.check_sigma(sigma), Positions()
         if den is not None and not callable(den):
             raise ValueError(f"den is a {type(den).__name__}, wanted None or a denoiser, den(x_noisy, sigma) -> images")
         self.n_samples = check_count(n_samples, "n_samples")
@@ -96,18 +118,43 @@ class DDS:
         self.denoises = den is not None and (not hasattr(den, "has_level") or bool(den.has_level(self.sigma)))
         if den is not None and self.sigma > 0 and not self.denoises:
             raise ValueError(f"sigma={self.sigma:g} lies outside the denoiser's schedule; is it meant for x in [0, 1]?")
+        self.eval()
+
+    def train(self, mode: bool = True):
+        """Evaluation mode, whatever is asked: a training loop around a DDS does not change what it computes."""
+        return super().train(False)
+
+    def __repr__(self):
+        vit, den = (getattr(net, "name", "") or type(net).__name__ for net in (self.vit, self.den))
+        return (f"DDS(vit={vit}, den={'None' if self.den is None else den}, sigma={self.sigma:g}, n_samples="
+                f"{self.n_samples}, seed={self.seed}, batch_size={self.batch_size}, aggregate={self.aggregate}, "
+                f"precision={getattr(self.den, 'precision', None)})")
+
+    def as_classifier(self, n_samples=None, fresh=True) -> "SmoothedClassifier":
+        """The smoothed prediction as other tools take a classifier: images (B, 3, H, W) in [0, 1] -> log-probabilities
+        (B, C), with gradients through noise and denoiser; raises ValueError for other images, as the DDS does.
+
+        n_samples   draws at each call; default those of the DDS. They are those of attacks, the streams "eot"
+        fresh       True: new draws at each call (expectation over transformation): call c, from 0, takes draws c n to
+                    (c + 1) n - 1 of the stream that an image's position names, as `prediction_loss` does at step c.
+                    False: one set of draws for all calls and images: a function of the image alone, whatever its batch,
+                    as AutoAttack supposes. An attack then knows the noise it meets: judge it by `dds(x_adv)` too
+        """
+        return SmoothedClassifier(self, n_samples, fresh)
 
     @torch.no_grad()
-    def __call__(self, x, ids=None, method="raw_attention", target=None, keep_samples=False, k=None, **options):
+    def forward(self, x, ids=None, method="raw_attention", target=None, keep_samples=False, k=None, **options):
         """Smoothed map and prediction of each image, from the streams "dds" and without gradients.
 
         x             (B, 3, H, W) in [0, 1]
-        method        a name of METHODS, or a list of names: they share draws and denoised images
+        ids           (B,) names of the images, each with noise of its own; None for positions, which is for one batch:
+                      other images under the same positions would meet the same noise, and a warning says so
+        method        a name of METHODS or a function as `explain` takes it, or a list of them: they share the draws
         target        (B,) class explained; None takes the argmax of the smoothed prediction, for all draws
         keep_samples  keep each draw's map; memory then grows with n_samples, otherwise it does not
         k             size of the top set, for aggregate="votes"; ties go to the lowest index
         options       start_layer, rules: of the method; each method of a list must have them. `rows` do not name them
-        returns       DDSOutput, or a dict name -> DDSOutput for a list
+        returns       DDSOutput, or for a list a dict of them, by method
 
         Raises ValueError for bad images, ids, target or k and for an unknown method or option, before any network runs.
         Note: a clean and an attacked image with one id meet the same noise; another seed gives them fresh draws.
@@ -118,14 +165,15 @@ class DDS:
             raise ValueError('aggregate="votes" needs k, the size of the top set')
         checks.check_flag(keep_samples, "keep_samples")
         k = None if k is None else check_k(k, math.prod(self.vit.grid))
-        first = [m for m in names if target is not None or not METHODS[m].class_specific]
+        first = [m for m in names if target is not None or not check_method(m).class_specific]
         probs, found = self._average(x, ids, first, target, keep_samples, k, options)
         target = probs[0].argmax(1) if target is None else target
         later = [m for m in names if m not in first]  # the class is known now: the same draws again
         found |= self._average(x, ids, later, target, keep_samples, k, options)[1] if later else {}
         shared = {"model": str(getattr(self.vit, "name", "")), "sigma": self.sigma, "n_samples": self.n_samples,
                   "defence": ("none", "noise_only", "denoise_only", "dds")[2 * self.denoises + (self.sigma > 0)]}
-        out = {m: DDSOutput(*found[m][:2], *probs, target, ids, found[m][2], shared | {"method": m}) for m in names}
+        out = {m: DDSOutput(*found[m][:2], *probs, target, ids, found[m][2], shared | {"method": method_name(m)})
+               for m in names}
         return out if isinstance(method, list | tuple) else out[method]
 
     @halving
@@ -137,7 +185,7 @@ class DDS:
         """
         names = [] if method is None else [method]
         ids, target = self.check(x, ids, names, target, options)
-        if names and METHODS[method].class_specific and target is None:
+        if names and target is None and check_method(method).class_specific:
             raise ValueError(f"method {method!r} explains a class: give target (B,), one class for all draws")
         draws = list(range(self.n_samples)) if draws is None else _indices(draws)
         check_count(len(draws), "number of draws")
@@ -152,7 +200,7 @@ class DDS:
     def _average(self, x, ids, names, target, keep, k, options):
         """(mean, se) of the prediction, then for each name (mean, se, samples) of its maps."""
         draws = range(1 if self.sigma == 0 else self.n_samples)
-        moments = [_Moments(len(x)) for _ in [None, *names]]
+        moments = [Moments(len(x)) for _ in [None, *names]]
         kept = [torch.empty(len(x), len(draws), *self.vit.grid).to(x) if keep else None for _ in names]
         for chunk in self._chunks(ids, draws):
             probs, *maps = self._step(x, chunk, names, target, "dds", options)
@@ -192,7 +240,12 @@ class DDS:
         return checkpoint(run, x[rows], **once) if recompute else run(x[rows])
 
     def check(self, x, ids, names, target, options=None):
-        ids = check_ids(ids, len(check_images(x, size=getattr(self.vit, "image_size", None))))
+        if any(module.training for module in self.modules()):
+            raise ValueError("a network of this DDS is in training mode, which may change the answer; call .eval()")
+        check_images(x, size=getattr(self.vit, "image_size", None))
+        if ids is None and self.sigma > 0:
+            self.positions.see(x)
+        ids = ["shared"] * len(x) if ids is SHARED else check_ids(ids, len(x))
         for name in names:
             check_method(name, self.vit, **(options or {}))
         if target is not None:
@@ -200,26 +253,25 @@ class DDS:
         return ids, target
 
 
-class _Moments:
-    """Running mean and squares (Welford 1962), float64 on the CPU, draw by draw: batches cannot change a bit."""
+class SmoothedClassifier(nn.Module):
+    """What `DDS.as_classifier` gives; `calls` counts its calls, and calls = 0 repeats a run to the bit."""
 
-    def __init__(self, n_images):
-        self.counts, self.mean, self.squares = [0] * n_images, None, None
+    def __init__(self, dds: DDS, n_samples, fresh):
+        super().__init__()
+        self.dds, self.num_classes, self.calls = dds, getattr(dds.vit, "num_classes", None), 0
+        self.n_samples = dds.n_samples if n_samples is None else check_count(n_samples, "n_samples")
+        self.fresh = checks.check_flag(fresh, "fresh")
+        self.eval()
 
-    def add(self, owners, values):
-        values = values.detach().cpu().double()
-        if self.mean is None:
-            self.mean, self.squares = values.new_zeros(2, len(self.counts), *values.shape[1:])
-        for i, value in zip(owners, values, strict=True):
-            self.counts[i] += 1
-            off = value - self.mean[i]
-            self.mean[i] += off / self.counts[i]
-            self.squares[i] += off * (value - self.mean[i])
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        start = self.calls * self.n_samples if self.fresh else 0
+        ids = range(len(checks.check_shape(x))) if self.fresh else SHARED
+        _, probs = self.dds.maps(x, ids=ids, method=None, purpose="eot", draws=range(start, start + self.n_samples))
+        self.calls += 1
+        return probs.mean(1).clamp_min(torch.finfo(probs.dtype).tiny).log()  # an underflow: no gradient, and no NaN
 
-    def result(self, exact):
-        n = self.counts[0]
-        spread = self.squares / (n * (n - 1)) if n > 1 else torch.full_like(self.mean, 0 if exact else math.nan)
-        return self.mean, spread.sqrt()
+    def extra_repr(self):
+        return f"n_samples={self.n_samples}, fresh={self.fresh}"
 
 
 def _indices(draws, n=1):

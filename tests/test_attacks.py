@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from fvit import attacks, smoothing
 from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
 from fvit.explanations import methods, passes
-from fvit.models.vit import load_vit
+from fvit.models.vit_files import load_vit
 from fvit.smoothing import DDS
 
 
@@ -89,10 +89,22 @@ def test_pgd_is_that_of_the_reference_code(dtype, eps, random_start):
     torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
 
 
+def test_radii_up_to_the_whole_width_are_answered_and_large_ones_of_l2_with_a_warning(recwarn):
+    """At eps = 1 every image is reached; in l2 an average over pixels above a quarter of the range is doubted."""
+    x, loss = images(2), lambda x, step: x.sum((1, 2, 3))
+    assert torch.equal(pgd(loss, x, 1), torch.ones_like(x)) and not recwarn
+    width = math.sqrt(x[0].numel())  # 55.4
+    assert norms(pgd(loss, x, width / 4, "l2", steps=1) - x, "l2").max() <= width / 4 and not recwarn
+    with pytest.warns(UserWarning, match=r"eps=20 in l2 is a root mean square of 0\.36 .*: eps=20 / 255"):
+        pgd(loss, x, 20, "l2", steps=1)
+    with pytest.raises(ValueError, match="eps=8, wanted at most 1"):
+        strongest(loss, x, 2, eps=8)
+
+
 # the ball, the start, each image on its own --------------------------------------------------------------------------
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("eps", [0.01, 0.3, 3.0])
+@pytest.mark.parametrize("eps", [0.01, 0.3, 1.0])
 def test_every_iterate_stays_in_the_ball_and_in_the_box(norm, dtype, eps):
     x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=dtype)
     x[0], x[1] = 0, 1
@@ -175,6 +187,9 @@ def test_arguments_and_models_are_left_alone(vit):
 
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"eps": -0.1}, "eps=-0.1, wanted a number in "), ({"steps": -1}, "steps=-1"),
+    ({"eps": 8}, r"eps=8, wanted at most 1, the width of \[0, 1\] in linf; .* divided by 255: eps=8 / 255"),
+    ({"step_size": 2}, "step_size=2, wanted at most 1, .*: step_size=2 / 255"),
+    ({"eps": 128, "norm": "l2"}, "eps=128, wanted at most 55.4256, the width of .* in l2; .*: eps=128 / 255"),
     ({"step_size": -0.1}, "step_size=-0.1"), ({"norm": "l1"}, "unknown norm 'l1', known: linf, l2"),
     ({"start": "randm"}, "unknown start 'randm'.*did you mean 'random'"),
     ({"start": torch.zeros(1, 3, 32, 32)}, "start has shape"),

@@ -48,6 +48,15 @@ def test_the_lock_satisfies_pyproject(name):
     assert direct()[name].specifier.contains(Version(locked()[name]), prereleases=True)
 
 
+def test_the_page_on_other_tools_names_versions_that_pyproject_takes():
+    page = (ROOT / "docs" / "interop.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| ([\w-]+) \| (\d\S*) \|", page, re.M)
+    tried = {canonicalize_name(name): Version(version) for name, version in listed}
+    wanted = {canonicalize_name(r.name): r for r in map(Requirement, PROJECT["optional-dependencies"]["interop"])}
+    assert set(tried) == set(wanted)
+    assert [name for name, r in wanted.items() if not r.specifier.contains(tried[name])] == []
+
+
 @pytest.mark.parametrize("python", lock.PYTHONS)
 @pytest.mark.parametrize("platform", lock.PLATFORMS)
 def test_each_platform_gets_what_fvit_needs_and_only_linux_gets_cuda(platform, python):

@@ -10,7 +10,7 @@ import fvit
 from fvit.base.paths import PACKAGE, ROOT
 
 FLOORS = ["base", "theory metrics data models", "explanations records", "smoothing attacks certification report",
-          "experiments training notebooks", "cli", "__main__"]  # those of one floor never import each other
+          "experiments training notebooks adapters", "cli", "__main__"]  # those of one floor never import each other
 APART = {"experiments", "report"}  # both meet in records
 NO_TORCH = ("theory", "records", "report.style", "report.panels", "report.saving", "report.f")  # what they begin with
 SOURCES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path.read_text(encoding="utf-8")

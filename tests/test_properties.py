@@ -56,6 +56,21 @@ def capture(vit, blocks):
     return list(attn.check())
 
 
+def own_map(vit, x):
+    return x.mean(1)
+
+
+def register(name, **options):
+    """The map of an own method, which is forgotten again."""
+    known = dict(fvit.METHODS)
+    try:
+        fvit.register_method(name, **options)
+        return fvit.explain(VIT, X, own_map)
+    finally:
+        fvit.METHODS.clear()
+        fvit.METHODS.update(known)
+
+
 def figure(fig="a figure", save="save_figure", **options):
     fig = plt.figure(figsize=(0.5, 0.5)) if isinstance(fig, str) and fig == "a figure" else fig
     try:
@@ -68,8 +83,9 @@ WORDS = {"title": "A title", "caption": "Mean, n = 2.", "alt": "It falls.", "sou
 CALLS = {  # name: (function, good arguments); each in turn becomes odd
     "vit": (lambda x: VIT(x), {"x": X}),
     "load_vit": (lambda source, **o: fvit.load_vit(source, **o), {
-        "source": VIT.backbone, "pretrained": False, "mean": (0.5,) * 3, "std": (0.5,) * 3}),
-    "load_denoiser": (fvit.load_denoiser, {"source": "scenes", "config": None}),
+        "source": VIT.backbone, "pretrained": False, "mean": (0.5,) * 3, "std": (0.5,) * 3, "checkpoint": None,
+        "num_classes": None, "freeze": True}),
+    "load_denoiser": (fvit.load_denoiser, {"source": "scenes", "config": None, "scheduler": None}),
     "denoise": (DEN, {"x_noisy": X, "sigma": 0.25, "steps": 2}), "timestep": (DEN.timestep, {"sigma": 0.25}),
     "load_images": (fvit.load_images, {"source": "scenes", "split": "test", "n": 1, "seed": 0, "start": 0, "root": None,
                                        "size": None, "objects": None}),
@@ -81,6 +97,14 @@ CALLS = {  # name: (function, good arguments); each in turn becomes odd
     "dds": (DDS, {"x": X, "ids": ["a", "b"], "method": "rollout", "target": [0, 1], "keep_samples": True, "k": 2,
                   "start_layer": 0}),
     "dds.maps": (DDS.maps, {"x": X, "ids": ["a", "b"], "method": "rollout", "target": [0, 1], "draws": [0, 5]}),
+    "as_classifier": (lambda x, **o: DDS.as_classifier(**o)(x), {"x": X, "n_samples": 2, "fresh": False}),
+    "heatmap_at": (lambda size: DDS(X).heatmap_at(size), {"size": (16, 16)}),
+    "as_quantus": (lambda model, inputs, targets, **o: fvit.as_quantus(**o)(model, inputs, targets), {
+        "model": VIT, "inputs": X.numpy(), "targets": [0, 1], "method": "vta", "rules": "orig"}),
+    "as_captum": (lambda inputs, target, **o: fvit.as_captum(**o).attribute(inputs, target), {
+        "model": VIT, "inputs": X, "target": [0, 1], "method": "vta", "start_layer": 0}),
+    "register_method": (register, {"name": "mine", "function": own_map, "class_specific": False,
+                                   "differentiable": True, "summary": "mine", "replace": False}),
     "pgd": (fvit.pgd, {"loss": brightness, "x": X, "eps": 0.1, "norm": "l2", "steps": 1, "step_size": 0.1,
                        "start": "random", "seed": 0, "ids": None}),
     "strongest": (fvit.strongest, {"loss": brightness, "x": X, "restarts": 1, "eps": 0.1, "norm": "linf", "steps": 1,
@@ -150,6 +174,7 @@ def test_one_odd_argument(place, value):
     name, argument = place
     assume(not (argument in LOOPS and isinstance(value, int | float | np.number) and value > 20))
     assume(not (argument in THEIRS and isinstance(value, torch.nn.Identity)))
+    assume(not (argument == "method" and callable(value)))  # a function of the caller's, as THEIRS
     assume(place != ("DDS", "n_samples") or as_number(value) != 1)  # of one draw no standard error is known: NaN
     answer = called(name, CALLS[name][1] | {argument: value})
     assert answer is REFUSED or not has_nan(answer), "a silent NaN"

@@ -9,6 +9,7 @@ from oracles.maps import class_token_attention, dds_loop, images, tiny_denoiser,
 from torch.nn.functional import avg_pool2d
 
 from fvit import smoothing
+from fvit.base.moments import Moments
 from fvit.explanations.methods import METHODS, Method
 from fvit.explanations.passes import explain, explain_with_logits
 from fvit.records.rows import SCHEMA
@@ -311,7 +312,7 @@ def test_precision_is_set_for_this_dds_only(vit, den, x):
 
 def test_the_average_is_that_of_float64():
     values = torch.full((4096, 1), 0.1) + torch.tensor([1e-6, -1e-6]).repeat(2048)[:, None]
-    moments = smoothing._Moments(1)
+    moments = Moments(1)
     moments.add([0] * 4096, values)
     mean, se = moments.result(exact=False)
     assert mean.item() == pytest.approx(values.double().mean().item(), rel=1e-14)
@@ -321,6 +322,7 @@ def test_the_average_is_that_of_float64():
 # errors --------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("kwargs", "message"), [
     ({"sigma": -0.1}, "sigma=-0.1, wanted a number in .*noise std"),
+    ({"sigma": 25}, r"sigma=25, wanted at most 5, the noise std for images in \[0, 1\]; .*: sigma=25 / 255"),
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"), ({"batch_size": 0}, "batch_size=0, wanted"),
     ({"aggregate": "vote"}, "unknown aggregate 'vote'.*did you mean 'votes'"),
     ({"precision": "float16"}, "unknown precision 'float16'"), ({"precision": "bfloat16"}, "no attribute `precision`"),
@@ -357,6 +359,8 @@ def test_votes_need_k_and_maps_need_draws(monkeypatch, vit, x):
     add_method(monkeypatch, lambda record, target: patch_means(record.x), class_specific=True)
     with pytest.raises(ValueError, match="'toy' explains a class: give target"):
         DDS(vit, None).maps(x, method="toy")
+    with pytest.raises(ValueError, match=r"sigma=64, wanted at most 5, .*sigma=64 / 255"):
+        add_noise(x, 64, 0, "dds", IDS, 0)
     with pytest.raises(ValueError, match="got 2 ids for 3 images"):
         add_noise(x, 0.1, 0, "dds", ["a", "b"], [0, 1, 2])
 

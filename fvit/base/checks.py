@@ -13,14 +13,16 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")  # dtypes of images
 NUMBERS = (*FLOATS, "bool", "uint8", "int8", "int16", "int32", "int64")  # of maps, masks and classes
 
 
-def check_images(x, name: str = "x", size=None):
+def check_images(x, name: str = "x", size=None, beyond: float = 1e-3):
     """Return `x` unchanged if it is a batch of RGB images: floating point, (B, 3, H, W), B >= 1, values in [0, 1].
 
-    size   (H, W) that a model wants, if it is known: looked at before the values are
-    Rounding may carry a value out of [0, 1] by up to 1e-3. Raises ValueError that names the mend otherwise.
+    size     (H, W) that a model wants, if it is known: looked at before the values are
+    beyond   how far a value may leave [0, 1]; the default is for rounding
+
+    Raises ValueError that names the mend otherwise.
     """
     low, high = _extremes(check_shape(x, name, size), name, "finite ones in [0, 1]")
-    if low < -1e-3 or high > 1 + 1e-3:
+    if low < -beyond or high > 1 + beyond:
         raise ValueError(f"{name} has values in [{low:.3g}, {high:.3g}], wanted [0, 1]; {_range_mend(low, high, name)}")
     return x
 
@@ -69,6 +71,9 @@ def _extremes(x, name, wanted):
 def _range_mend(low, high, name):
     if low >= 0 and 1.5 < high <= 255:
         return f"it looks like [0, 255]: divide by 255, {name} / 255"
+    if -0.1 < low and high < 1.1:
+        return (f"they leave it a little, as perturbed images do: clamp them, {name}.clamp(0, 1); fvit.as_captum and "
+                "as_quantus take them as they are")
     if -1.001 <= low < 0 and high <= 1.001:
         return f"it looks like [-1, 1]: map by (x + 1) / 2, ({name} + 1) / 2"
     return "undo the normalisation (a ViT here normalises inside), or clamp it"
@@ -147,6 +152,20 @@ def check_number(value, name: str, within: str, what: str = "") -> float:
     return found
 
 
+def check_sigma(sigma, name: str = "sigma") -> float:
+    """Return `sigma`, a noise std for images in [0, 1], as a float; ValueError above 5, which counts in [0, 255]."""
+    what = "the noise std for images in [0, 1]"
+    return check_unit(check_number(sigma, name, "[0, inf)", what), name, 5, what)
+
+
+def check_unit(value: float, name: str, most: float, what: str) -> float:
+    """Return `value`, in units of [0, 1], unless it is above `most`, as numbers are that are meant in [0, 255]."""
+    if value > most:
+        raise ValueError(f"{name}={value:.6g}, wanted at most {most:.6g}, {what}; one in units of [0, 255] is divided "
+                         f"by 255: {name}={value:.6g} / 255")
+    return value
+
+
 def check_count(n, name: str, least: int = 1) -> int:
     """Return `n` as an int if it is a whole number, at least `least`; 16.0 is one."""
     found = as_integer(n)
@@ -213,12 +232,21 @@ def _real(values, name):
     return array
 
 
+def check_classifier(n_classes: int | None, what: str) -> None:
+    """ValueError if a model has no or one class, so that `what` has no meaning; None where it is not known."""
+    if n_classes is not None and n_classes < 2:
+        why = "a softmax of one logit is always 1" if n_classes else "no classifier, its answer is features"
+        raise ValueError(f"{what} needs two classes or more, the model has num_classes={n_classes} ({why}); take a "
+                         "model with a trained classifier, or a method that explains no class")
+
+
 def check_logits(logits, classes):
-    """Return `logits` if they are (B, C), C above each of the classes (B,): what a caller's model gave."""
-    if len(getattr(logits, "shape", ())) != 2 or len(logits) != len(classes) or int(classes.max()) >= logits.shape[1]:
+    """Return `logits` if they are (B, C), C >= 2 and above each of the classes (B,): what a caller's model gave."""
+    shape = getattr(logits, "shape", ())
+    if len(shape) != 2 or len(logits) != len(classes) or shape[1] <= max(1, int(classes.max())):
         got = f"{type(logits).__name__} of shape {tuple(getattr(logits, 'shape', ()))}"
         raise ValueError(f"the model gave a {got} for {len(classes)} images with classes up to {int(classes.max())}; "
-                         "wanted logits (B, C), C > y: is the model one for these classes?")
+                         "wanted logits (B, C), C > y and C > 1: is the model one for these classes?")
     return logits
 
 
@@ -226,6 +254,7 @@ def check_classes(classes, n: int, n_classes: int | None = None, name: str = "ta
     """Class indices as a tensor (n,) of int64, from (n,) or one for all; n_classes None where it is not known."""
     import torch
 
+    check_classifier(n_classes, name)
     tensor = check_tensor(classes, name)
     if tensor.is_floating_point() or tensor.dtype == torch.bool or tensor.shape not in ((), (n,)):
         raise ValueError(f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}, wanted class indices (B,) = ({n},)")

@@ -11,7 +11,7 @@ KNOWN = {  # name: what opens it, in fvit.data, and how to get it
                  "ILSVRC 2012 from image-net.org, after registration; in class folders, val/n01440764/*"),
     "imagenet-seg": ("segmented.ImageNetSegmentation",
                      "gtsegs_ijcv.mat from calvin-vision.net/bigstuff/proj-imagenet/data"),
-    "coco": ("segmented.Coco",
+    "coco": ("coco.Coco",
              "val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpacked side by side"),
     "cityscapes": ("segmented.Cityscapes",
                    "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from cityscapes-dataset.com, after "
@@ -31,11 +31,11 @@ def find(source, root=None) -> Path:
         if root is None and not os.environ.get("FVIT_DATA"):
             raise FileNotFoundError(f"where is {source}? Give root=, or set FVIT_DATA to the folder that holds "
                                     f"{source}/. To get it: {how}")
-        folder = (Path(os.environ["FVIT_DATA"]) / source if root is None else Path(root)).expanduser()
+        folder = _home(Path(os.environ["FVIT_DATA"]) / source if root is None else root)
         if not folder.exists():
             raise FileNotFoundError(f"no folder {folder} with {source}. To get it: {how}")
         return folder
-    folder = Path(source).expanduser()
+    folder = _home(source)
     if not folder.is_dir():
         if isinstance(source, str) and len(folder.parts) == 1:
             check_choice(source, ("scenes", *KNOWN, "a folder of class folders"), "image source")
@@ -44,6 +44,10 @@ def find(source, root=None) -> Path:
     if root is not None:
         raise ValueError(f"root={str(root)!r} with the folder {folder}; root= is for sets that have a name")
     return folder
+
+
+def _home(path) -> Path:
+    return Path(os.path.expanduser(path))  # unlike Path's own, no error for ~nobody, which is then no folder
 
 
 def meant(path, known=()) -> str:

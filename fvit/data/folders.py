@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from fvit.base.checks import check_choice
+from fvit.data.class_folders import canonical, read_class_folders
 from fvit.data.pictures import Picture, Source, distinct, read_rgb
 
 CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
-EVALUATION = ("test", "val")  # splits to evaluate on, in the order they are looked for
 IN_BATCHES = {("numpy", "ndarray"), ("numpy", "dtype"),  # all that the pickle of an array names, old and new
               ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
 
@@ -20,23 +19,14 @@ IN_BATCHES = {("numpy", "ndarray"), ("numpy", "dtype"),  # all that the pickle o
 class Folders(Source):
     """Images in class folders: root/SPLIT/CLASS/..., or root/CLASS/..., a set whose only split is "test".
 
-    classes   folder name -> class index; default: the folders of the split, in order of their names
-    Ids are paths below root, as "test/frog/0001.jpg". Hidden folders are no classes.
+    classes   class folder -> class index and class_names, where these are fixed; default as in `read_class_folders`
+    samples   (path, class index) of each image. Ids are paths below root, as "test/frog/0001.jpg"
     """
 
     def __init__(self, root: Path, split: str | None, name: str, classes=None, class_names=None, size=None):
-        base = _split_folder(root, split)
-        found = {folder.name: number for number, folder in enumerate(_subfolders(base))}
-        known = found if classes is None else classes
-        if strange := [folder for folder in found if folder not in known]:
-            raise ValueError(f"{base} has a folder {strange[0]!r}, wanted classes of {name}, such as "
-                             f"{next(iter(known))!r}; move it, or load {base} by its path instead of the name")
-        labels = {folder: known[folder] for folder in found}
-        self.samples = make_dataset(base, labels, IMG_EXTENSIONS, allow_empty=True) if labels else []
-        if not self.samples:
-            raise FileNotFoundError(f"no images in class folders below {base}; wanted {base}/CLASS/*.jpg or the like")
-        ids = [Path(path).relative_to(root).as_posix() for path, _ in self.samples]
-        super().__init__(name, ids, ids, tuple(class_names or known), **({"size": size} if size else {}))
+        self.samples, class_names = read_class_folders(root, split, classes, class_names, name)
+        ids = [path.relative_to(root).as_posix() for path, _ in self.samples]
+        super().__init__(name, ids, ids, class_names, **({"size": size} if size else {}))
 
     def read(self, i: int) -> Picture:
         path, label = self.samples[i]
@@ -44,7 +34,8 @@ class Folders(Source):
 
 
 def imagenet(root: Path, split: str | None) -> Folders:
-    """ImageNet-1k in class folders named by WordNet id, as val/n01440764/*.JPEG; y counts within all 1,000 classes."""
+    """ImageNet-1k in class folders named by WordNet id, as val/n01440764/*.JPEG, or by class index, as ImageNetV2's
+    0/*.jpeg ... 999/*.jpeg; y counts within all 1,000 classes."""
     return Folders(root, split, "imagenet", *imagenet_classes())
 
 
@@ -74,7 +65,7 @@ class CifarBatches(Source):
     """
 
     def __init__(self, folder: Path, split: str | None):
-        split = check_choice(split or "test", ("train", "test"), "split")
+        split = check_choice(canonical(split or "test"), ("train", "test"), "split")
         names = [f"data_batch_{n}" for n in range(1, 6)] if split == "train" else ["test_batch"]
         files = [folder / name for name in names]
         parts = [_read_batch(path) for path in files]
@@ -125,16 +116,3 @@ def _read_batch(path: Path) -> tuple[np.ndarray, list[int], list[str]]:
     except Exception as err:  # a broken pickle raises almost anything
         raise OSError(f"{path} is no batch of CIFAR-10 ({type(err).__name__}: {err}); {mend}") from err
     return pixels, labels, names
-
-
-def _split_folder(root: Path, split: str | None) -> Path:
-    splits = [folder.name for folder in _subfolders(root) if _subfolders(folder)]  # a class folder holds no folders
-    if not splits:
-        check_choice(split or "test", ("test",), f"split of {root}, which has none and is all 'test',")
-        return root
-    split = split or next((name for name in EVALUATION if name in splits), None)
-    return root / check_choice(split, splits, f"split of {root}:")
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -9,9 +9,11 @@ def load_images(source="scenes", split=None, n=None, *, seed=0, start=0, root=No
     """Images with classes, masks, names and clusters, all in memory; `stream_images` gives data sets in batches.
 
     source   "scenes", the embedded data set | "imagenet" | "imagenet-seg" | "coco" | "cityscapes" | "cifar10" |
-             a folder of class folders, CLASS/* or SPLIT/CLASS/*
-    split    default the one to evaluate on, "test" or else "val"; a set without splits is all "test". Scenes: "train",
-             "val", "test", and with two digits each "pairs", "train_pairs", "val_pairs"
+             a folder of class folders, CLASS/* or SPLIT/CLASS/*; y counts the training classes whichever split is
+             read, or is the number that a folder is named by (docs/data.md)
+    split    default the one to evaluate on, "test" or else "val"; a set without splits is all "test". "validation",
+             "valid", "training" and "testing" are understood. Scenes: "train", "val", "test", and with two digits each
+             "pairs", "train_pairs", "val_pairs"
     n        number of images; default 64, or all of a data set that has fewer
     seed     scenes: of the endless stream (split, seed), of which number start ... start + n - 1 are made. Data sets:
              of the order in which start counts, see `datasets.choose`; a broken image is left out, see `.skipped`

@@ -19,11 +19,15 @@ class Picture(NamedTuple):
     image: Image.Image
     label: int
     mask: np.ndarray | None = None
+    lacks: str = ""  # what of the mask could not be read, and why
 
 
 @dataclass
 class Source:
-    """A data set on disk. Subclasses give `read(i) -> Picture`, which raises whatever a broken file makes it raise."""
+    """A data set on disk. Subclasses give `read(i) -> Picture`, which raises whatever a broken file makes it raise.
+
+    Raises ValueError for a name of a file, folder or class that is not UTF-8: no table of results could hold it.
+    """
 
     name: str
     ids: list[str]
@@ -31,20 +35,27 @@ class Source:
     class_names: tuple[str, ...]
     size: int = PAPER_SIZE
 
-    def item(self, i: int, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Image i as x (3, h, w) uint8, y () int64 and mask (h, w) int8 or None, of size (h, w).
+    def __post_init__(self):
+        for name in (self.name, *self.class_names, *self.ids, *self.groups):
+            if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+                raise ValueError(f"the name {name!r} in {self.name!r} is not UTF-8, so no table can hold it; rename "
+                                 "it, e.g. by convmv -f latin1 -t utf8 --notest FOLDER")
 
-        As torchvision's Resize((h, w)) on PIL images, the mask by nearest pixel (docs/reference-code.md, 3.1 and 3.2).
-        """
-        image, label, mask = self.read(i)
-        if mask is not None and mask.shape[::-1] != image.size:
-            raise ValueError(f"its mask is {mask.shape[::-1]} pixels, the image {image.size}")
-        height, width = size
-        x = np.array(image.resize((width, height), Image.Resampling.BILINEAR))  # (h, w, 3); a no-op at its own size
-        if mask is not None:  # PIL has no signed bytes: -1 travels as 255
-            mask = Image.fromarray(mask.view(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
-            mask = torch.from_numpy(np.array(mask).view(np.int8))
-        return torch.from_numpy(x).permute(2, 0, 1).contiguous(), torch.tensor(label), mask
+
+def as_tensors(picture: Picture, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """A picture as x (3, h, w) uint8, y () int64 and mask (h, w) int8 or None, of size (h, w).
+
+    As torchvision's Resize((h, w)) on PIL images, the mask by nearest pixel (docs/reference-code.md, 3.1 and 3.2).
+    """
+    image, label, mask, _ = picture
+    if mask is not None and mask.shape[::-1] != image.size:
+        raise ValueError(f"its mask is {mask.shape[::-1]} pixels, the image {image.size}")
+    height, width = size
+    x = np.array(image.resize((width, height), Image.Resampling.BILINEAR))  # (h, w, 3); a no-op at its own size
+    if mask is not None:  # PIL has no signed bytes: -1 travels as 255
+        mask = Image.fromarray(mask.view(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+        mask = torch.from_numpy(np.array(mask).view(np.int8))
+    return torch.from_numpy(x).permute(2, 0, 1).contiguous(), torch.tensor(label), mask
 
 
 def read_rgb(path: Path | str) -> Image.Image:

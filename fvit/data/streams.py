@@ -3,6 +3,7 @@
 import warnings
 from functools import partial
 from pkgutil import resolve_name
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
@@ -12,7 +13,7 @@ from fvit.base.checks import check_count, check_size
 from fvit.data.datasets import KNOWN, find
 from fvit.data.folders import Folders
 from fvit.data.images import Images
-from fvit.data.pictures import Source
+from fvit.data.pictures import Source, as_tensors
 
 WITH_OBJECTS = ("coco", "cityscapes")
 
@@ -61,12 +62,13 @@ class ImageStream:
 
     .ids      of all images asked for, in order      .name, .class_names  of the set      len()  batches at most
     .skipped  ids of images that could not be read: each is reported once, by a warning, and left out of its batch
+    .reasons  id -> why, of these and of images whose mask lacks an object that could not be read: also reported once
 
     Raises OSError at the end if no image at all could be read.
     """
 
     def __init__(self, source: Source, positions, size=None, batch_size: int = 32, workers: int = 0):
-        self.name, self.class_names, self.skipped = source.name, source.class_names, []
+        self.name, self.class_names, self.skipped, self.reasons = source.name, source.class_names, [], {}
         self.ids = [source.ids[i] for i in positions]
         # A generator of its own: the loader draws a seed for its workers, which is nobody's business here.
         self._rows = DataLoader(positions, check_count(batch_size, "batch_size"), generator=torch.Generator(),
@@ -77,37 +79,46 @@ class ImageStream:
         return len(self._rows)
 
     def __iter__(self):
-        read, reason = 0, None
+        read = 0
         for rows in self._rows:
-            broken = [(name, item) for name, _, item in rows if isinstance(item, str)]
-            for name, why in broken:
-                reason = reason or f"{name}: {why}"
-                if name not in self.skipped:
-                    self.skipped.append(name)
-                    warnings.warn(f"skipped {name} of {self.name}: {why}; {len(self.skipped)} so far", stacklevel=2)
-            if rows := [row for row in rows if not isinstance(row[2], str)]:
+            why = {row.id: row.lacks for row in rows if row.lacks}
+            broken = [row.id for row in rows if row.item is None]
+            for name in [name for name in why if name not in self.reasons]:
+                self.reasons[name] = why[name]
+                self.skipped += [name] if name in broken else []
+                what = f"skipped {name}" if name in broken else f"the mask of {name} lacks a part"
+                counted = f"; {len(self.skipped)} so far" if name in broken else ""
+                warnings.warn(f"{what} of {self.name}: {why[name]}{counted}", stacklevel=2)
+            if rows := [row for row in rows if row.item is not None]:
                 read += len(rows)
-                yield self._batch(rows, [name for name, _ in broken])
+                x, y, mask = zip(*(row.item for row in rows), strict=True)
+                yield Images(x=torch.stack(x).float() / 255, y=torch.stack(y),
+                             mask=None if mask[0] is None else torch.stack(mask), ids=[row.id for row in rows],
+                             groups=[row.group for row in rows], class_names=self.class_names, name=self.name,
+                             skipped=broken, reasons=why)
         if not read:
-            raise OSError(f"none of the {len(self.ids)} images of {self.name} could be read, first {reason}")
+            first, why = next(iter(self.reasons.items()))
+            raise OSError(f"none of the {len(self.ids)} images of {self.name} could be read, first {first}: {why}")
 
-    def _batch(self, rows, skipped) -> Images:
-        ids, groups, items = zip(*rows, strict=True)
-        x, y, mask = zip(*items, strict=True)
-        return Images(x=torch.stack(x).float() / 255, y=torch.stack(y),
-                      mask=None if mask[0] is None else torch.stack(mask), ids=list(ids), groups=list(groups),
-                      class_names=self.class_names, name=self.name, skipped=skipped)
+
+class Row(NamedTuple):
+    """An image as it comes from a worker."""
+
+    id: str
+    group: str
+    item: tuple | None  # as of `as_tensors`; None where the image cannot be read, so that no worker dies of it
+    lacks: str  # why, or what of its mask could not be read
 
 
 def _read(source, size, positions):
-    """(id, group, item) of each image; where it cannot be read the item is the reason, so no worker dies of it."""
     rows = []
     for i in positions:
         try:
-            item = source.item(i, size)
+            picture = source.read(i)
+            item, lacks = as_tensors(picture, size), picture.lacks
         except MemoryError:
             raise
         except Exception as err:  # Pillow, HDF5 and pycocotools raise a dozen classes on broken bytes
-            item = f"{type(err).__name__}: {err}"
-        rows.append((source.ids[i], source.groups[i], item))
+            item, lacks = None, f"{type(err).__name__}: {err}"
+        rows.append(Row(source.ids[i], source.groups[i], item, lacks))
     return rows

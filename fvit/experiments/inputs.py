@@ -9,7 +9,7 @@ import torch
 from fvit.data.images import Images
 from fvit.data.loading import load_images
 from fvit.models.diffusers_files import load_denoiser
-from fvit.models.vit import load_vit
+from fvit.models.vit_files import load_vit
 
 BRIDGE = ("size", "noise_at")  # arguments of a denoiser that are those of `bridge.connect`
 

@@ -17,7 +17,7 @@ from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import Bench
 from fvit.experiments.blocks import run_blocks
-from fvit.records import profiles, sources
+from fvit.records import parameters, profiles, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import load_rows, save_rows
 from fvit.smoothing import DDS
@@ -36,6 +36,7 @@ def experiment(notebook: str, profile: str = "laptop", vit="", den="", data="", 
 
     Raises ValueError or FileNotFoundError for a source that is not there, or not for this profile (`sources.chosen`).
     """
+    parameters.check_given()
     names = sources.chosen(profile, vit, den, data, published)
     sources.check(names)
     device = "auto" if profile == "paper" and published != "scenes" else "cpu"

@@ -2,9 +2,11 @@
 
 from collections import namedtuple
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 
 import torch
 from timm.layers import Attention, Mlp
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.nn.functional import conv2d, conv_transpose2d, linear
@@ -107,11 +109,12 @@ RULES["ours"] = RULES["vta"]  # Chefer et al.'s own word for the set of their tr
 # the pass ------------------------------------------------------------------------------------------------------------
 @contextmanager
 def trace_layers(vit: nn.Module):
-    """Context in which a forward pass leaves (input, output) of each module in the dictionary that is yielded."""
-    seen = {}
+    """Context in which a forward pass of this thread leaves (input, output) of each module in the dictionary given."""
+    seen, thread = {}, get_ident()
 
     def keep(module, args, out):
-        seen[module] = (args[0], out)
+        if args and get_ident() == thread:
+            seen[module] = (args[0], out)
 
     with ExitStack() as hooks:
         for module in vit.backbone.modules():
@@ -207,24 +210,39 @@ class RelevancePass:
 
 
 def check_blocks(vit: nn.Module, settings: dict) -> None:
-    """ValueError unless each layer of `vit` has a rule here."""
-    net, name = vit.backbone, type(vit.backbone).__name__
-    if not isinstance(net, VisionTransformer):
-        raise ValueError(f"LRP has no rules for the layers of {name}; choose raw_attention or gradcam")
+    """ValueError unless each layer of `vit` has a rule here, and its model puts them together as timm does."""
+    net, name, mend = vit.backbone, type(vit.backbone).__name__, "choose raw_attention or gradcam"
+    own = ("forward", "forward_features", "forward_head", "pool", "_pos_embed")
+    if not isinstance(net, VisionTransformer) or any(
+            part in vars(net) or getattr(type(net), part) not in (getattr(VisionTransformer, part),
+                                                                  getattr(VisionTransformerDistilled, part))
+            for part in own):
+        raise ValueError(f"LRP has no rules for the layers of {name}; {mend}")
     for block in net.blocks:
         parts = [block, getattr(block, "attn", None), getattr(block, "mlp", None)]
         if [type(part) for part in parts] != [Block, Attention, Mlp] or block.attn.gate is not None:
             parts = ", ".join(type(part).__name__ for part in parts if part is not None)
-            raise ValueError(f"LRP has rules for timm's Block with plain Attention and Mlp, {name} has {parts}")
+            raise ValueError(f"LRP has rules for timm's Block with plain Attention and Mlp, {name} has {parts}; {mend}")
     if net.global_pool not in ("token", "avg"):
-        raise ValueError(f"LRP has rules for heads that read 'token' or 'avg', {name} has pool {net.global_pool!r}")
+        pool = repr(net.global_pool)
+        raise ValueError(f"LRP has rules for heads that read 'token' or 'avg', {name} has pool {pool}; {mend}")
+    linears = {f"blocks.{n}.{part}": block.get_submodule(part) for n, block in enumerate(net.blocks)
+               for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}
+    linears |= {part: getattr(net, part) for part in ("head", "head_dist") if hasattr(net, part)}
+    for part, layer in linears.items():
+        if type(layer) is not nn.Linear:
+            raise ValueError(f"LRP has rules for nn.Linear, {part} of {name} is a {type(layer).__name__}; {mend}, or "
+                             "merge it into one linear layer (peft: merge_and_unload)")
 
 
 def check_pixels(vit: nn.Module, settings: dict) -> None:
     """ValueError unless relevance can be led down to the pixels."""
     check_blocks(vit, settings)
-    layer = getattr(vit.backbone.patch_embed, "proj", None)
-    if not isinstance(layer, nn.Conv2d) or layer.kernel_size != layer.stride or layer.in_channels != 3:
-        raise ValueError(f"LRP to the pixels wants patches from one convolution, got {type(layer).__name__}")
+    patches = vit.backbone.patch_embed
+    layer, (h, w) = getattr(patches, "proj", None), vit.grid
+    plain = isinstance(layer, nn.Conv2d) and layer.kernel_size == layer.stride and layer.in_channels == 3
+    if not plain or tuple(patches.img_size) != (h * layer.stride[0], w * layer.stride[1]):
+        got = f"{type(layer).__name__} in {type(patches).__name__}"
+        raise ValueError(f"LRP to the pixels wants patches from one convolution, got {got}; choose vta or lrp_rollout")
     if settings["start_layer"] != 0:
         raise ValueError(f"lrp goes through all blocks to the pixels: start_layer={settings['start_layer']}, wanted 0")

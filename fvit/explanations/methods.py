@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from fvit.explanations.lrp import check_blocks, check_pixels
-from fvit.explanations.record import Pass, _readers
+from fvit.explanations.record import Pass
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Method:
     differentiable   an attack may differentiate through it; the others are detached
     check            `check(vit, settings)` raises ValueError where the method has no meaning
     reads            `reads(start_layer, depth)`: the blocks whose attention it reads, None for all
+    own              whether it came by `register_method`
     """
 
     function: Callable
@@ -25,6 +26,7 @@ class Method:
     summary: str
     check: Callable | None = None
     reads: Callable | None = None
+    own: bool = False
 
     @property
     def options(self) -> list[str]:
@@ -38,7 +40,12 @@ class Method:
 
 # methods: signed values of their own; start_layer None is the last block ---------------------------------------------
 def raw_attention(record: Pass, target, start_layer: int | None = None) -> torch.Tensor:
-    """Attention of the class token in block `start_layer`, mean over heads. Source: docs/reference-code.md, 1.1."""
+    """Attention of the class token in block `start_layer`, mean over heads. Source: docs/reference-code.md, 1.1.
+
+    Ours: behind an attention pool, the default is the attention of the pool itself.
+    """
+    if start_layer is None and record.attention.pool is not None:
+        return record.to_grid(record.reading(record.attention[-1].shape[-1]))
     return record.read(record.attention[_last(start_layer)].mean(1))
 
 
@@ -48,7 +55,12 @@ def rollout(record: Pass, target, start_layer: int = 1) -> torch.Tensor:
     A is the mean over heads, I stands for the residual path, s = `start_layer` (1 leaves the first block out).
     Source: Abnar and Zuidema 2020, as Chefer et al. 2021 compute it (docs/reference-code.md, 1.2).
     """
-    return _joint(record, (_rows_to_one(_with_skip(attn.mean(1))) for attn in reversed(record.attention[start_layer:])))
+    row = None  # (B, 1, N): the row alone is carried along
+    for attn in reversed(record.attention[start_layer:]):
+        mixed = _with_skip(attn.mean(1))
+        mixed = mixed / mixed.sum(-1, keepdim=True)
+        row = record.rows(mixed)[:, None] if row is None else row @ mixed
+    return record.to_grid(row[:, 0])
 
 
 def gradcam(record: Pass, target, start_layer: int | None = None) -> torch.Tensor:
@@ -82,20 +94,24 @@ def lrp(record: Pass, target, rules: str = "orig", start_layer: int = 0) -> torc
 
 
 def lrp_rollout(record: Pass, target, rules: str = "vta", start_layer: int = 0) -> torch.Tensor:
-    """Rollout of M = mean over heads of R+, plus I, rows not scaled (docs/reference-code.md, 1.6 and fault 8)."""
+    """Rollout of M = mean over heads of R+, plus I, rows not scaled (docs/reference-code.md, 1.6 and fault 8).
+
+    Where the head reads patches, what the residual path alone carries is left out (`_joint`).
+    """
     found = record.relevance(target, rules)
     layers = reversed(range(start_layer, len(record.attention)))
-    return _joint(record, (_with_skip(found.attention(layer).clamp(min=0).mean(1)) for layer in layers))
+    return _joint(record, (found.attention(layer).clamp(min=0).mean(1) for layer in layers))
 
 
 def vta(record: Pass, target, rules: str = "vta", start_layer: int = 1) -> torch.Tensor:
     """Transformer attribution: rollout of M = mean over heads of (gradient * relevance)+, plus I, rows not scaled.
 
+    Where the head reads patches, what the residual path alone carries is left out (`_joint`).
     Source: Chefer et al. 2021 (docs/reference-code.md, 1.5).
     """
     found, gradients = record.relevance(target, rules), record.gradient(target, start_layer)
     layers = reversed(list(enumerate(gradients, start_layer)))
-    return _joint(record, (_with_skip((grad * found.attention(n)).clamp(min=0).mean(1)) for n, grad in layers))
+    return _joint(record, ((grad * found.attention(n)).clamp(min=0).mean(1) for n, grad in layers))
 
 
 def attribution_rollout(record: Pass, target, start_layer: int = 0) -> torch.Tensor:
@@ -103,7 +119,8 @@ def attribution_rollout(record: Pass, target, start_layer: int = 0) -> torch.Ten
 
     The score of block l is the target's logit when the block's output goes straight to the final norm and the head.
     Source: Xu et al. 2022, as a reproduction computes it (docs/reference-code.md, 1.7 and fault 17); A * g / 2 is its
-    loop in closed form. Rows of sum 0 are not scaled.
+    loop in closed form. Rows of sum 0 are not scaled. Where the head reads patches, what the residual path alone
+    carries is left out (`_joint`).
     """
     net = record.vit.backbone
 
@@ -111,15 +128,20 @@ def attribution_rollout(record: Pass, target, start_layer: int = 0) -> torch.Ten
         output, attn = record.layers[net.blocks[layer]][1], record.attention[layer]
         score = net.forward_head(net.norm(output)).gather(1, target[:, None]).sum()
         (grad,) = torch.autograd.grad(score, attn, retain_graph=True)
-        return _rows_to_one(_with_skip((attn.detach() * grad / 2).amax(1)))
+        return (attn.detach() * grad / 2).amax(1)
 
-    return _joint(record, (mixed(layer) for layer in reversed(range(start_layer, len(record.attention)))))
+    layers = reversed(range(start_layer, len(record.attention)))
+    return _joint(record, (mixed(layer) for layer in layers), scaled=True)
 
 
-def _check_tokens(vit, settings):
-    if getattr(vit, "windowed", False):
-        name = type(vit.backbone).__name__
-        raise ValueError(f"{name} has no tokens that run through all blocks; choose raw_attention or gradcam")
+def _needs(part: str):
+    """A check of METHODS: ValueError if the proof of the model's layout (models/layouts.py) did not find `part`."""
+
+    def check(vit, settings):
+        if reason := getattr(getattr(vit, "layout", None), "refused", {}).get(part):
+            raise ValueError(reason)
+
+    return check
 
 
 METHODS = {
@@ -127,14 +149,15 @@ METHODS = {
     for row in (
         Method(raw_attention, False, True, "attention of the class token in the last block",
                reads=lambda start_layer, depth: [_last(start_layer) % depth]),
-        Method(rollout, False, True, "attention multiplied through the blocks, with the residual path", _check_tokens,
+        Method(rollout, False, True, "attention multiplied through the blocks, with the residual path",
+               _needs("rollout"),
                reads=range),
         Method(gradcam, True, False, "last attention, its heads weighted by their gradient"),
         Method(partial_lrp, True, False, "relevance of the last attention", check_blocks),
         Method(lrp, True, False, "relevance of the pixels", check_pixels),
         Method(lrp_rollout, True, False, "relevance multiplied through the blocks", check_blocks),
         Method(vta, True, False, "gradient times relevance, multiplied through the blocks", check_blocks),
-        Method(attribution_rollout, True, False, "attention times gradient, through the blocks", _check_tokens),
+        Method(attribution_rollout, True, False, "attention times gradient, through the blocks", _needs("tail")),
     )
 }
 
@@ -147,14 +170,22 @@ def _with_skip(mixed: torch.Tensor) -> torch.Tensor:
     return mixed + torch.eye(mixed.shape[-1], dtype=mixed.dtype, device=mixed.device)
 
 
-def _rows_to_one(mixed: torch.Tensor) -> torch.Tensor:
-    total = mixed.sum(-1, keepdim=True)
-    return mixed / torch.where(total == 0, 1, total)
+def _joint(record: Pass, layers, scaled: bool = False) -> torch.Tensor:
+    """(B, h, w): the read row of the product of M = C + I, of C (B, N, N) that come from the last block to the first.
 
-
-def _joint(record: Pass, layers) -> torch.Tensor:
-    """(B, h, w): the read row of a product of (B, N, N) that come from the last block to the first."""
-    row = None  # (B, 1, N): the row alone is carried along
+    scaled   rows of M are divided by their sums
+    Note: I stands for the residual path. A class token keeps its part of I in its own column, which no map shows; where
+    the head reads N patches, each would show 1 / N of it, beside which their relevance is lost. So that part is carried
+    apart and left out: what is shown came by attention at least once. For a class token that changes nothing.
+    """
+    stayed = moved = None  # (B, N) each, the read row: by the residual path alone, and the rest
     for mixed in layers:
-        row = mixed[:, _readers(record.vit)].mean(1, keepdim=True) if row is None else row @ mixed
-    return record.to_grid(row[:, 0])
+        if stayed is None:
+            stayed = record.reading(mixed.shape[-1]).to(mixed)
+            moved = torch.zeros_like(stayed)
+        if scaled:
+            total = mixed.sum(-1) + 1
+            total = torch.where(total == 0, 1, total)
+            stayed, moved = stayed / total, moved / total
+        moved = moved + ((stayed + moved)[:, None] @ mixed)[:, 0]
+    return record.to_grid(moved)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from fvit.explanations.lrp import RelevancePass
-from fvit.models.attention import AttentionMaps, attention_blocks
+from fvit.models.attention import AttentionMaps
+from fvit.models.layouts import attention_blocks
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,28 @@ class Pass:
     known: dict = field(default_factory=dict)
 
     def read(self, attn: torch.Tensor) -> torch.Tensor:
-        """Rows of `attn` (B, ..., N, N) of the tokens the head reads, their mean, on the patches -> (B, ..., h, w).
-
-        As published for class tokens; of several, or Swin's windows, the mean is ours (docs/reference-code.md, 1.9).
-        """
+        """`rows` of `attn` (B, ..., N, N) on the patches -> (B, ..., h, w); of Swin's windows the mean of all rows."""
         if getattr(self.vit, "windowed", False):
             return _join_windows(attn.mean(-2), attention_blocks(self.vit)[-1], len(self.x))
-        return self.to_grid(attn[..., _readers(self.vit), :].mean(-2))
+        return self.to_grid(self.rows(attn))
+
+    def rows(self, attn: torch.Tensor) -> torch.Tensor:
+        """Rows of `attn` (B, ..., N, N) as the head reads its tokens -> (B, ..., N): their mean, weighted by a pool.
+
+        As published for class tokens; of several the mean is ours (docs/reference-code.md, 1.9).
+        """
+        if self.attention.pool is not None:
+            return torch.einsum("bn,b...nm->b...m", self.reading(attn.shape[-1]), attn)
+        return attn[..., _readers(self.vit), :].mean(-2)
+
+    def reading(self, n_tokens: int) -> torch.Tensor:
+        """Shares (B, N), sum 1, of the tokens in what the head reads: an attention pool's attention, or all alike."""
+        if self.attention.pool is not None:
+            shares = self.attention.pool.mean((1, 2))
+            return nn.functional.pad(shares, (n_tokens - shares.shape[1], 0))  # it may leave the prefix out
+        shares = torch.zeros(len(self.x), n_tokens, dtype=self.logits.dtype, device=self.logits.device)
+        shares[:, _readers(self.vit)] = 1
+        return shares / shares.sum(1, keepdim=True)
 
     def to_grid(self, tokens: torch.Tensor) -> torch.Tensor:
         """Values of all N tokens (B, ..., N) -> those of the patches (B, ..., h, w)."""

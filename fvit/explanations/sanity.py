@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from fvit.base.rng import numpy_generator, stream_seed
-from fvit.models.attention import attention_blocks
+from fvit.models.layouts import attention_blocks
 
 
 def pointing(maps, mask) -> torch.Tensor:

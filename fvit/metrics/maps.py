@@ -115,8 +115,12 @@ def _ranked(maps):
 def normalise_map(values: torch.Tensor, grid: tuple[int, int] | None = None) -> torch.Tensor:
     """Heatmap: pixels pooled to `grid` by sums, negatives clamped to 0, divided by the sum; all zero becomes uniform.
 
-    values   (B, h, w) on the grid, or (B, H, W) pixels        returns  (B, h, w), sums to 1 per image
+    values   (B, h, w) on the grid, or (B, H, W) pixels
+    returns  (B, h, w), sums to 1 per image, float32 at least. Raises ValueError for NaN or infinite values: no map
     """
+    values = values.to(torch.promote_types(values.dtype, torch.float32))
+    if not values.isfinite().all():
+        raise ValueError("map has NaN or infinite values, wanted finite ones; make it in float64: vit.double()")
     if grid is not None and tuple(values.shape[1:]) != tuple(grid):
         (height, width), (h, w) = values.shape[1:], grid
         values = values.reshape(-1, h, height // h, w, width // w).sum((2, 4))  # (B, h, w)

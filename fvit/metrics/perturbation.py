@@ -3,7 +3,15 @@
 import numpy as np
 import torch
 
-from fvit.base.checks import check_choice, check_classes, check_count, check_images, check_logits, check_tensor
+from fvit.base.checks import (
+    check_choice,
+    check_classes,
+    check_classifier,
+    check_count,
+    check_images,
+    check_logits,
+    check_tensor,
+)
 from fvit.metrics.maps import to_pixels
 
 TENTHS = range(11)  # of the pixels removed: 0, 10, ..., 100 %
@@ -27,6 +35,7 @@ def perturbation_curve(vit, x, y, map, kind: str = "positive", batch_size: int =
     check_choice(kind, ("positive", "negative"), "kind of perturbation")
     if not callable(vit):
         raise ValueError(f"vit is a {type(vit).__name__}, wanted a model: images (B, 3, H, W) -> logits (B, C)")
+    check_classifier(getattr(vit, "num_classes", None), "perturbation_curve, which follows a prediction,")
     pixels = to_pixels(map, tuple(check_images(x, size=getattr(vit, "image_size", None)).shape[2:]))
     if len(pixels) != len(x):
         raise ValueError(f"{len(x)} images and {len(pixels)} maps, wanted one map for each image")

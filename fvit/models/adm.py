@@ -1,16 +1,19 @@
 """The paper's own prior: OpenAI's guided-diffusion checkpoints (ADM), tensor by tensor, as a diffusers UNet2DModel."""
 
+import json
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
-from fvit.base.files import check_writable
-from fvit.models.adm_settings import complete, schedule_config, unet_config
+from fvit.base.files import check_writable, write_atomic
+from fvit.models.adm_settings import complete, schedule_config, timestep_scale, unet_config
+from fvit.models.weight_files import check_tensors, read_pickled
 
 PARTS = {  # of a res block and of an attention, by diffusers' name: ADM's
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
@@ -20,34 +23,50 @@ MEND = "copy the file again from where it came"
 
 
 def load_adm(path, config: dict | None = None) -> tuple[UNet2DModel, dict]:
-    """Read a guided-diffusion checkpoint: its UNet in float32, and the configuration of its diffusers scheduler.
+    """The UNet of a guided-diffusion checkpoint in float32, and the configuration of its diffusers scheduler.
 
-    path      a state dict as guided-diffusion saves it (.pt), in half or full precision; nothing in it is run
-    config    what differs from adm_settings.PUBLISHED, in guided-diffusion's words. Heads, order of attention and
-              noise schedule leave no trace in the file: if they are stated wrongly, nothing can notice
+    Arguments and errors are those of `read_adm`. Where timesteps are rescaled, neither says so.
+    """
+    unet, settings = read_adm(path, config)
+    return unet, schedule_config(settings)
+
+
+def read_adm(path, config: dict | None = None) -> tuple[UNet2DModel, dict]:
+    """Read a checkpoint of guided-diffusion or improved-diffusion: its UNet in float32, and all its settings.
+
+    path      a state dict as their code saves it (.pt), in half or full precision; nothing in it is run
+    config    what differs from adm_settings.PUBLISHED, or IMPROVED, in their words. Heads, order of attention, noise
+              schedule and rescaling leave no trace in the file: if they are stated wrongly, nothing can notice
 
     Raises ValueError for settings that a UNet2DModel cannot express, a pickle of more than tensors, and tensors of
     another model, naming the first that differs; FileNotFoundError or OSError for a file that is absent or truncated.
-    Source: Dhariwal and Nichol 2021, and the names and defaults of their code.
+    Source: Dhariwal and Nichol 2021, Nichol and Dhariwal 2021, and the names and defaults of their code.
     """
-    settings = complete(config)
-    return to_unet(_read(Path(path)), settings, path), schedule_config(settings)
+    state = _read(Path(path))
+    settings = complete(config, any(name.endswith(".op.weight") for name in state))
+    if settings["rescale_timesteps"] and "rescale_timesteps" not in (config or {}) and "resblock_updown" in config:
+        warnings.warn(f"diffusion_steps={settings['diffusion_steps']} and no rescale_timesteps in the config: taken as "
+                      "True, as improved-diffusion means it; state it, guided-diffusion means False", stacklevel=2)
+    return to_unet(state, settings, path), settings
 
 
 def convert_adm(path, out, config: dict | None = None) -> Path:
-    """Save a guided-diffusion checkpoint as a diffusers folder, a DDPMPipeline with unet/ and scheduler/; return it.
+    """Save such a checkpoint as a diffusers folder, a DDPMPipeline with unet/ and scheduler/; return it.
 
-    `out` is never half written; `fvit.load_denoiser(out)` then has the bits of the checkpoint.
+    `out` is never half written; `fvit.load_denoiser(out)` then has the bits of the checkpoint. Where timesteps are
+    rescaled, fvit.json says so, which diffusers alone does not read.
     Raises ValueError if it exists, OSError if it cannot be written, and whatever `load_adm` raises.
     """
     out = Path(out).absolute()
     if out.exists():
         raise ValueError(f"{out} is there already, wanted a new folder; remove it or name another")
-    unet, schedule = load_adm(path, config)
+    unet, settings = read_adm(path, config)
     check_writable(out.parent)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
         whole = Path(beside) / out.name
-        DDPMPipeline(unet, DDPMScheduler.from_config(schedule)).save_pretrained(whole)
+        DDPMPipeline(unet, DDPMScheduler.from_config(schedule_config(settings))).save_pretrained(whole)
+        if (scale := timestep_scale(settings)) != 1:
+            write_atomic(whole / "fvit.json", json.dumps({"timestep_scale": scale}))
         os.replace(whole, out)
     return out
 
@@ -118,22 +137,10 @@ def _modules(unet: UNet2DModel) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name; never torch's own error, which advises to load the file unsafely."""
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; the paper's is 256x256_diffusion_uncond.pt of OpenAI's "
                                 "guided-diffusion, whose README says where to get it")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as err:  # torch has one class for each way a file can be broken, and one for code
-        if code := re.search(r"GLOBAL (\S+)", str(err)):
-            raise ValueError(f"{path} is refused and nothing in it was run: a state dict holds tensors only, but this "
-                             f"pickle wants {code[1]}; get the checkpoint from its publisher") from None
-        raise OSError(f"{path} is truncated or no checkpoint ({type(err).__name__}); {MEND}") from None
-    if not (isinstance(state, dict) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
-        what = "a dict of other things than tensors" if isinstance(state, dict) else f"a {type(state).__name__}"
-        raise ValueError(f"{path} holds {what}, wanted a state dict, tensors by name; "
-                         "save it again: torch.save(model.state_dict(), ...)")
-    return state
+    return check_tensors(read_pickled(path, MEND), path)
 
 
 def _compare(state: dict, wanted: dict[str, tuple[int, ...]], settings: dict, path) -> None:

@@ -1,6 +1,12 @@
-"""The settings of a guided-diffusion model (ADM), in its own words, and the diffusers configurations they amount to."""
+"""The settings of a guided-diffusion model (ADM), in its own words, and the diffusers configurations they amount to.
+
+Those of improved-diffusion, which came before and is the prior of published CIFAR-10 results, are fewer and other ones.
+"""
+
+import numpy as np
 
 from fvit.base.checks import check_choice
+from fvit.models.schedule import cosine_alphas_cumprod, linear_alphas_cumprod
 
 PUBLISHED = {  # 256x256_diffusion_uncond.pt
     "image_size": 256, "num_channels": 256, "num_res_blocks": 2,
@@ -9,17 +15,26 @@ PUBLISHED = {  # 256x256_diffusion_uncond.pt
     "use_new_attention_order": False, "use_scale_shift_norm": True, "resblock_updown": True,
     "learn_sigma": True, "class_cond": False, "predict_xstart": False,
     "diffusion_steps": 1000, "noise_schedule": "linear", "rescale_timesteps": False}
-IDLE = ("dropout", "use_checkpoint", "use_fp16", "use_kl", "rescale_learned_sigmas", "timestep_respacing", "seed")
-CHANNEL_MULT = {64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 2, 4, 4), 512: (0.5, 1, 1, 2, 2, 4, 4)}
+IMPROVED = {  # what improved-diffusion leaves out, it means so; it halves and doubles by convolutions alone
+    "image_size": 64, "num_channels": 128, "attention_resolutions": "16,8", "num_head_channels": -1,
+    "resblock_updown": False, "learn_sigma": False}
+IDLE = ("dropout", "use_checkpoint", "use_fp16", "use_kl", "rescale_learned_sigmas", "timestep_respacing",
+        "sigma_small", "seed")
+CHANNEL_MULT = {32: (1, 2, 2, 2), 64: (1, 2, 3, 4), 128: (1, 1, 2, 3, 4), 256: (1, 1, 2, 2, 4, 4),
+                512: (0.5, 1, 1, 2, 2, 4, 4)}
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # its name: diffusers'
 GROUPS = 32  # of every GroupNorm
 
 
-def complete(changes: dict | None = None) -> dict:
+def complete(changes: dict | None = None, convolves: bool = False) -> dict:
     """All settings: PUBLISHED with `changes`, lists as tuples, and checked.
 
-    changes   guided-diffusion's names and values; settings of training and sampling (IDLE) may stand among them.
-              Heads given by num_heads alone are meant so: num_head_channels is then -1, as in guided-diffusion
+    changes     guided-diffusion's names and values, or improved-diffusion's; settings of training and sampling (IDLE)
+                may stand among them. Heads given by num_heads alone are meant so: num_head_channels is then -1, as in
+                guided-diffusion. Left out, rescale_timesteps is True, as in improved-diffusion, where it matters: with
+                other than 1,000 diffusion_steps, which no published model of guided-diffusion has
+    convolves   whether the file has convolutions between its levels: then, if resblock_updown is left out, what is left
+                out is as in improved-diffusion (IMPROVED)
 
     Raises ValueError for an unknown name, a wrong value, or a model that no UNet2DModel can express.
     """
@@ -30,7 +45,9 @@ def complete(changes: dict | None = None) -> dict:
             raise ValueError(f"{name}={value!r} is {type(value).__name__}, wanted {kind.__name__}; correct the config")
     if "num_heads" in changes:
         changes = {"num_head_channels": -1, **changes}
-    s = {**PUBLISHED, **changes}
+    s = {**PUBLISHED, **(IMPROVED if convolves and "resblock_updown" not in changes else {}), **changes}
+    if "rescale_timesteps" not in changes:
+        s["rescale_timesteps"] = s["diffusion_steps"] != 1000  # at 1000 it changes nothing
     check_choice(s["noise_schedule"], SCHEDULES, "noise_schedule")
     s["channel_mult"] = _numbers(s["channel_mult"] or CHANNEL_MULT.get(s["image_size"], ()), "channel_mult")
     s["attention_resolutions"] = _numbers(s["attention_resolutions"], "attention_resolutions")
@@ -61,6 +78,19 @@ def schedule_config(s: dict) -> dict:
                 beta_start=stretch * 1e-4, beta_end=stretch * 0.02,
                 prediction_type="sample" if s["predict_xstart"] else "epsilon",
                 variance_type="learned_range" if s["learn_sigma"] else "fixed_large")
+
+
+def alphas_cumprod(s: dict) -> np.ndarray:
+    """The same betas' products, (diffusion_steps,) float64, of which a DDPMScheduler keeps float32."""
+    if s["noise_schedule"] == "cosine":
+        return cosine_alphas_cumprod(s["diffusion_steps"])
+    config = schedule_config(s)
+    return linear_alphas_cumprod(s["diffusion_steps"], config["beta_start"], config["beta_end"])
+
+
+def timestep_scale(s: dict) -> float:
+    """What the network is told for t is this times t."""
+    return 1000 / s["diffusion_steps"] if s["rescale_timesteps"] else 1.0
 
 
 def _channels(s: dict) -> list[int]:
@@ -105,9 +135,6 @@ def _check(s: dict) -> None:
         (s["num_head_channels"] == -1 and s["num_heads_upsample"] not in (-1, s["num_heads"]),
          f"num_heads_upsample={s['num_heads_upsample']} beside num_heads={s['num_heads']}: a UNet2DModel has the same "
          "heads on its way up; choose another model"),
-        (s["rescale_timesteps"] and s["diffusion_steps"] != 1000,
-         f"rescale_timesteps=True with diffusion_steps={s['diffusion_steps']}: a UNet2DModel is told the step itself; "
-         "choose another model"),
     ):
         if wrong:
             raise ValueError(message)

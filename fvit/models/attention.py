@@ -2,23 +2,28 @@
 
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from threading import get_ident
 
 import torch
+from timm.layers import AttentionPoolLatent
 from torch import nn
 
 from fvit.base.checks import as_integer, as_list
+from fvit.models.layouts import attention_blocks, attention_layer, pool_attention
+from fvit.models.state import evaluated, held
 
 
 class AttentionMaps(list):
     """The maps (B, heads, N, N) of each block in the last forward pass, first block first; rows sum to 1.
 
     Of a Swin transformer the blocks of the last stage, whose maps are (B * windows, heads, n, n), n tokens a window.
-    Blocks that were not asked for have None.
+    Blocks that were not asked for have None. `.pool` is that of an attention pool behind the blocks, (B, heads,
+    queries, n) over its n tokens, None where the model has none.
     """
 
     def __init__(self, depth: int, wanted=None):
         super().__init__()
-        self.depth = depth
+        self.depth, self.pool = depth, None
         self.wanted = range(depth) if wanted is None else sorted(set(wanted))
 
     def stack(self) -> torch.Tensor:
@@ -31,7 +36,7 @@ class AttentionMaps(list):
         found = [n for n in blocks if n < len(self) and self[n] is not None]
         if len(found) != len(blocks):
             raise RuntimeError(f"captured {len(found)} attention maps of {len(blocks)} blocks; "
-                               "run vit(x) inside capture_attention(vit)")
+                               "run vit(x) inside capture_attention(vit), in its own thread")
         return self
 
 
@@ -43,41 +48,40 @@ def capture_attention(vit: nn.Module, blocks=None):
     blocks   indices of the blocks that are read, default all; the others stay fused, which is faster
     yields   AttentionMaps: attn[l] is (B, heads, N, N), attn.stack() is (B, L, heads, N, N)
 
-    Each forward pass replaces the maps of the one before. Blocks that are read run unfused (logits differ by some
-    1e-7). On exit, also by an exception, only our own hooks are removed and the flags are as they were.
+    Each forward pass of this thread replaces the maps of the one before; those of other threads go by unseen. Blocks
+    that are read run unfused (logits differ by some 1e-7), in evaluation mode and without gradient checkpointing. On
+    exit, also by an exception, only our own hooks are removed and the flags are as they were.
     Raises ValueError if the model has no such blocks, RuntimeError if what was captured is not attention.
     """
-    layers = [block.attn for block in attention_blocks(vit)]
+    layers, thread = [attention_layer(block) for block in attention_blocks(vit)], get_ident()
     indices = None if blocks is None else [as_integer(n) for n in as_list(blocks) or [None]]
     if not all(n in range(len(layers)) for n in indices or ()):
         raise ValueError(f"blocks={blocks!r} with {len(layers)} blocks, wanted indices 0..{len(layers) - 1}")
-    maps = AttentionMaps(len(layers), indices)
+    maps, backbone = AttentionMaps(len(layers), indices), getattr(vit, "backbone", vit)
+    pool = getattr(backbone, "attn_pool", None)
 
     def start(*_):
-        maps[:] = [None] * len(layers)
+        if get_ident() == thread:
+            maps[:], maps.pool = [None] * len(layers), None
 
     def keep(n, module, args, out):
-        maps[n] = _checked(out)
+        if get_ident() == thread:
+            maps[n] = _checked(out)
+
+    def keep_pool(module, args, out):
+        if get_ident() == thread:
+            weights, _ = pool_attention(module, args[0])
+            maps.pool = weights[:, :, :1] if module.pool == "token" else weights  # the queries whose answer is read
 
     with ExitStack() as undo:
+        undo.enter_context(evaluated(backbone, recompute=False))
+        undo.enter_context(held([layers[n] for n in maps.wanted], "fused_attn", False))
         undo.callback(layers[0].register_forward_pre_hook(start).remove)
         for n in maps.wanted:
-            undo.callback(setattr, layers[n], "fused_attn", layers[n].fused_attn)
-            layers[n].fused_attn = False  # per block: timm's global switch has no effect on models already built
             undo.callback(layers[n].attn_drop.register_forward_hook(partial(keep, n)).remove)
+        if type(pool) is AttentionPoolLatent:
+            undo.callback(pool.register_forward_hook(keep_pool).remove)
         yield maps
-
-
-def attention_blocks(vit: nn.Module) -> list[nn.Module]:
-    """The blocks whose attention is captured; ValueError if the model has none."""
-    backbone = getattr(vit, "backbone", vit)
-    stages = getattr(backbone, "layers", None)
-    blocks = list(getattr(stages[-1] if isinstance(stages, nn.Sequential) else backbone, "blocks", []))
-    layers = [getattr(block, "attn", None) for block in blocks]
-    if not layers or not all(hasattr(layer, "fused_attn") and hasattr(layer, "attn_drop") for layer in layers):
-        name = type(backbone).__name__
-        raise ValueError(f"{name} has no blocks whose attention we can capture; choose a timm ViT, DeiT or Swin")
-    return blocks
 
 
 def _checked(weights: torch.Tensor) -> torch.Tensor:
@@ -86,5 +90,5 @@ def _checked(weights: torch.Tensor) -> torch.Tensor:
     tolerance = 1e-3 if weights.dtype in (torch.float32, torch.float64) else 2e-2
     if not torch.allclose(total, torch.ones_like(total), rtol=0, atol=tolerance):
         low, high = total.min().item(), total.max().item()
-        raise RuntimeError(f"attention rows sum to {low:.3g}..{high:.3g}, wanted 1; is the model in eval() mode?")
+        raise RuntimeError(f"attention rows sum to {low:.3g}..{high:.3g}, wanted 1; what changes the softmax?")
     return weights

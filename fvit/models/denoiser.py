@@ -115,6 +115,20 @@ class PixelUnshuffled(nn.Module):
         return SimpleNamespace(sample=F.pixel_shuffle(folded, self.factor))
 
 
+class TimeScaled(nn.Module):
+    """A UNet that is told `scale` * t instead of t: same call, for one trained with rescaled timesteps.
+
+    Source: Nichol and Dhariwal 2021, whose networks are told t * 1000 / T, a fraction where T is not 1000.
+    """
+
+    def __init__(self, unet: nn.Module, scale: float):
+        super().__init__()
+        self.unet, self.scale = unet, scale
+
+    def forward(self, x_t: torch.Tensor, t) -> SimpleNamespace:
+        return self.unet(x_t, self.scale * torch.as_tensor(t, dtype=torch.float32, device=x_t.device))
+
+
 def _refuse_labels(config) -> None:
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
         raise ValueError("the diffusion model is class-conditional, but a denoiser must not be told the class; "

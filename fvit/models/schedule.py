@@ -10,6 +10,15 @@ def linear_alphas_cumprod(n_steps: int = 1000, beta_start: float = 1e-4, beta_en
     return np.cumprod(1 - np.linspace(beta_start, beta_end, n_steps))
 
 
+def cosine_alphas_cumprod(n_steps: int = 1000) -> np.ndarray:
+    """Cumulative product of 1 - beta, (n_steps,) float64: a squared cosine, betas at most 0.999.
+
+    Source: Nichol and Dhariwal 2021.
+    """
+    level = np.cos((np.arange(n_steps + 1) / n_steps + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.cumprod(np.maximum(level[1:] / level[:-1], 0.001))
+
+
 def sigma_to_timestep(sigma: float, alphas_cumprod) -> int:
     """Timestep whose forward process has the noise-to-signal ratio of `sigma`.
 

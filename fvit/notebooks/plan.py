@@ -2,7 +2,6 @@
 
 import ast
 import json
-import math
 import os
 import re
 from collections.abc import Iterable
@@ -11,10 +10,11 @@ from pathlib import Path
 
 from fvit.base import paths
 from fvit.data.datasets import KNOWN
-from fvit.records import profiles, sources
+from fvit.records import parameters, profiles, sources
+from fvit.records.parameters import SOURCES
 
 GALLERY = "10_"  # shows the figures of the other notebooks
-SOURCES = ("vit", "den", "data")  # parameters that name what a notebook works on
+PATHS = ("source", "root", "config", "checkpoint")  # arguments in a dict that name files
 Plan = list[tuple[Path, dict]]
 
 
@@ -29,7 +29,7 @@ def select(names: Iterable[str] = ("all",)) -> list[Path]:
     """
     known = sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not known:
-        raise ValueError(f"no notebooks in {paths.NOTEBOOKS}; run from a clone of the repository (pip install -e .)")
+        raise ValueError(f"no notebooks in {paths.NOTEBOOKS}; they come with fvit, so install it again")
     chosen = set()
     for name in names:
         found = [path for path in known if name == "all" or (name and path.name.startswith(f"{name:0>2}_"))]
@@ -80,11 +80,8 @@ def known_parameters(path: Path) -> dict[str, tuple[str, str]]:
     found = {}
     try:
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            source = "".join(cell["source"])
-            for node in ast.parse(source).body if "parameters" in cell["metadata"].get("tags", []) else ():
-                target, kind = ((node.target, ast.unparse(node.annotation)) if isinstance(node, ast.AnnAssign) else
-                                (node.targets[0], type(ast.literal_eval(node.value)).__name__))
-                found[target.id] = (kind, ast.get_source_segment(source, node.value))
+            if "parameters" in cell["metadata"].get("tags", []):
+                found |= parameters.declared("".join(cell["source"]))
     except OSError:
         raise
     except Exception as error:  # whatever a damaged file holds
@@ -118,18 +115,20 @@ def _value(name: str, given: str, kind: str, default: str) -> object:
         value = given
     if kind == "str":
         if name in SOURCES and isinstance(named := sources.parsed(name, value), dict):
-            return repr({key: _absolute(each, key == "source") for key, each in named.items()})
+            return repr({key: _absolute(each, key in PATHS) for key, each in named.items()})
         return _absolute(value if isinstance(value, str) else given, name in SOURCES)  # method=rollout needs no quotes
     if kind == "float" and type(value) is int:
         value = float(value)
-    if type(value).__name__ != kind.partition("[")[0] or (kind == "float" and not math.isfinite(value)):
+    if not parameters.fits(name, value, kind):
         raise ValueError(f"-p {name}={given}: wanted a value of type {kind}, written like {name}={default}")
     return value
 
 
 def _absolute(value, names_source: bool):
     """A path that is there, made absolute, for kernels start elsewhere; other values as they are."""
-    if not isinstance(value, str) or (os.sep not in value and not names_source) or value in (*paths.SHIPPED, *KNOWN):
+    if not isinstance(value, str) or value in (*paths.SHIPPED, *KNOWN):
+        return value
+    if not (names_source or "/" in value or "\\" in value):  # Windows takes both
         return value
     path = os.path.expanduser(value)
     return os.path.abspath(path) if path != value or (value and os.path.exists(path)) else value

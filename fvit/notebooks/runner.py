@@ -22,7 +22,7 @@ from traitlets.config import Config
 
 from fvit.base import paths
 from fvit.base.files import check_writable, write_atomic
-from fvit.notebooks import form
+from fvit.notebooks import form, verify
 from fvit.notebooks.plan import GALLERY, NotebookError, Plan, known_parameters, loaded, select
 from fvit.records import sources
 
@@ -36,7 +36,7 @@ class ShardDone(NotebookError):
 
 def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shard: str | None = None,
         cell_timeout: int | None = None, jobs: int = 1, executor: str | None = None,
-        address: str | None = None) -> None:
+        address: str | None = None) -> verify.Report | None:
     """Execute a plan, one notebook after another or `jobs` at once, and keep the executed notebooks.
 
     out            folder for figures and results; None takes FVIT_OUT, else the repository root
@@ -47,17 +47,23 @@ def run(todo: Plan, profile: str = "laptop", out: Path | str | None = None, shar
     executor       "local" or "ray", handed on as FVIT_EXECUTOR; `address` of the Ray cluster as RAY_ADDRESS
 
     Writes <out>/results/<profile>/notebooks/NN_name.ipynb, or NN_name.failed.ipynb with what ran before the error.
+    Returns what was made against what is committed; None for other parameters, for a shard, and for other notebooks.
     Raises NotebookError at the first notebook that fails; OSError if out cannot be written to or another run uses it.
     """
     timeout = CELL_TIMEOUT.get(profile) if cell_timeout is None else cell_timeout
     with kernel_environment(profile, out, shard, executor, address), lock(paths.output_root(), shard):
         check_writable(paths.figures_dir(profile))
         kept = check_writable(paths.results_dir(profile) / "notebooks")
+        numbers = [source.name[:2] for source, _ in todo if (paths.ROOT / "notebooks" / source.name).is_file()]
+        changed = shard or any(set(parameters) - {"profile"} for _, parameters in todo)
+        known = None if changed or not numbers else verify.committed()
+        before = verify.made(paths.output_root())
         if jobs > 1:
             _side_by_side([task for task in todo if not task[0].name.startswith(GALLERY)], jobs, timeout, kept)
             todo = [task for task in todo if task[0].name.startswith(GALLERY)]
         for source, parameters in todo:
             _run_one(source, parameters, timeout, kept)
+        return known and verify.after_run(before, known, numbers, profile)
 
 
 def _run_one(source: Path, parameters: dict, timeout: int | None, kept: Path, through_files: bool = False) -> None:
@@ -157,6 +163,9 @@ def refresh(names: Iterable[str] = ("all",)) -> None:
     Raises NotebookError at the first notebook that fails; its source is left as it was.
     """
     selected = select(names)
+    if paths.NOTEBOOKS == paths.ROOT / "notebooks" and not paths.IS_CLONE:
+        raise ValueError(f"{paths.NOTEBOOKS} came with fvit and stays as it is; copy them out by `fvit notebooks DIR`, "
+                         "and refresh there")
     selected += [path for one in selected for path in paths.NOTEBOOKS.glob(f"solutions/{one.name[:2]}_*.ipynb")]
     with kernel_environment("laptop"), lock(paths.output_root()):
         kept = check_writable(paths.results_dir("laptop") / "notebooks")
@@ -177,14 +186,15 @@ def _execute(source: Path, parameters: dict | None, timeout: int | None, kept: P
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fvit-run-") as folder:
         temporary = Path(folder) / source.name
-        files = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}} if through_files else {}
+        files = {"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}}
+        config = Config(files if through_files and os.name != "nt" else {})  # Windows has no such sockets
         try:
             papermill.execute_notebook(
                 form.escape(source), form.escape(temporary), parameters, kernel_name="python3",
                 cwd=source.parent,  # as under JupyterLab and nbval
                 progress_bar=False, stderr_file=sys.stderr,  # what long runs say of their progress
                 start_timeout=300, execution_timeout=timeout, coalesce_streams=True,
-                config=Config(files),
+                config=config,
                 extra_arguments=["--IPKernelApp.log_level=ERROR"])  # else each start warns of TCP without encryption
         except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:  # Runtime: the kernel itself
             if getattr(error, "ename", "") == "UnfinishedError":
@@ -247,15 +257,17 @@ def lock(folder: Path, shard: str | None = None) -> Iterator:
     The system frees the lock of a process that has ended, however it ended, so a file left behind stops nobody.
     """
     path = check_writable(folder) / f".fvit-run{f'-{shard}'.replace('/', '-of-') if shard else ''}.lock"
+    says = path.with_suffix(".process.lock")  # beside it, since on Windows nobody else can read a file that is locked
     held = FileLock(path)
     try:
         held.acquire(blocking=False)
     except Timeout:
-        raise BlockingIOError(f"another run (process {path.read_text().strip() or 'unknown'}) writes to {folder}; "
+        who = says.read_text().strip() if says.is_file() else ""
+        raise BlockingIOError(f"another run (process {who or 'unknown'}) writes to {folder}; "
                               "wait for it to end, or choose another folder by --out") from None
     try:
-        path.write_text(f"{os.getpid()}\n")
+        says.write_text(f"{os.getpid()}\n")
         yield
     finally:
-        path.write_text("")
+        says.unlink(missing_ok=True)
         held.release()

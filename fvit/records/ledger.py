@@ -37,9 +37,16 @@ def natural(key):
 def read_table(path) -> list[dict[str, str]]:
     """The rows of a CSV that was written here, as text; ValueError if it is damaged, as far as plain text shows it."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return rows_of(Path(path).read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); {MEND}") from error
+
+
+def rows_of(text: str, path) -> list[dict[str, str]]:
+    """`read_table` of the text of the file at `path`."""
+    try:
         header, *lines = [*csv.reader(io.StringIO(text, newline=""), strict=True)] or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise ValueError(f"{path} is damaged ({error}); {MEND}") from error
     for number, line in enumerate(lines, 1):
         if len(line) != len(header):

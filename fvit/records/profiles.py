@@ -4,7 +4,8 @@ import math
 import re
 from dataclasses import dataclass, fields, replace
 
-from fvit.base.checks import as_integer, as_number, check_choice
+from fvit.base.checks import as_integer, as_number, check_choice, check_sigma
+from fvit.records import parameters
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,11 @@ def profile(name: str = "laptop", *, notebook: str = "", **overrides) -> Profile
     notebook    number of the notebook that runs, such as "01"
     overrides   field=value; 0, 0.0 and "" mean "take the profile's value", so a notebook can pass its parameters on
 
-    Raises ValueError for an unknown profile or field, and for a value of the wrong type or range.
+    Raises ValueError for an unknown profile or field, and for a value of the wrong type or range; also for parameters
+    that papermill gave the notebook in another type (`parameters.check_given`).
     """
     global current
+    parameters.check_given()
     check_choice(name, PROFILES, "profile")
     if not (isinstance(notebook, str) and re.fullmatch(r"(\d\d)?", notebook)):
         raise ValueError(f"notebook={notebook!r}, wanted its number, such as '01', or '' outside of notebooks")
@@ -64,4 +67,4 @@ def _checked(key, value):
         raise ValueError(f"{key}={value!r}, wanted a positive integer, or 0 for the profile's value")
     if wanted is float and not 0 < as_number(value) < math.inf:
         raise ValueError(f"{key}={value!r}, wanted a positive number, or 0 for the profile's value")
-    return as_integer(value) if wanted is int else as_number(value)
+    return as_integer(value) if wanted is int else check_sigma(value, key)

@@ -25,6 +25,16 @@ def versions(packages=("fvit", "torch", "timm", "diffusers", "numpy", "pandas", 
     return found
 
 
+def repository() -> str:
+    """Address of the repository, of pyproject.toml; "" where it still is the placeholder, or fvit is not installed."""
+    with suppress(metadata.PackageNotFoundError):
+        for line in metadata.metadata("fvit").get_all("Project-URL") or ():
+            label, _, address = line.partition(", ")
+            if label == "Repository" and "example.org" not in address:
+                return address
+    return ""
+
+
 class Stamp(dict):
     """Versions and device; prints one per line."""
 
@@ -67,8 +77,10 @@ def run_said(path: Path | str, run_id: str) -> str:
 
 
 def commit() -> str:
-    """Short name of the commit of this tree; "" where there is no git."""
+    """Short name of the commit of this tree; "" where there is no git, or another project's."""
     with suppress(OSError):
+        if not (ROOT / ".git").exists():
+            return ""
         return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
                               text=True).stdout.strip()
     return ""
@@ -104,7 +116,8 @@ def source_digest(notebook: str = "", package: Path = PACKAGE, notebooks: Path =
     Prose and outputs do not count, nor do line ends, nor checkpoints of a training: git ignores them, so another
     clone has none. A digest of sources, since a commit cannot name itself.
     """
-    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*") if path.is_file()}
+    files = {path.relative_to(package).as_posix(): path for path in package.rglob("*")
+             if path.is_file() and "repository" not in path.parts[len(package.parts):]}  # what a wheel has besides
     parts = {name: path.read_text(encoding="utf-8").encode() for name, path in files.items() if path.suffix == ".py"}
     weights = {name: path for name, path in files.items() if path.suffix == ".safetensors"}
     parts |= {name: path.read_bytes() for name, path in weights.items() if not path.name.startswith("checkpoint")}

@@ -15,7 +15,8 @@ from fvit.data.datasets import find, meant
 from fvit.records.profiles import PROFILES
 
 ADM = "256x256_diffusion_uncond.pt"  # OpenAI's guided-diffusion, the prior of Hu et al. 2024
-ARGUMENTS = {"vit": ("source", "pretrained", "mean", "std"), "den": ("source", "config", "size", "noise_at"),
+ARGUMENTS = {"vit": ("source", "pretrained", "mean", "std", "checkpoint", "num_classes"),
+             "den": ("source", "config", "size", "noise_at"),
              "data": ("source", "split", "seed", "root", "size", "objects")}  # of their loaders, and of the bridge
 
 
@@ -70,13 +71,13 @@ def _arguments(name: str, value) -> dict:
 def check(names: dict[str, dict]) -> None:
     """ValueError or FileNotFoundError for names of `chosen` whose source is unknown or not there; with the mend."""
     vit, den, data, source = names["vit"]["source"], names["den"], names["data"], names["den"]["source"]
-    if not (vit in SHIPPED or Path(vit).exists() or re.match("hf[-_]hub:.", vit)):
+    if not (vit in SHIPPED or Path(vit).expanduser().exists() or re.match("hf[-_]hub:.", vit)):
         known = timm_names()
         if vit.partition(".")[0] not in known:
             raise ValueError(f"unknown model vit={vit!r}{meant(vit, [*SHIPPED, *known])}; wanted scenes, cifar10, a "
                              "folder or .safetensors file that is there, hf-hub:owner/name, or a name of "
                              "timm.list_models('*vit*')")
-    if not (source in SHIPPED or Path(source).exists() or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)):
+    if not (source in SHIPPED or Path(source).expanduser().exists() or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)):
         raise FileNotFoundError(f"no denoiser den={source!r}{meant(source, SHIPPED)}; wanted scenes, cifar10, a folder "
                                 "of diffusers or a .pt of guided-diffusion that is there, or owner/name on the hub. "
                                 f"The published prior is guided-diffusion's {ADM}, in the folder that FVIT_DATA names")

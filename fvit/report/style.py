@@ -12,7 +12,8 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)
 
 
 def set_theme() -> None:
-    """One look for all figures, in matplotlib's own font so that it does not hang on the machine's."""
+    """One look for all figures, in matplotlib's own font and from its own defaults, whatever matplotlibrc is there."""
+    plt.rcdefaults()
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind", font="DejaVu Sans")
     plt.rcParams.update({"pdf.fonttype": 42, "svg.hashsalt": "fvit", "image.cmap": "mako"})
 

@@ -20,7 +20,7 @@ def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp"
     """Radius within which the smoothed map keeps a share `beta` of its top-k, from its value `w` at the centre.
 
     w            (n,) or (B, n) smoothed attention E[Z(x + z)], rows that sum to 1: the exact mean (for draws: certify)
-    sigma        noise std for images in [0, 1]
+    sigma        noise std, > 0; the radius has its unit: [0, 1] pixel units for the sigma of a DDS
     norm, dim    "l2", "linf", "l1" or a number p >= 1; dim is the number of pixel values (3 H W), needed where p > 2
     certificate  "sharp": the largest that w alone allows; "renyi": from divergences, best over orders and directions;
                  "coordinate": from single tokens; "pooled": the closed form attributed to the paper, to compare
@@ -40,6 +40,7 @@ def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp"
 def required_sigma(w, k, beta, radius, order=None, gamma=None, norm="l2", dim=None):
     """Least noise std for which the divergence certificate keeps a share `beta` of the top-k of `w` within `radius`.
 
+    radius   in [0, 1] pixel units, for the sigma of a DDS: sigma has the unit of the radius
     order    of the Renyi divergence D_order(w || w'); None takes the best one
     gamma    also keep the prediction: D_order(y(x) || y(x')) <= gamma for every classifier; needs an order
     returns  float64, a scalar or (B,): 0 where nothing can break, inf where a tie breaks it at any radius > 0

@@ -146,7 +146,7 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
             for name in ("steps", "batch", "precision")}
     add("--data", default="scenes", help=f"what to train on: {' or '.join(SHIPPED)}")
     add("--root", type=Path, help="folder of the data set, where it is not $FVIT_DATA/cifar10")
-    add("--out", type=Path, default=later, help="folder for weights, log and figure (default: that of the package)")
+    add("--out", type=Path, default=later, help="folder for weights, log, figure (default: the clone's, or fvit-out's)")
     add("--steps", type=int, default=later,
         help=f"optimiser steps in all; schedules are shares of it (default: {said['steps']})")
     add("--batch", type=int, default=later, help=f"images a step (default: {said['batch']})")
@@ -171,7 +171,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
     settings = {n: given[n] for n in (*names, "device", "precision", "root")}
     try:
-        train(task, given.get("out", paths.shipped(args.data, args.what)), **settings)
+        train(task, given.get("out", paths.trained(args.data, args.what)), **settings)
     except (MemoryError, RuntimeError) as err:
         if isinstance(err, RuntimeError) and not re.search("allocate memory|out of memory", str(err)):
             raise

@@ -31,6 +31,27 @@ def test_output_root_is_the_repository_unless_fvit_out_is_set(monkeypatch, tmp_p
     assert paths.output_root() == paths.ROOT
 
 
+def test_without_a_clone_output_goes_below_the_current_folder_or_beside_the_copied_notebooks(monkeypatch, tmp_path):
+    monkeypatch.delenv("FVIT_OUT")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "IS_CLONE", False)
+    assert paths.output_root() == tmp_path / "fvit-out"
+    assert paths.trained("cifar10", "vit") == tmp_path / "fvit-out" / "weights" / "cifar10-vit"
+    copied = tmp_path / "course"
+    (copied / "words").mkdir(parents=True)
+    (copied / "SHA256SUMS").touch()
+    (copied / "solutions").mkdir()
+    for here in (copied, copied / "solutions"):  # where Jupyter starts the kernel of a notebook
+        monkeypatch.chdir(here)
+        assert paths._notebooks() == copied
+    monkeypatch.setattr(paths, "NOTEBOOKS", copied)
+    assert paths.output_root() == copied / "fvit-out"
+    monkeypatch.setattr(paths, "IS_CLONE", True)  # a clone's own notebooks, copied, leave the clone as it is
+    assert paths.output_root() == copied / "fvit-out"
+    monkeypatch.chdir(tmp_path)
+    assert paths._notebooks() == paths.ROOT / "notebooks"
+
+
 def test_a_relative_output_root_becomes_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FVIT_OUT", "out")

@@ -53,7 +53,8 @@ def lab(tmp_path_factory, request):
     tracker.parent.mkdir(parents=True)
     tracker.write_text(WHOLE, encoding="utf-8")
     made = subprocess.run(["make", "-n", "lab"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    words = shlex.split(made.splitlines()[-1])  # before it, where the lock is newer, stand those of the installation
+    line, = [line for line in made.splitlines() if "jupyter lab" in line]  # others: an installation, make's own
+    words = shlex.split(line)
     command = [sys.executable, "-m", "jupyterlab", *(word for word in words if word.startswith("--"))]
     command += ["--LabApp.expose_app_in_browser=True", "--no-browser", "--ip=127.0.0.1", "--port=0",
                 "--IdentityProvider.token=letmein", f"--ServerApp.root_dir={desk}"]

@@ -15,7 +15,7 @@ from fvit.experiments.attack_rows import attack_rows
 from fvit.experiments.bench import Bench
 from fvit.experiments.controls import all_controls
 from fvit.models.diffusers_files import load_denoiser
-from fvit.models.vit import load_vit
+from fvit.models.vit_files import load_vit
 from fvit.records import profiles
 from fvit.records.rows import load_rows, save_rows
 

@@ -225,7 +225,7 @@ def limit(kind: int, amount: int) -> None:
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file below `folder`, hidden ones too; the lock of runs and the executed notebook's copy of ids apart."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return {name: data for name, data in found.items() if name != ".fvit-run.lock"}
+    return {name: data for name, data in found.items() if not name.startswith(".fvit-run")}
 
 
 def succeeds(action: Callable[[], int | None], **environment: str) -> str:

@@ -191,6 +191,55 @@ def test_convert_writes_all_or_nothing(small, tmp_path, monkeypatch, capsys):
     assert os.listdir(tmp_path) == ["out"] and os.listdir(out) == []
 
 
+# improved-diffusion -----------------------------------------------------------------------------------------------
+WORDS = dict(image_size=32, num_channels=32, num_res_blocks=3, learn_sigma=True, dropout=0.3, diffusion_steps=4000,
+             noise_schedule="cosine")  # of its CIFAR-10 model, but for the width
+MEANT = dict(image_size=32, num_channels=32, num_res_blocks=3, channel_mult=[1, 2, 2, 2], attention_resolutions=[16, 8],
+             num_heads=4, resblock_updown=False)
+
+
+@pytest.mark.parametrize("told, words, new_order", [
+    (0.25, {}, False),
+    (0.25, {"rescale_timesteps": True, "num_heads": 4, "use_scale_shift_norm": True}, False),
+    (1, {"rescale_timesteps": False}, False),
+    (0.25, {"use_new_attention_order": True, "rescale_timesteps": True}, True),
+])
+def test_the_prior_of_cifar10(tmp_path, told, words, new_order):
+    """4,000 cosine steps; its network is told t * 1000 / 4000 unless the config says otherwise."""
+    weights, sigma, x = Weights(), 0.25, torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    adm(weights, x, torch.tensor([0, 1]), **MEANT)
+    path = saved(tmp_path / "cifar10_uncond.pt", weights)
+    den = load_denoiser(path, config={**WORDS, **words})
+
+    f = np.cos((np.arange(4001) / 4000 + 0.008) / 1.008 * np.pi / 2) ** 2  # Nichol and Dhariwal 2021
+    ac = np.cumprod(1 - np.minimum(1 - f[1:] / f[:-1], 0.999))
+    np.testing.assert_allclose(den.alphas_cumprod, ac, rtol=1e-10)
+    t = int(np.abs(np.log((1 - ac) / ac) / 2 - np.log(2 * sigma)).argmin())
+    assert den.timestep(sigma) == t > 1000 and den.learned_variance
+
+    u = 2 * x.double() - 1
+    times = torch.full((2,), told * t, dtype=torch.float64)
+    answer = adm(weights, ac[t] ** 0.5 * u, times, **MEANT, use_new_attention_order=new_order)
+    wanted = ((u - ((1 - ac[t]) / ac[t]) ** 0.5 * answer[:, :3] + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(den(x, sigma).double(), wanted, rtol=0, atol=1e-4)
+    assert told == 1 or (adm(weights, ac[t] ** 0.5 * u, times * 4, **MEANT) - answer).abs().max() > 1e-3
+
+    out = convert_adm(path, tmp_path / "folder", {**WORDS, **words})
+    torch.testing.assert_close(load_denoiser(out)(x, sigma), den(x, sigma), rtol=0, atol=1e-4)
+    assert (out / "fvit.json").exists() == (told != 1)
+
+
+def test_rescaling_that_is_left_out_among_words_of_guided_diffusion_is_said(tmp_path):
+    settings, weights, _ = made(resblock_updown=False)
+    path = saved(tmp_path / "mine.pt", weights)
+    with pytest.warns(UserWarning, match=r"=4000 and no rescale_timesteps .*guided-diffusion means False"):
+        den = load_denoiser(path, config={**settings, "diffusion_steps": 4000})
+    told = []
+    den.network.unet.time_proj.register_forward_hook(lambda module, args, _: told.append(args[0].tolist()))
+    den.network(X[:1], torch.tensor([10]))
+    assert told == [[2.5]]
+
+
 # Files that will not do -------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("changes", "name", "got", "wanted"), [
     (dict(num_channels=64), "time_embed.0.weight", "of shape (128, 32)", "shape (256, 64)"),
@@ -289,7 +338,7 @@ def test_a_cosine_schedule(small):
     (dict(num_res_blocks=0), r"num_res_blocks=0, wanted at least 1"),
     (dict(channel_mult="1,x"), r"channel_mult='1,x', wanted numbers such as '32,16,8'"),
     (dict(attention_resolutions=[0]), r"attention_resolutions=\[0\], wanted numbers above 0"),
-    (dict(image_size=100), r"no channel_mult, and none is customary at image_size=100 \(only at 64, 128, 256, 512\)"),
+    (dict(image_size=100), r"no channel_mult, .*customary at image_size=100 \(only at 32, 64, 128, 256, 512\)"),
     (dict(image_size=512), r"channel_mult begins with 0\.5, wanted 1: the time embedding .*choose another model"),
     (dict(num_channels=48), r"levels of \[48, 48, 96, 96, 192, 192\] channels, wanted multiples of 32"),
     (dict(num_heads=4), r"num_heads=4, num_head_channels=-1 with attention over \[512, 1024\] channels: .* one width"),
@@ -298,7 +347,6 @@ def test_a_cosine_schedule(small):
     (dict(num_heads=1, num_heads_upsample=2), r"num_heads_upsample=2 beside num_heads=1: .*choose another model"),
     (dict(class_cond=True), r"class_cond=True: a denoiser must not be told the class; choose an unconditional model"),
     (dict(noise_schedule="sqrt"), r"unknown noise_schedule 'sqrt', known: linear, cosine"),
-    (dict(diffusion_steps=4000, rescale_timesteps=True), r"rescale_timesteps=True with diffusion_steps=4000"),
 ])
 def test_settings_that_do_not_do(changes, message):
     with pytest.raises(ValueError, match=message):

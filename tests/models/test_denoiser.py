@@ -10,8 +10,11 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMPipeline,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
     PNDMScheduler,
     ScoreSdeVeScheduler,
     UNet2DModel,
@@ -204,6 +207,109 @@ def test_half_precision_on_disk_is_single_in_memory(tmp_path):
     assert_same_weights(den.network, unet.float())
 
 
+@pytest.mark.parametrize("save_as", [dict(variant="fp16"), dict(max_shard_size="4KB"),
+                                     dict(variant="fp16", max_shard_size="4KB")], ids=["variant", "shards", "both"])
+@pytest.mark.parametrize("at", ["unet", "."])
+def test_variants_and_shards(tmp_path, save_as, at):
+    unet = tiny_unet().half()
+    unet.save_pretrained(tmp_path / at, **save_as)
+    DDPMScheduler().save_pretrained(tmp_path / "scheduler")
+    assert (len(list((tmp_path / at).glob("*.safetensors"))) > 1) == ("max_shard_size" in save_as)
+    assert not (tmp_path / at / "diffusion_pytorch_model.safetensors").exists()
+    assert_same_weights(load_denoiser(tmp_path).network, unet.float())
+
+
+def test_a_missing_shard_and_two_variants_are_named(tmp_path):
+    tiny_unet().save_pretrained(tmp_path, max_shard_size="4KB")
+    DDPMScheduler().save_pretrained(tmp_path)
+    shard = sorted(tmp_path.glob("*.safetensors"))[-1]
+    shard.rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=f"no weights at .*{shard.name}; copy the file again"):
+        load_denoiser(tmp_path)
+    index = tmp_path / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"conv_in.bias": "../elsewhere"}}))
+    with pytest.raises(ValueError, match=r"index\.json names no files beside it"):
+        load_denoiser(tmp_path)
+    index.unlink()
+    for number, shard in enumerate(sorted(tmp_path.glob("*-of-*"))[:2]):
+        shard.rename(tmp_path / f"diffusion_pytorch_model.v{number}.safetensors")
+    with pytest.raises(ValueError, match=r"holds .*\.v0\.safetensors, .*\.v1\.safetensors; rename the one to take"):
+        load_denoiser(tmp_path)
+
+
+def test_objects_of_diffusers():
+    """A UNet and the scheduler it was trained with, or a pipeline of both."""
+    unet, scheduler = tiny_unet(), LCMScheduler(prediction_type="v_prediction")
+    den = load_denoiser(unet, scheduler=scheduler)
+    assert den.network is unet and not unet.training and den.multiple == 2
+    np.testing.assert_allclose(den.alphas_cumprod, scheduler.alphas_cumprod.double().numpy(), rtol=1e-6)
+    own = scheduler.alphas_cumprod.double().numpy()
+    assert den.timestep(0.25) == np.abs(np.log((1 - own) / own) / 2 - np.log(0.5)).argmin() == 169
+    wanted = Denoiser(tiny_unet(), own, "v_prediction")(X.float(), 0.25)
+    for other in (load_denoiser(unet, config=dict(scheduler.config)), load_denoiser(DDPMPipeline(unet, scheduler)),
+                  load_denoiser(DDPMPipeline(unet, DDPMScheduler()), scheduler=scheduler)):
+        torch.testing.assert_close(other(X.float(), 0.25), wanted, **ROUNDING)
+    folded = load_denoiser(PixelUnshuffled(tiny_unet(channels=12), 2), scheduler=scheduler)
+    assert folded.multiple == 4 and folded(X.float(), 0.25).shape == X.shape
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (dict(source=tiny_unet()), "a UNet alone does not say its noise schedule; give the scheduler"),
+    (dict(source=tiny_unet(), scheduler=ScoreSdeVeScheduler()), "ScoreSdeVeScheduler has no alphas_cumprod"),
+    (dict(source=tiny_unet(), scheduler=DDPMScheduler(), config={}), "config and scheduler are both given"),
+    (dict(source=torch.nn.Linear(2, 2), scheduler=DDPMScheduler()), "module is a Linear, wanted an unconditional UNet"),
+    (dict(source=tiny_unet(channels=4), scheduler=DDPMScheduler()), "the UNet maps 4 channels to 4, wanted 3 to 3"),
+    (dict(source="some.pt", scheduler=DDPMScheduler()), r"some\.pt states its schedule by the words of its config"),
+])
+def test_objects_that_do_not_do(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_denoiser(**arguments)
+
+
+def test_a_folder_with_another_scheduler(tmp_path):
+    scheduler = HeunDiscreteScheduler()
+    den = load_denoiser(save(tiny_unet(), tmp_path), scheduler=scheduler)
+    np.testing.assert_allclose(den.alphas_cumprod, scheduler.alphas_cumprod.double().numpy(), rtol=1e-6)
+
+
+def test_rescaled_timesteps(tmp_path):
+    unet = tiny_unet()
+    save(unet, tmp_path, num_train_timesteps=4000)
+    (tmp_path / "fvit.json").write_text(json.dumps({"timestep_scale": 0.25}))
+    den, x = load_denoiser(tmp_path), X.float()
+    torch.testing.assert_close(den.network(x, torch.tensor([10, 10])).sample, unet(x, torch.tensor([2.5, 2.5])).sample,
+                               **ROUNDING)
+    assert (den.network(x, torch.tensor([10, 10])).sample - unet(x, 10).sample).abs().max() > 1e-4
+    (tmp_path / "fvit.json").write_text(json.dumps({"timestep_scale": "no"}))
+    with pytest.raises(ValueError, match="states timestep_scale 'no', wanted a number above 0"):
+        load_denoiser(tmp_path)
+
+
+def test_the_default_dtype_is_the_callers(tmp_path):
+    """Under set_default_dtype(float64) the same float32 network is read, and the setting stays."""
+    save(tiny_unet(), tmp_path)
+    single = load_denoiser(tmp_path)
+    torch.set_default_dtype(torch.float64)
+    try:
+        den, shipped = load_denoiser(tmp_path), load_denoiser("scenes")
+        assert torch.get_default_dtype() == torch.float64
+        answer = den(X.float(), 0.25)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_same_weights(den.network, single.network)
+    assert {p.dtype for p in shipped.parameters()} == {torch.float32}
+    torch.testing.assert_close(answer, single(X.float(), 0.25), **ROUNDING)
+
+
+def test_paths_as_people_have_them(tmp_path, monkeypatch):
+    unet = tiny_unet()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(unet, tmp_path / "my prior")
+    assert_same_weights(load_denoiser("~/my prior").network, unet)
+    with pytest.raises(FileNotFoundError, match="no folder ~nobody-here/prior"):
+        load_denoiser("~nobody-here/prior/x")
+
+
 def test_pixel_unshuffle(tmp_path):
     unet = tiny_unet(channels=12)
     den = load_denoiser(save(unet, tmp_path, unshuffle=2))
@@ -256,13 +362,13 @@ def test_models_that_are_no_pixel_denoisers_are_refused(tmp_path):
         load_denoiser(folder)
     (folder / "vqvae").rmdir()
     ScoreSdeVeScheduler().save_pretrained(folder / "scheduler")
-    with pytest.raises(ValueError, match=r"\(ScoreSdeVeScheduler\) has no betas; wanted a discrete schedule, with"):
+    with pytest.raises(ValueError, match="ScoreSdeVeScheduler has no alphas_cumprod, wanted a discrete variance-pres"):
         load_denoiser(folder)
-    with pytest.raises(ValueError, match=r"\(image_size, num_channels\) has no betas"):  # meant for a .pt
+    with pytest.raises(ValueError, match=r"\(image_size, num_channels\) is none of diffusers"):  # meant for a .pt
         load_denoiser(folder, config={"image_size": 64, "num_channels": 128})
-    with pytest.raises(ValueError, match=r"is not of DDPM's kind \(cubic .*\); choose another model"):
+    with pytest.raises(ValueError, match=r"DDPMScheduler cannot be built from .*cubic .*; choose another"):
         load_denoiser(folder, config={"beta_schedule": "cubic"})
-    with pytest.raises(ValueError, match="unknown prediction_type 'flow_prediction', known: epsilon"):
+    with pytest.raises(ValueError, match="DDPMScheduler: unknown prediction_type 'flow_prediction'"):
         load_denoiser(folder, config={"beta_schedule": "linear", "prediction_type": "flow_prediction"})
     with pytest.raises(ValueError, match=r"continuous noise level \(fourier\); choose a model with discrete timesteps"):
         load_denoiser(save(tiny_unet(time_embedding_type="fourier"), tmp_path / "fourier"))

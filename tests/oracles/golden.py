@@ -34,6 +34,13 @@ def adm_shapes() -> dict[str, tuple[int, ...]]:
     return {name: tuple(shape) for name, shape in _json("adm_256x256_uncond_shapes").items()}
 
 
+def transformers() -> tuple[dict, dict]:
+    """Tensors by name: x, and of each architecture weights and answer y; and their configurations and names."""
+    from safetensors.torch import load_file
+
+    return load_file(FOLDER / "transformers.safetensors"), _json("transformers")
+
+
 def backbone():
     """The ViT that made those maps, float64; its images are normalised with mean and std 0.5."""
     import timm

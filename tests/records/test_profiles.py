@@ -46,6 +46,7 @@ def test_the_latest_profile_that_is_not_refused_is_current_and_frozen():
     ({"k": True}, "k=True, wanted a positive integer"),
     ({"sigma": float("nan")}, "sigma=nan, wanted a positive number"),
     ({"sigma": -0.25}, "sigma=-0.25, wanted a positive number"),
+    ({"sigma": 64}, "sigma=64, wanted at most 5, the noise std for images in"),
     ({"precision": "float16"}, "unknown precision 'float16', known: float32, bfloat16"),
 ])
 def test_mistakes_name_the_mend(arguments, message):

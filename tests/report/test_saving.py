@@ -130,6 +130,28 @@ def test_no_byte_changes_between_processes(tmp_path):
     assert len(here) == 5 and contents(tmp_path / "there") == here
 
 
+OWN = [{"image.origin": "lower"}, {"font.size": 20, "lines.linewidth": 6}, {"image.interpolation": "bicubic"},
+       {"savefig.facecolor": "black"}, {"text.usetex": True}, {"axes.formatter.use_locale": True, "axes.grid": False}]
+
+
+@pytest.mark.parametrize("own", OWN, ids=lambda own: ", ".join(own))
+def test_a_matplotlibrc_of_ones_own_changes_no_figure(own):
+    sky = np.zeros((3, 16, 16))
+    sky[2, :8] = 1  # blue above, black below
+
+    def drawn(settings):
+        with plt.rc_context(settings):
+            style.set_theme()
+            return saving.png_bytes(draw_panels(encode({"image": sky, "map": np.eye(16)}), 2), dpi=50)
+
+    ours = drawn({})
+    assert drawn(own) == ours
+    pixels = np.asarray(Image.open(io.BytesIO(ours)).convert("RGB")).astype(int)
+    blue = np.nonzero((pixels[..., 2] > 200) & (pixels[..., 0] < 60))[0]
+    black = np.nonzero((pixels.sum(2) < 40).sum(1) > 20)[0]
+    assert blue.mean() < black.mean(), "the sky lies below the ground"
+
+
 def test_a_rerun_changes_no_byte_and_profiles_do_not_mix(tmp_path):
     save("F10"), save("F03")
     before = contents(tmp_path)
