@@ -7,7 +7,7 @@ import torch
 
 import fvit
 from fvit.base.positions import Positions
-from fvit.models.vit import load_vit
+from fvit.models.vit_files import load_vit
 
 X = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 SAID = "other images than before came without ids.*ids=ids"
