@@ -243,7 +243,7 @@ def test_explain_sums_to_one_whatever_the_layout(x, method, start_layer, rules, 
 
 
 @inputs(8)
-@given(images(), st.sampled_from(["linf", "l2"]), st.floats(0, 2), st.integers(0, 3),
+@given(images(), st.sampled_from(["linf", "l2"]), st.floats(0, 1), st.integers(0, 3),
        st.sampled_from(["random", "clean"]))
 def test_pgd_stays_in_the_ball_and_in_the_cube(x, norm, eps, steps, start):
     x_adv = outcome(fvit.pgd, brightness, x, eps=eps, norm=norm, steps=steps, start=start)

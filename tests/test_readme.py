@@ -56,7 +56,7 @@ def fvit(words, monkeypatch):
     if words[0] == "run":
         assert cli.main(words) == 0 and planned
     else:
-        assert words[0] in ("train", "convert-adm"), "say here how to execute it"
+        assert words[0] in ("train", "convert-adm", "verify", "notebooks"), "say here how to execute it"
         cli._parser(training=words[0] == "train").parse_args(words)
 
 

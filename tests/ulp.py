@@ -27,7 +27,10 @@ class Another(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if func.overloadpacket.__name__ not in KERNELS:
             return out
-        seen = [(tuple(t.shape), t.stride(), str(t.dtype)) for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)]
+        tensors = [t for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)]
+        if all(torch.equal(1024 * t, (1024 * t).round()) for t in tensors):  # their sums are exact in any order
+            return out
+        seen = [(tuple(t.shape), t.stride(), str(t.dtype)) for t in tensors]
         ulps = zlib.crc32(repr((str(func), torch.is_grad_enabled(), seen)).encode()) % 5 - 2
         return tree_map(lambda t: t + t * (ulps * torch.finfo(t.dtype).eps)
                         if torch.is_tensor(t) and t.is_floating_point() and t.layout == torch.strided else t, out)

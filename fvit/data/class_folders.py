@@ -16,6 +16,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")  # what systems put beside pictures
 NO_CLASS = frozenset("images image imgs img jpegimages photos pictures data files all unknown unlabelled unlabeled "
                      "masks labels annotations segmentations".split())  # what folders are called that sort nothing
+DEEPEST = 3  # folders within a class, one in another; beyond, this is some other tree, or a link that leads back
 MOST = 100_000  # from here on, numbers are codes: no classifier counts so far
 
 
@@ -122,11 +123,14 @@ def _classes(base: Path) -> list[str]:
 
 
 def _images(base: Path) -> list[tuple[Path, str]]:
-    """Every image of a split and its class, in the order of their paths."""
+    """Every image of a split and its class, in the order of their paths; ValueError beyond DEEPEST."""
     index, found = _index(base), []
     for folder in _inside(base)[0]:
         for at, inside, files in os.walk(folder, followlinks=True):
             inside[:] = sorted(each for each in inside if not is_hidden(each))
+            if len(Path(at).relative_to(folder).parts) > DEEPEST:
+                raise ValueError(f"{at} lies more than {DEEPEST} folders deep in {folder}, wanted class folders, "
+                                 f"{base}/CLASS/*.jpg; give the folder that holds them")
             found += [(Path(at, each), index.get(each) if index else folder.name) for each in sorted(files)
                       if each.lower().endswith(PICTURES) and not is_hidden(each)]
     if lacking := [path for path, each in found if each is None]:

@@ -72,7 +72,7 @@ def _from_source(source, pretrained: bool, checkpoint: Path | None, num_classes)
     path = paths.shipped(source, "vit") if source in paths.SHIPPED else as_path(source)
     name = str(source) if source in paths.SHIPPED else path.name.partition(".")[0] if path.is_file() else path.name
     name = name.encode(errors="backslashreplace").decode()  # what is no UTF-8 could not be written to a table
-    if path.is_dir():
+    if path.is_dir() or source in paths.SHIPPED:
         return _from_folder(path, pretrained, num_classes, checkpoint=checkpoint), name
     if path.is_file() or path.name.endswith(SUFFIXES):
         if checkpoint is not None:

@@ -52,6 +52,10 @@ CALLS = {
     "votes, samples kept": lambda vit, den, data, a, b: smoothed(vit, den, aggregate="votes")(
         data.x, ids=data.ids, k=25, keep_samples=True).samples,
     "rows": lambda vit, den, data, a, b: smoothed(vit, None)(data.x, ids=data.ids).rows()["value"].tolist(),
+    "classifier": lambda vit, den, data, a, b: smoothed(vit, den).as_classifier(n_samples=2, fresh=False)(data.x),
+    "heatmap_at": lambda vit, den, data, a, b: smoothed(vit, den)(data.x, ids=data.ids).heatmap_at((64, 64)),
+    "captum": lambda vit, den, data, a, b: fvit.as_captum(vit, "rollout").attribute(data.x),
+    "a function": lambda vit, den, data, a, b: fvit.explain(vit, data.x, lambda vit, x, target: x[:, 0, ::4, ::4]),
     "behind a resize": lambda vit, den, data, a, b: smoothed(*connect(vit, den, 56))(data.x, ids=data.ids).probs,
     "pgd on a ViT": lambda vit, den, data, a, b: fvit.pgd(fvit.prediction_loss(vit, data.y), data.x, steps=1),
     "pgd through DDS": lambda vit, den, data, a, b: attacked(vit, den, data),

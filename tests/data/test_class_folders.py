@@ -214,3 +214,10 @@ def test_links_lead_to_images(tmp_path):
     files, class_names = read_class_folders(tmp_path / "set", None)
     assert [(path.name, y) for path, y in files] == [("a.png", 0)] and class_names == ("cat",)
     assert np.asarray(load_images(tmp_path / "set", size=4).y).tolist() == [0]
+
+
+def test_a_link_that_leads_back_and_another_kind_of_tree_are_refused_at_once(tmp_path):
+    put(tmp_path, "cat/a.png", "dog/b.png")
+    (tmp_path / "dog" / "all").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(ValueError, match=r"more than 3 folders deep in \S*dog, wanted class folders"):
+        read_class_folders(tmp_path, None)
