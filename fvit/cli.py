@@ -57,7 +57,8 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="say what would be loaded, and from one image for how long")
     run.set_defaults(command=_run)
 
-    verify = commands.add_parser("verify", help="compare what was made with what is committed; keep what agrees")
+    verify = commands.add_parser("verify", help="compare what was made with what is committed, whose bytes are put "
+                                               "back where both agree")
     verify.add_argument("--out", metavar="DIR", help="where it was made, as of run")
     verify.set_defaults(command=_verify)
 

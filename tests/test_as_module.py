@@ -158,6 +158,11 @@ def test_fresh_draws_are_those_of_an_attack_step_by_step(exact):
     assert not torch.allclose(seen[0], seen[1]) and clf.calls == 3
     clf.calls = 0
     torch.testing.assert_close(-clf(x).gather(1, y[:, None])[:, 0], seen[0].detach(), rtol=1e-12, atol=0)
+    first = []
+    for _ in range(2):
+        clf.calls = 0
+        first.append(clf(x))
+    assert torch.equal(*first)
 
 
 def test_attacks_and_evaluations_share_no_draw(exact):

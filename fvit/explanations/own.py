@@ -73,7 +73,8 @@ def _row(function, class_specific=None, differentiable=False, summary="") -> Met
     def run(record, target, **options):
         tracked = torch.is_grad_enabled() and not specific
         with torch.inference_mode(False), torch.enable_grad():  # a function of gradients has them in a DDS too
-            of = (record,) if recorded else (record.vit, record.x if tracked else record.x.detach().clone())
+            follow = tracked and record.x.requires_grad  # else a copy: the function may ask it for gradients
+            of = (record,) if recorded else (record.vit, record.x if follow else record.x.detach().clone())
             aim = (target,) if takes and not by_name else ()
             values = function(*of, *aim, **dict.fromkeys(by_name, target), **options)
         return _checked(values if tracked or not hasattr(values, "detach") else values.detach(), name, record)

@@ -100,12 +100,14 @@ def explain_pass(record: Pass, method: str, target=None, raw: bool = False, **op
 def supports(vit) -> dict:
     """What can explain `vit`, a ViT of `load_vit`: for each name in METHODS True, or in one line the reason why not.
 
-    These are the checks of `explain` itself, with each method's default options.
+    These are the checks of `explain` itself, with each method's default options. Raises ValueError for what is no ViT
+    of `load_vit`.
     """
+    check_vit(vit)
     answers = {}
     for method in METHODS:
         try:
-            answers[method] = bool(check_method(method, check_vit(vit)))
+            answers[method] = bool(check_method(method, vit))
         except ValueError as err:
             answers[method] = str(err)
     return answers

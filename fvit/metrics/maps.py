@@ -54,7 +54,7 @@ def l2_change(a, b):
 def max_sensitivity(explainer, x, eps=8 / 255, n_samples: int = 10, seed: int = 0, ids=None):
     """Largest l2 change of the map over random perturbations within `eps` (l-infinity) of each image.
 
-    explainer   callable: images -> maps (B, h, w), e.g. `lambda x: fvit.explain(vit, x, "rollout")`
+    explainer   callable: images -> maps (B, h, w), tensor or array, e.g. `lambda x: fvit.explain(vit, x, "rollout")`
     x           (B, 3, H, W) in [0, 1]; perturbed images are clipped to [0, 1]
     eps         radius in [0, 1] pixel units; draws are uniform in the cube, one stream for each (seed, id, draw)
     returns     (B,) float64 on the CPU: a lower bound on the supremum that the measure is defined by, and never smaller
@@ -66,7 +66,7 @@ def max_sensitivity(explainer, x, eps=8 / 255, n_samples: int = 10, seed: int = 
     ids = check_ids(ids, len(check_images(x)))
     eps = check_number(eps, "eps", "[0, 1]", "for images in [0, 1]")
     n_samples = check_count(n_samples, "n_samples")
-    heat, changes = explainer(x), []
+    heat, changes = torch.as_tensor(explainer(x)), []
     for draw in range(n_samples):
         delta = np.stack([numpy_generator(seed, "sensitivity", i, draw).uniform(-eps, eps, x.shape[1:]) for i in ids])
         moved = x + torch.from_numpy(delta).to(x.dtype).to(x.device)

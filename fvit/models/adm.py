@@ -13,13 +13,12 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from fvit.base.files import check_writable, write_atomic
 from fvit.models.adm_settings import complete, schedule_config, timestep_scale, unet_config
-from fvit.models.weight_files import check_tensors, read_pickled
+from fvit.models.weight_files import MEND, check_tensors, read_pickled
 
 PARTS = {  # of a res block and of an attention, by diffusers' name: ADM's
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
     "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
     "group_norm": "norm", **dict.fromkeys(("to_q", "to_k", "to_v"), "qkv"), "to_out.0": "proj_out"}
-MEND = "copy the file again from where it came"
 
 
 def load_adm(path, config: dict | None = None) -> tuple[UNet2DModel, dict]:

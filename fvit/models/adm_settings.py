@@ -31,8 +31,8 @@ def complete(changes: dict | None = None, convolves: bool = False) -> dict:
 
     changes     guided-diffusion's names and values, or improved-diffusion's; settings of training and sampling (IDLE)
                 may stand among them. Heads given by num_heads alone are meant so: num_head_channels is then -1, as in
-                guided-diffusion. Left out, rescale_timesteps is True, as in improved-diffusion, where it matters: with
-                other than 1,000 diffusion_steps, which no published model of guided-diffusion has
+                guided-diffusion. Left out, rescale_timesteps is True where the file `convolves`, as in
+                improved-diffusion, and False elsewhere; it matters with other than 1,000 diffusion_steps
     convolves   whether the file has convolutions between its levels: then, if resblock_updown is left out, what is left
                 out is as in improved-diffusion (IMPROVED)
 
@@ -47,7 +47,7 @@ def complete(changes: dict | None = None, convolves: bool = False) -> dict:
         changes = {"num_head_channels": -1, **changes}
     s = {**PUBLISHED, **(IMPROVED if convolves and "resblock_updown" not in changes else {}), **changes}
     if "rescale_timesteps" not in changes:
-        s["rescale_timesteps"] = s["diffusion_steps"] != 1000  # at 1000 it changes nothing
+        s["rescale_timesteps"] = convolves and s["diffusion_steps"] != 1000  # at 1000 it changes nothing
     check_choice(s["noise_schedule"], SCHEDULES, "noise_schedule")
     s["channel_mult"] = _numbers(s["channel_mult"] or CHANNEL_MULT.get(s["image_size"], ()), "channel_mult")
     s["attention_resolutions"] = _numbers(s["attention_resolutions"], "attention_resolutions")

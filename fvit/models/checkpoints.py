@@ -5,13 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from fvit.models.other_libraries import library_of
-from fvit.models.weight_files import check_tensors, check_weights, read_pickled, short
+from fvit.models.weight_files import MEND, check_tensors, check_weights, read_pickled, read_weights, short
 
-MEND = "copy the file again from where it came"
 STATES = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "module")  # as timm prefers them
 
 
@@ -22,7 +20,7 @@ def opened(path: Path) -> tuple[dict, str, dict]:
     Raises ValueError for a file without a state dict, FileNotFoundError or OSError for one that is absent or broken.
     """
     if path.suffix == ".safetensors":
-        return load_file(check_weights(path, MEND)), "", {}
+        return read_weights([check_weights(path, MEND)], MEND), "", {}
     found = read_pickled(path, MEND, bookkeeping=True)
     if not isinstance(found, dict):
         return check_tensors(found, path), "", {}

@@ -14,6 +14,7 @@ from fvit.models.schedulers import schedule_of
 from fvit.models.weight_files import as_path, check_call, check_fits, check_sums, find_weights, short, weights_mend
 
 STEM = "diffusion_pytorch_model"  # of its files of weights
+LATENTS = ("vae", "vqvae")  # parts of a pipeline whose UNet never sees pixels
 
 
 def load_denoiser(source="scenes", config=None, scheduler=None) -> Denoiser:
@@ -40,6 +41,7 @@ def load_denoiser(source="scenes", config=None, scheduler=None) -> Denoiser:
         config = read_json(as_path(check_source(config, "config")), "config is a dict or a JSON file")
     schedule = config if scheduler is None else scheduler
     if hasattr(source, "unet") and hasattr(source, "scheduler"):
+        _refuse_latents([name for name in LATENTS if getattr(source, name, None) is not None], type(source).__name__)
         source, schedule = source.unet, source.scheduler if schedule is None else schedule
     if isinstance(source, torch.nn.Module):
         return _from_module(source, schedule)
@@ -70,6 +72,11 @@ def _from_module(unet: torch.nn.Module, schedule) -> Denoiser:
     return _assemble(inner, *schedule_of(schedule), factor)
 
 
+def _refuse_latents(found: list[str], what) -> None:
+    if found:
+        raise ValueError(f"{what} denoises the latents of its {found[0]}; choose a UNet2DModel over pixels")
+
+
 def _from_folder(folder: Path, source, schedule) -> Denoiser:
     mend = weights_mend(folder)
     if not folder.is_dir():
@@ -86,8 +93,7 @@ def _from_folder(folder: Path, source, schedule) -> Denoiser:
     if not 0 < scale <= 1000:
         raise ValueError(f"{folder} states timestep_scale {ours['timestep_scale']!r}, wanted a number above 0; {mend}")
     _check_unet(read_json(top / "config.json", mend), factor, folder)
-    if latents := [name for name in ("vae", "vqvae") if (folder / name).is_dir()]:
-        raise ValueError(f"{folder} denoises the latents of its {latents[0]}; choose a UNet2DModel over pixels")
+    _refuse_latents([name for name in LATENTS if (folder / name).is_dir()], folder)
     found = schedule_of(_schedule_config(folder, mend) if schedule is None else schedule)
     return _assemble(_read_unet(top, mend), *found, factor, scale)
 

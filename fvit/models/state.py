@@ -18,10 +18,9 @@ def held(modules, attribute: str, value):
     the module takes nothing of the other's for the owner's.
     """
     modules = [module for module in modules if hasattr(module, attribute)]
-    if not _CHANGED and all(getattr(module, attribute) == value for module in modules):
-        yield
-        return
     with _GUARD:
+        if not _CHANGED and all(getattr(module, attribute) == value for module in modules):
+            modules = []  # nothing to change, nothing to bring back
         for module in modules:
             entry = _CHANGED.setdefault(module, {}).setdefault(attribute, [getattr(module, attribute), 0])
             entry[1] += 1

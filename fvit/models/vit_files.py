@@ -14,13 +14,15 @@ from fvit.base import paths
 from fvit.base.checks import as_integer, check_choice, check_flag, check_source
 from fvit.base.files import read_json
 from fvit.models import other_libraries
-from fvit.models.checkpoints import MEND, fill, opened, settings_of
+from fvit.models.checkpoints import fill, opened, settings_of
 from fvit.models.vit import ViT
 from fvit.models.weight_files import (
+    MEND,
     as_path,
     check_call,
     check_fits,
     check_sums,
+    check_weights,
     find_weights,
     read_weights,
     short,
@@ -53,7 +55,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     be downloaded.
     """
     pretrained, freeze = pretrained is None or check_flag(pretrained, "pretrained"), check_flag(freeze, "freeze")
-    if num_classes is not None and not 0 <= (-1 if (n := as_integer(num_classes)) is None else n) <= 10**6:
+    if num_classes is not None and as_integer(num_classes) not in range(10**6 + 1):
         raise ValueError(f"num_classes={num_classes!r}, wanted a whole number of classes; 0 is no head")
     checkpoint = None if checkpoint is None else as_path(check_source(checkpoint, "checkpoint"))
     with _reproducible():
@@ -80,6 +82,9 @@ def _from_source(source, pretrained: bool, checkpoint: Path | None, num_classes)
                              "the source is its architecture: load_vit('vit_base_patch16_224', checkpoint=...)")
         if path.suffix in (".safetensors", ".bin") and (path.parent / "config.json").is_file():
             return _from_folder(path.parent, pretrained, num_classes, own=path), name
+        if not pretrained:
+            raise ValueError(f"{path.name} holds weights and pretrained=False wants random ones; name the "
+                             "architecture: load_vit('vit_base_patch16_224', pretrained=False)")
         return _from_checkpoint(path, "", num_classes), name
     if checkpoint is not None:
         return _from_checkpoint(checkpoint, str(source), num_classes), str(source)
@@ -108,7 +113,8 @@ def _from_folder(folder: Path, pretrained: bool, num_classes, own: Path | None =
         raise FileNotFoundError(f"no config.json in {folder} (the form timm.models.save_for_hf writes); {mend}")
     if pretrained and checkpoint is None:
         check_sums(folder, mend)
-    files = [file for file in (own, checkpoint) if file]
+    files = [check_weights(file, mend) if file.suffix == ".safetensors" or not file.is_file() else file
+             for file in (own if pretrained else None, checkpoint) if file]
     if pretrained and not files:
         files = find_weights(folder, "model", mend, "pytorch_model.bin")
     settings, described = read_json(config, mend), partial(_create, f"local-dir:{folder}", pretrained=False)
@@ -142,7 +148,7 @@ def _from_checkpoint(path: Path, name: str, num_classes) -> nn.Module:
     described = partial(_create, name or stated, pretrained=False, **changed)
     backbone = fill(described, state, path, f"timm's {name or stated}", MEND, num_classes, pretrained=False)
     for key in ("mean", "std"):
-        if changed and options.get(key):
+        if options.get(key):
             backbone.pretrained_cfg = {**backbone.pretrained_cfg, key: options[key]}
     return backbone
 

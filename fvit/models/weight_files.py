@@ -12,6 +12,8 @@ from fvit.base import paths
 from fvit.base.checks import as_integer, as_list
 from fvit.base.files import SUMS, changed, read_json
 
+MEND = "copy the file again from where it came"
+
 # Of these libraries a checkpoint may hold bookkeeping (options, dates, scores); nothing else than tensors is needed.
 BOOKKEEPING = ("argparse", "collections", "datetime", "lightning", "lightning_fabric", "numpy", "omegaconf", "pathlib",
                "pytorch_lightning", "torchmetrics")
@@ -174,7 +176,7 @@ def weights_mend(folder) -> str:
     """What to do about broken weights in `folder`: restore or retrain those of the package, copy others again."""
     folder, ours = Path(folder).resolve(), paths.WEIGHTS.resolve()
     if ours not in folder.parents:
-        return "copy the file again from where it came"
+        return MEND
     data, _, what = folder.name.rpartition("-")  # as of paths.shipped
     command = f"fvit train {what}{data and ' --data '}{data}"
     inside = folder.relative_to(ours.parents[1]).as_posix()

@@ -42,6 +42,8 @@ def copy_notebooks(folder: Path | str) -> Path:
     files["Makefile"] = MAKEFILE.encode()
     sums = folder / SUMS
     listed = {line[66:] for line in sums.read_text(encoding="utf-8").splitlines()} if sums.is_file() else set()
+    if sums.is_file() and not listed & set(files):
+        raise FileExistsError(f"{sums} is of other files and would be overwritten; name another folder")
     yours = {Path(name).relative_to(folder).as_posix() for name in changed(folder) if Path(name).is_file()}
     yours |= {name for name in set(files) - listed if (folder / name).exists()}
     if yours := sorted(name for name in yours & set(files) if (folder / name).read_bytes() != files[name]):

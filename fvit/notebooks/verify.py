@@ -84,7 +84,7 @@ class Report:
     @property
     def keeps(self) -> bool:
         """Whether committed bytes take the place of what agrees with them."""
-        return is_repository(self.root) and not self.committed.edited
+        return is_repository(self.root) and self.committed.what.startswith("commit") and not self.committed.edited
 
     def __str__(self) -> str:
         if not self.counts:
@@ -106,7 +106,7 @@ class Report:
         return self.profile in (None, profile) and (self.notebooks is None or notebook in self.notebooks)
 
     def look(self) -> "Report":
-        """Compare, and keep what agrees."""
+        """Compare, and keep what agrees; ValueError naming a ledger that is damaged."""
         files = self.committed.files
         manifest = _table(files.get(MANIFEST, b""), "figure")
         for (figure, profile), row in manifest.items():
@@ -116,8 +116,9 @@ class Report:
             _, profile, table = name.split("/")
             if self._asked(table[:2], profile):
                 self._files("tables", {name: agreement.rows})
-        for name in sorted(name for name in self.names if name.endswith("claims.csv")):
-            self._claims(self.root / name, _table(files.get(name, b""), "claim"))
+        wanted = self.names if self.notebooks is None else self.names | set(files)
+        for name in sorted(name for name in wanted if name.endswith("claims.csv")):
+            self._claims(self.root / name, _table(files.get(name, b""), "claim", name))
         new = self.names - set(files)
         self.others += sorted(Path(name).stem for name in new if name.endswith((".parquet", ".json")))
         return self
@@ -126,10 +127,16 @@ class Report:
         how = {".csv": agreement.drawn_at_laptop if row["profile"] == "laptop" else agreement.drawn,
                ".json": agreement.words}
         ways = {name: how[suffix] for name in files if (suffix := Path(name).suffix) in how}
-        if self._asked(row["notebook"], row["profile"]) and self._files("figures", ways) and self.keeps:
+        if not self._asked(row["notebook"], row["profile"]):
+            return
+        mine = _table(_bytes(self.root / MANIFEST), "figure").get((row["figure"], row["profile"]))
+        if mine and mine.get("seed") != row.get("seed"):
+            said = f"figure {row['figure']}: seed {mine['seed']}, committed {row['seed']}"
+            return self._add("figures", False, [said])
+        if self._files("figures", ways) and self.keeps:
             for name in files:
                 self._keep(name)
-            if _table((self.root / MANIFEST).read_bytes(), "figure").get((row["figure"], row["profile"])) != row:
+            if mine != row:
                 ledger.upsert(self.root / MANIFEST, row, key=("figure", "profile"), columns=list(row))
 
     def _files(self, kind: str, ways: dict) -> bool:
@@ -159,7 +166,11 @@ class Report:
             write_atomic(path, data)
 
     def _claims(self, path: Path, wanted: dict) -> None:
-        for key, row in _table(path.read_bytes(), "claim").items():
+        mine = _table(_bytes(path), "claim", path)
+        for key, row in wanted.items() if self.notebooks is not None else ():
+            if key not in mine and self._asked(row["notebook"], row["profile"]):
+                self._add("claims", False, [f"claim {row['claim']}: not made"])
+        for key, row in mine.items():
             if not self._asked(row["notebook"], row["profile"]):
                 continue
             if key not in wanted:
@@ -171,8 +182,12 @@ class Report:
                 ledger.upsert(path, wanted[key], key=("claim", "profile"), columns=CLAIM_COLUMNS)
 
 
-def _table(data: bytes, first: str) -> dict[tuple, dict]:
-    return {(row[first], row["profile"]): row for row in ledger.rows_of(data.decode(), "it")}
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _table(data: bytes, first: str, name: Path | str = MANIFEST) -> dict[tuple, dict]:
+    return {(row[first], row["profile"]): row for row in ledger.rows_of(data.decode(errors="replace"), name)}
 
 
 def after_run(before: dict, known: Committed, notebooks: Iterable[str], profile: str) -> Report:

@@ -19,6 +19,7 @@ from fvit.records.rows import KEY, load_rows
 RELATIVE = 1e-3  # of a measured number besides: three figures, the most that text and claims show
 PRINTED = 1e-5  # relative, of every other number with a fraction: settings and theory, six digits written
 MEAN, END = (0.02, 1), (0.05, 2)  # of a mean over images, and of an end of its interval: absolute, or images of the n
+MOST = 0.15  # that images of a small n may make of it
 MEASURED = {**dict.fromkeys(("mean", "right", "robust"), MEAN), **dict.fromkeys(("low", "high"), END),
             **dict.fromkeys(("scatter", "standard_error"), (0, 0))}  # columns of figures
 CLAIMED = {"value": MEAN, "ci_low": END, "ci_high": END}  # of a ledger; verdict and words are equal
@@ -52,8 +53,9 @@ def drawn_at_laptop(made: bytes, wanted: bytes) -> Wrong:
 
 
 def _column(name: str, made: pd.Series, wanted: pd.Series, n: pd.Series | None = None) -> Wrong:
-    if made.dtype.kind == "f" or wanted.dtype.kind == "f":
-        a, b = (pd.to_numeric(column, errors="coerce").to_numpy("float64") for column in (made, wanted))
+    kinds = {made.dtype.kind, wanted.dtype.kind}
+    if "f" in kinds and kinds <= set("fiu"):  # an empty column is of numbers too: beside text it is not equal
+        a, b = (column.to_numpy("float64", na_value=np.nan) for column in (made, wanted))
         allowed = _near(MEASURED[name], b, n) if name in MEASURED else PRINTED * np.abs(b) + 1e-9
         return _worst(f"column {name}", a, b, allowed)
     made, wanted = (column.astype(object).where(column.notna(), "") for column in (made, wanted))
@@ -65,7 +67,7 @@ def _column(name: str, made: pd.Series, wanted: pd.Series, n: pd.Series | None =
 def _near(tolerance: tuple[float, int], wanted: np.ndarray, n=None) -> np.ndarray:
     """Tolerance of measured numbers, which are of `n` images each where that is known."""
     absolute, images = tolerance
-    of_n = images / np.maximum(np.asarray(n, dtype=float), 1) if n is not None else 0
+    of_n = np.minimum(images / np.maximum(np.asarray(n, dtype=float), 1), MOST) if n is not None else 0
     return np.fmax(absolute, of_n) + RELATIVE * np.abs(wanted) + 1e-9
 
 

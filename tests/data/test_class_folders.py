@@ -218,6 +218,9 @@ def test_links_lead_to_images(tmp_path):
 
 def test_a_link_that_leads_back_and_another_kind_of_tree_are_refused_at_once(tmp_path):
     put(tmp_path, "cat/a.png", "dog/b.png")
-    (tmp_path / "dog" / "all").symlink_to(tmp_path, target_is_directory=True)
+    try:
+        (tmp_path / "dog" / "all").symlink_to(tmp_path, target_is_directory=True)
+    except OSError:
+        pytest.skip("this system lets nobody make links")
     with pytest.raises(ValueError, match=r"more than 3 folders deep in \S*dog, wanted class folders"):
         read_class_folders(tmp_path, None)

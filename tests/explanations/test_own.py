@@ -62,7 +62,8 @@ def test_a_function_of_the_model_and_the_image(vit, x):
     target = torch.tensor([4, 0, 2])
     torch.testing.assert_close(fvit.explain(vit, x, slopes, target), slopes_by_hand(vit, x, target), rtol=1e-9, atol=0)
     assert fvit.explain(vit, x, slopes, raw=True).shape == (3, 32, 32)
-    assert not x.requires_grad
+    fvit.explain(vit, x, lambda vit, x: slopes(vit, x, torch.zeros(3, dtype=torch.long)))
+    assert not x.requires_grad, "the caller's images are the caller's"
 
 
 def test_negative_values_are_clamped_and_the_sum_is_one(vit, x):

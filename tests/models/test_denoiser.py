@@ -361,6 +361,9 @@ def test_models_that_are_no_pixel_denoisers_are_refused(tmp_path):
     with pytest.raises(ValueError, match="denoises the latents of its vqvae; choose a UNet2DModel over pixels"):
         load_denoiser(folder)
     (folder / "vqvae").rmdir()
+    pipeline = SimpleNamespace(vqvae=object(), unet=tiny_unet(), scheduler=DDPMScheduler())  # as an LDMPipeline has
+    with pytest.raises(ValueError, match="denoises the latents of its vqvae; choose a UNet2DModel over pixels"):
+        load_denoiser(pipeline)
     ScoreSdeVeScheduler().save_pretrained(folder / "scheduler")
     with pytest.raises(ValueError, match="ScoreSdeVeScheduler has no alphas_cumprod, wanted a discrete variance-pres"):
         load_denoiser(folder)

@@ -194,3 +194,9 @@ def test_attention_of_a_known_class_is_captured_from_a_small_vit_too():
     with capture_attention(vit) as maps:
         vit(X)
     torch.testing.assert_close(maps.stack().sum(-1), torch.ones(2, 3, 3, maps[0].shape[-1]))
+
+
+def test_what_torch_compile_wraps_is_explained_as_the_model_itself():
+    plain = net()
+    compiled = wrap(torch.compile(plain))  # compiles nothing before it is called, and it never is
+    assert compiled.backbone is plain and compiled.name == "VisionTransformer"

@@ -112,6 +112,40 @@ def test_a_checkpoint_that_says_its_architecture_and_options(tmp_path, monkeypat
     torch.testing.assert_close(vit(x), answers(trained, x), **SAME)
 
 
+@pytest.mark.parametrize("name", [None, ARCH])
+def test_a_training_that_changed_nothing_but_its_normalisation_says_it(tmp_path, name):
+    options = argparse.Namespace(model=ARCH, img_size=None, gp=None, mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
+    torch.save({"arch": ARCH, "state_dict": STATE, "args": options}, path := tmp_path / "a.pth.tar")
+    vit = load_vit(path) if name is None else load_vit(name, checkpoint=path)
+    assert vit.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert vit.std.flatten().tolist() == pytest.approx([0.4, 0.5, 0.6])
+
+
+def test_random_weights_are_asked_of_an_architecture_and_not_of_a_file_of_weights(tmp_path):
+    torch.save(FORMS["timm"], tmp_path / "a.pth.tar")
+    with pytest.raises(ValueError, match=r"a\.pth\.tar holds weights and pretrained=False wants"):
+        load_vit(tmp_path / "a.pth.tar", pretrained=False)
+    timm.models.save_for_hf(net(), tmp_path / "folder")
+    save_file(STATE, path := tmp_path / "folder" / "model.safetensors")
+    random, trained = load_vit(path, pretrained=False), load_vit(path)
+    torch.testing.assert_close(trained(X), answers(net()), **SAME)
+    assert not torch.allclose(random(X), trained(X), atol=1e-3)
+    torch.testing.assert_close(random(X), load_vit(tmp_path / "folder", pretrained=False)(X), **SAME)
+
+
+def test_weights_that_are_absent_or_cut_off_are_named(tmp_path):
+    timm.models.save_for_hf(net(), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"other\.safetensors"):
+        load_vit(tmp_path / "other.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"none\.pth"):
+        load_vit(tmp_path, checkpoint=tmp_path / "none.pth")
+    save_file(STATE, tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:-1000])
+    with pytest.raises(OSError, match=r"cut\.safetensors"):
+        load_vit(tmp_path / "cut.safetensors")
+
+
 def test_the_head_says_how_many_classes(tmp_path):
     torch.save(STATE, tmp_path / "a.pth")
     assert load_vit(ARCH, checkpoint=tmp_path / "a.pth", num_classes=7).num_classes == 7

@@ -134,6 +134,11 @@ def test_what_is_yours_is_never_overwritten(tmp_path, capsys):
     with pytest.raises(FileExistsError, match="Makefile"):
         copies.copy_notebooks(other)
     assert everything(other) == {"Makefile"}
+    (other / "Makefile").unlink()
+    files.write_summed(other, {"data.bin": "mine"})
+    with pytest.raises(FileExistsError, match="SHA256SUMS is of other files"):
+        copies.copy_notebooks(other)
+    assert files.changed(other) == []
 
 
 def test_an_earlier_copy_is_brought_up_to_date(tmp_path):

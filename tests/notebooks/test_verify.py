@@ -177,7 +177,18 @@ def test_a_folder_without_git_is_compared_by_the_run_that_writes_to_it(repositor
     make("01", off=1e-6)
     report = verify.after_run(before, known, ["01"], "laptop")
     assert report.wrong == [] and report.counts["figures"] == [0, 1, 0]
-    assert {name: (repository / name).read_bytes() for name in known.files} == known.files
+    assert not report.keeps, "without git nobody knows whether the code is edited"
+
+
+def test_another_seed_and_a_claim_that_is_no_longer_made_are_named(repository, capsys):
+    change(repository / verify.MANIFEST, ",0,cpu", ",1,cpu")
+    assert cli.main(["verify"]) == 1 and "seed 1, committed 0" in capsys.readouterr().out
+    known, before = verify.committed(), verify.made(repository)
+    make("01")
+    ledger = repository / "results/laptop/claims.csv"
+    ledger.write_text("".join(line for line in ledger.read_text().splitlines(True) if not line.startswith("X01.1,")))
+    report = verify.after_run(before, known, ["01"], "laptop")
+    assert "claim X01.1: not made" in report.wrong
 
 
 # After a run ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def csv(table):
 
 
 def test_every_committed_figure_agrees_with_itself_to_rounding_and_not_with_another():
-    """In the seventh digit as another processor writes it; a tenth more is another result."""
+    """In the seventh digit as another processor writes it; settings off by 1 in 1000, or means by 0.3, are others."""
     for path in FIGURES:
         table = pd.read_csv(path, low_memory=False)
         numbers = [name for name in table if table[name].dtype.kind == "f" and table[name].abs().max() > 0]
@@ -30,8 +30,20 @@ def test_every_committed_figure_agrees_with_itself_to_rounding_and_not_with_anot
         near[numbers] *= 1 + 1e-6
         assert agreement.drawn_at_laptop(csv(near), path.read_bytes()) == [], path.name
         if numbers:
-            far[numbers[-1]] = far[numbers[-1]] * 1.4 + (0.3 if numbers[-1] in agreement.MEASURED else 0)
+            measured = numbers[-1] in agreement.MEASURED
+            far[numbers[-1]] = far[numbers[-1]] * 1.4 + 0.3 if measured else far[numbers[-1]] * 1.001
             assert agreement.drawn_at_laptop(csv(far), path.read_bytes()), path.name
+
+
+def test_an_empty_column_of_words_is_not_any_words():
+    full, empty = b"a,b\nx,1\ny,2\n", b"a,b\n,1\n,2\n"
+    assert "column a, row 1" in agreement.drawn(empty, full)[0] and "column a, row 1" in agreement.drawn(full, empty)[0]
+
+
+def test_few_images_do_not_make_everything_agree():
+    few = DRAWN.assign(n=4)
+    assert agreement.drawn(csv(few.assign(low=few["low"] + 0.14)), csv(few)) == []
+    assert "column low" in agreement.drawn(csv(few.assign(low=few["low"] + 0.2)), csv(few))[0]
 
 
 @pytest.mark.parametrize("column, change, wrong", [
@@ -50,7 +62,7 @@ def test_each_column_has_its_tolerance(column, change, wrong):
 
 def test_a_mean_over_few_images_may_move_by_one_of_them():
     few, made = DRAWN.assign(n=8), DRAWN.assign(n=8)
-    made.loc[0, ["mean", "low"]] = 0.5 + 1 / 8, 0.4 + 2 / 8
+    made.loc[0, ["mean", "low"]] = 0.5 + 1 / 8, 0.4 + 0.15
     assert agreement.drawn(csv(made), csv(few)) == []
     made.loc[0, "mean"] += 0.01
     assert len(agreement.drawn(csv(made), csv(few))) == 1 and len(agreement.drawn(csv(made), csv(DRAWN))) == 3
