@@ -1,10 +1,12 @@
 """What the tests of this folder look at in a page, and where they keep their pictures of it."""
 
+import os
 from pathlib import Path
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 WIDTHS = (1280, 768)  # pixels: a laptop's window; a tablet, or half a screen
 HEIGHT = 1400
+MINUTE = 60_000  # milliseconds
 
 # For `locator.evaluate`, of the part of the page that is below `root`: the levels of its headings; what is wrong with
 # its pictures; the elements whose right end is cut off, where no scrolling shows it.
@@ -29,5 +31,6 @@ class Heard:
 
 
 def photograph(page, *words, **options):
-    """Keep a picture of the page; its name is the words and the window's width."""
-    page.screenshot(path=SCREENSHOTS / f"{'-'.join([*words, str(page.viewport_size['width'])])}.png", **options)
+    """Keep a picture of the page, if pictures are wanted; its name is the words and the window's width."""
+    if "PICTURES" in os.environ:
+        page.screenshot(path=SCREENSHOTS / f"{'-'.join([*words, str(page.viewport_size['width'])])}.png", **options)

@@ -15,11 +15,10 @@ import threading
 
 import nbformat
 import pytest
-from looks import CUT, HEIGHT, NOT_DRAWN, WIDTHS, photograph
+from looks import CUT, HEIGHT, MINUTE, NOT_DRAWN, WIDTHS, photograph
 
 from fvit.base.paths import NOTEBOOKS, ROOT
 
-MINUTE = 60_000  # ms
 NAMES = [path.name for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))]
 WITH_HANDLES = [name for name in NAMES if name[:2] in ("02", "03", "04")]  # that of 05 is that of 02, with a denoiser
 WHOLE = '{"windowingMode": "none"}'  # the page then holds all of a notebook, not the part in the window alone
@@ -124,7 +123,7 @@ def test_a_moved_handle_draws_the_figure_anew(lab, page, name):
         before, said = picture.get_attribute("src"), picture.get_attribute("alt")
         first = handles.nth(number).evaluate("e => e.ariaValueNow === e.ariaValueMin")
         handles.nth(number).press("ArrowRight" if first else "ArrowLeft")
-        page.wait_for_function(REDRAWN, arg=before, timeout=MINUTE)
+        page.wait_for_function(REDRAWN, arg=before)
         assert picture.get_attribute("alt") not in ("", said), "the words do not say what is drawn now"
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": HEIGHT})
@@ -136,7 +135,7 @@ def test_a_moved_handle_draws_the_figure_anew(lab, page, name):
 
 def _run_all(page, lab, name):
     page.goto(lab.format(name))
-    page.wait_for_function(OPEN, arg=f"notebooks/{name}", timeout=MINUTE)
+    page.wait_for_function(OPEN, arg=f"notebooks/{name}")
     page.keyboard.press("Control+b")  # no file browser beside it
     page.keyboard.press("Control+Shift+c")
     page.keyboard.type("Restart Kernel and Run All Cells")
@@ -179,4 +178,4 @@ def _follow_a_link(page, stored):
     link = page.locator(".jp-RenderedMarkdown").first.locator("a[href*='.ipynb']").last
     target = link.evaluate("a => a.pathname").removeprefix("/files/")
     link.click()
-    page.wait_for_function(OPEN, arg=target, timeout=MINUTE)
+    page.wait_for_function(OPEN, arg=target)
