@@ -70,8 +70,8 @@ class Bench:
     def view(self, defence, x, ids, methods, target=None, seed=None) -> View:
         """Maps of `methods` and the prediction; `target` (B,) fixes the class explained, None takes the predicted."""
         if defence == "none":
-            sized = SimpleNamespace(batch_size=self.eval_batch)
-            return in_memory(lambda: self._bare(x, methods, target, sized.batch_size), sized)
+            sized, some = SimpleNamespace(batch_size=self.eval_batch), list(methods) or ["raw_attention"]
+            return in_memory(lambda: self._bare(x, some, target, sized.batch_size), sized)
         made = self.defence(defence, seed)
         if not isinstance(made, DDS):
             return View(*defences.look(made, x, ids, methods, target))

@@ -16,7 +16,7 @@ from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import Bench
 from fvit.experiments.blocks import run_blocks
-from fvit.records import profiles, sources
+from fvit.records import defences, profiles, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import load_rows, save_rows
 from fvit.smoothing import DDS
@@ -167,8 +167,12 @@ class Run:
 
     @property
     def settings(self) -> dict:
-        """All that the rows depend on besides code."""
-        return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": self.what, **self.on.names,
+        """All that the rows depend on besides code; a reader's own defences are named by what is in their files."""
+        what = dict(self.what)
+        if own := [name for name in what.get("defences", ()) if ":" in name]:
+            what["defences"] = [defences.code(name) for name in what["defences"]]
+            what["files"] = [defences.digest(name) for name in own]
+        return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": what, **self.on.names,
                 "bench": self.on.bench.settings}
 
     def rows(self) -> pd.DataFrame:
@@ -186,11 +190,12 @@ class Run:
         return found
 
     def shown(self) -> "Shown":
-        """The rows that figures show: at `laptop` those of `study` that come with the repository, else our own."""
+        """The rows that figures show: at `laptop` those of `study` that come with the repository, else our own; also
+        our own where those lack a defence that was asked for."""
         on, committed = self.on, ROOT / "results" / "study" / f"{self.name}.parquet"
-        if on.sizes.name == "laptop" and committed.exists():
-            rows, sizes = load_rows(committed), PROFILES["study"]
-            images = on.images(rows.image_id.nunique())
+        rows = load_rows(committed) if on.sizes.name == "laptop" and committed.exists() else None
+        if rows is not None and {*map(defences.code, self.what.get("defences", ()))} <= {*rows.defence}:
+            sizes, images = PROFILES["study"], on.images(rows.image_id.nunique())
         else:
             rows, sizes, images = self.rows(), on.sizes, on.images()
         n_at = rows.groupby("eps").image_id.nunique()

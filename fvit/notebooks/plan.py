@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fvit.base import paths
 from fvit.data.datasets import KNOWN
-from fvit.records import profiles, sources
+from fvit.records import defences, profiles, sources
 
 GALLERY = "10_"  # shows the figures of the other notebooks
 SOURCES = ("vit", "den", "data")  # parameters that name what a notebook works on
@@ -65,6 +65,8 @@ def plan(names: Iterable[str] = ("all",), profile: str = "laptop", given: dict[s
         profiles.profile(profile, **{name: value for name, value in values.items() if name in profiles.SIZES})
         if loads := loaded(path, values):
             sources.check(loads)
+        if "defences" in values:
+            values["defences"] = defences.check(values["defences"])
     from fvit.notebooks import form  # late: papermill and nbformat take seconds to import
 
     for path in known:

@@ -249,7 +249,7 @@ def test_unknown_names_are_refused(bench, data, changes, message):
         attack_rows(bench, data, **given | changes)
     with pytest.raises(ValueError, match="unknown aim of an attack 'vta', known: prediction, explanation, rollout"):
         bench.attack("vta", "vit", data.x, IDS, None, EPS)
-    with pytest.raises(ValueError, match="unknown defence 'noise', known: none, dds, .* or FILE.py:NAME"):
+    with pytest.raises(ValueError, match=r"unknown defence 'noise', known: none, dds, .* or FILE\.py:NAME"):
         bench.view("noise", data.x, IDS, METHODS)
 
 
