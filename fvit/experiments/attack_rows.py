@@ -12,8 +12,8 @@ from fvit.explanations.methods import METHODS
 from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
 from fvit.metrics.perturbation import TENTHS, perturbation_curve
 from fvit.metrics.segmentation import SEGMENTATION, segmentation_scores
-from fvit.records.defences import check as check_defences
-from fvit.records.defences import code
+from fvit.records.defence_names import check as check_defences
+from fvit.records.defence_names import code
 from fvit.records.rows import conform
 from fvit.theory.divergences import renyi_divergence
 
@@ -28,7 +28,7 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defe
                the defences but "none"
     radii      linf, in [0, 1] pixel units; 0 is the clean image, always measured
     measures   names of MEASURES
-    defences   names as of `records.defences.check`; "none" is the bare ViT
+    defences   names as of `records.defence_names.check`; "none" is the bare ViT
     returns    tidy rows. Those of aim "none" hold the clean scores, with `fidelity`; those of "fresh_noise" the clean
                image met by other draws: the ceiling of every stability score of a defence that adds noise
 

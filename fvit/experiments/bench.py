@@ -31,7 +31,7 @@ class View:
 
 @dataclass(frozen=True)
 class Bench:
-    """A ViT bare ("none") and behind defences, at the sizes of a profile; their names are in `records.defences`.
+    """A ViT bare ("none") and behind defences, at the sizes of a profile; their names are in `records.defence_names`.
 
     seed           evaluations of clean images draw from it; those of attacked ones from seed + 1, so that overlap is
                    never that of equal noise. Attacks draw from the streams "pgd" and "eot", which neither shares

@@ -10,8 +10,8 @@ from fvit.base import rng
 from fvit.experiments.attack_rows import Table, attack_rows, labels, perturbation
 from fvit.experiments.bench import Bench, View
 from fvit.metrics.maps import top_k, topk_overlap
-from fvit.records.defences import check as check_defences
-from fvit.records.defences import code
+from fvit.records.defence_names import check as check_defences
+from fvit.records.defence_names import code
 from fvit.records.rows import conform
 from fvit.records.words import CONTROL_MAPS
 
@@ -77,7 +77,7 @@ def no_information_rows(bench: Bench, images, methods, defences=("none",)) -> pd
     groups = np.asarray(images.groups)
     other = torch.from_numpy(groups[:, None] != groups).double()  # (B, B)
     if not other.any(1).all():
-        raise ValueError(f"all {len(groups)} images are of one group, {groups[0]!r}; give images of several")
+        raise ValueError(f"all {len(groups)} images are of one group, {images.groups[0]!r}; give images of several")
     other = other / other.sum(1, keepdim=True)
     named = {code(name): name for name in check_defences(["none", *defences])}
     table = Table(bench, images, (), named)

@@ -13,7 +13,7 @@ from fvit.base.paths import SHIPPED
 from fvit.experiments.reference_chain import ReferenceChain
 from fvit.models.cnn import load_cnn
 from fvit.models.filters import Blur, Told, Wavelet
-from fvit.records import defences
+from fvit.records import defence_names
 from fvit.smoothing import DDS
 
 GIVEN = ("vit", "den", "sigma", "n_samples", "seed", "batch_size", "precision")  # what a constructor may ask for
@@ -38,17 +38,17 @@ class Defence(Protocol):
 
 
 def build(name: str, **given) -> "Defence":
-    """The defence of a name as of `records.defences.check`, from those of GIVEN that its constructor asks for.
+    """The defence of a name as of `records.defence_names.check`, from those of GIVEN that its constructor asks for.
 
     Raises ValueError or FileNotFoundError for an unknown name, a constructor that asks for something else, and an
     object without `maps`.
     """
-    [name] = defences.check([name])
+    [name] = defence_names.check([name])
     if name == "none":
         raise ValueError("defence 'none' is the bare ViT, and no defence to build; attacks on it are made on 'vit'")
     if ":" not in name:
         return _built(name, **given)
-    make = _read(name, defences.digest(name))
+    make = _read(name, defence_names.digest(name))
     asked = inspect.signature(make).parameters.values()
     if unknown := [p.name for p in asked if p.name not in given and p.default is p.empty
                    and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]:
@@ -58,7 +58,7 @@ def build(name: str, **given) -> "Defence":
     if not callable(getattr(made, "maps", None)):
         raise ValueError(f"{name} makes a {type(made).__name__} without a method `maps`; wanted one as of "
                          "fvit.experiments.defences.Defence, or a fvit.DDS")
-    return made if isinstance(made, DDS) else Checked(made, defences.code(name), given["vit"], given["batch_size"])
+    return made if isinstance(made, DDS) else Checked(made, defence_names.code(name), given["vit"], given["batch_size"])
 
 
 @functools.cache
@@ -101,6 +101,8 @@ class Checked:
                 raise ValueError(f"{self.name} gives {what} without a gradient in x, {NO_GRADIENT}")
         return found[0] if method is not None else None, found[1]
 
+    __call__ = maps
+
 
 NO_GRADIENT = ("so no attack can be made through it; leave out detach and no_grad, and let the gradient pass what has "
                "none: x + (f(x) - x).detach()")
@@ -112,7 +114,7 @@ def check_gradient(name: str, loss, x) -> None:
     probe = x.detach().clone().requires_grad_()
     values = loss(probe, 0)
     if not values.requires_grad or not torch.autograd.grad(values.sum(), probe)[0].any():
-        raise ValueError(f"{defences.code(name)} gives answers whose gradient in x is 0 everywhere, {NO_GRADIENT}")
+        raise ValueError(f"{defence_names.code(name)} gives answers whose gradient in x is 0 everywhere, {NO_GRADIENT}")
 
 
 @torch.no_grad()

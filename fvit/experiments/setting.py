@@ -16,7 +16,7 @@ from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import Bench
 from fvit.experiments.blocks import run_blocks
-from fvit.records import defences, profiles, sources
+from fvit.records import defence_names, profiles, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import load_rows, save_rows
 from fvit.smoothing import DDS
@@ -170,8 +170,8 @@ class Run:
         """All that the rows depend on besides code; a reader's own defences are named by what is in their files."""
         what = dict(self.what)
         if own := [name for name in what.get("defences", ()) if ":" in name]:
-            what["defences"] = [defences.code(name) for name in what["defences"]]
-            what["files"] = [defences.digest(name) for name in own]
+            what["defences"] = [defence_names.code(name) for name in what["defences"]]
+            what["files"] = [defence_names.digest(name) for name in own]
         return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": what, **self.on.names,
                 "bench": self.on.bench.settings}
 
@@ -194,7 +194,7 @@ class Run:
         our own where those lack a defence that was asked for."""
         on, committed = self.on, ROOT / "results" / "study" / f"{self.name}.parquet"
         rows = load_rows(committed) if on.sizes.name == "laptop" and committed.exists() else None
-        if rows is not None and {*map(defences.code, self.what.get("defences", ()))} <= {*rows.defence}:
+        if rows is not None and {*map(defence_names.code, self.what.get("defences", ()))} <= {*rows.defence}:
             sizes, images = PROFILES["study"], on.images(rows.image_id.nunique())
         else:
             rows, sizes, images = self.rows(), on.sizes, on.images()

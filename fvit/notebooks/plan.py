@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fvit.base import paths
 from fvit.data.datasets import KNOWN
-from fvit.records import defences, profiles, sources
+from fvit.records import defence_names, profiles, sources
 
 GALLERY = "10_"  # shows the figures of the other notebooks
 SOURCES = ("vit", "den", "data")  # parameters that name what a notebook works on
@@ -66,7 +66,7 @@ def plan(names: Iterable[str] = ("all",), profile: str = "laptop", given: dict[s
         if loads := loaded(path, values):
             sources.check(loads)
         if "defences" in values:
-            values["defences"] = defences.check(values["defences"])
+            values["defences"] = defence_names.check(values["defences"])
     from fvit.notebooks import form  # late: papermill and nbformat take seconds to import
 
     for path in known:

@@ -31,12 +31,17 @@ TOP_SET = ("topk_overlap", "fidelity", "radius", "plugin_radius", "shown_overlap
            "relative_mass")  # metrics of a top set, of size k
 
 
+def made_on_itself(rows) -> pd.Series:
+    """Whether the attack that each row met was made on its own defence."""
+    return rows["defence"].astype(object).replace(dict.fromkeys(BARE, "vit")) == rows["made_on"]
+
+
 def condition(rows) -> pd.Series:
     """What each row met: "clean", "fresh noise", "random signs", "prediction, transferred", "explanation, adaptive" ...
 
     An attack is adaptive where it was made on the defence itself ("vit" for those of BARE), else transferred.
     """
-    own = rows["defence"].astype(object).replace(dict.fromkeys(BARE, "vit")) == rows["made_on"]
+    own = made_on_itself(rows)
     said, attacked = rows["aim"].map(AIMS), rows["made_on"] != ""
     return said.where(~attacked, said + pd.Series(np.where(own, ", adaptive", ", transferred"), rows.index))
 

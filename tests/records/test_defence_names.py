@@ -2,7 +2,7 @@
 
 import pytest
 
-from fvit.records import defences, words
+from fvit.records import defence_names, words
 
 
 @pytest.fixture
@@ -15,15 +15,15 @@ def mine(tmp_path):
 def test_names_come_back_once_and_files_by_their_whole_path(mine, monkeypatch):
     monkeypatch.chdir(mine.parent)
     whole = f"{mine}:Mine"
-    assert defences.check(["dds", "mine.py:Mine", "blur", "dds", whole]) == ["dds", whole, "blur"]
-    assert defences.check([f"{mine}:made", f"{mine}:also"]) == [f"{mine}:made", f"{mine}:also"]
-    assert [defences.code(name) for name in ("dds", whole, "mine.py:Mine")] == ["dds", "mine.py:Mine", "mine.py:Mine"]
+    assert defence_names.check(["dds", "mine.py:Mine", "blur", "dds", whole]) == ["dds", whole, "blur"]
+    assert defence_names.check([f"{mine}:made", f"{mine}:also"]) == [f"{mine}:made", f"{mine}:also"]
+    assert [*map(defence_names.code, ("dds", whole, "mine.py:Mine"))] == ["dds", "mine.py:Mine", "mine.py:Mine"]
 
 
 def test_the_digest_is_of_the_file(mine):
-    before = defences.digest(f"{mine}:Mine")
+    before = defence_names.digest(f"{mine}:Mine")
     mine.write_text(mine.read_text() + "# other\n")
-    assert len(before) == 64 and defences.digest(f"{mine}:Mine") != before and defences.digest("dds") == ""
+    assert len(before) == 64 and defence_names.digest(f"{mine}:Mine") != before and defence_names.digest("dds") == ""
 
 
 @pytest.mark.parametrize("names, error, message", [
@@ -42,7 +42,7 @@ def test_what_names_nothing_is_refused_in_one_line(mine, names, error, message):
     (mine.parent / "sub" / "mine.py").write_text("class Mine: pass")
     given = [n.format(mine.parent) if isinstance(n, str) else n for n in names] if isinstance(names, list) else names
     with pytest.raises(error, match=message) as caught:
-        defences.check(given)
+        defence_names.check(given)
     assert "\n" not in str(caught.value)
 
 

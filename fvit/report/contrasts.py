@@ -1,9 +1,10 @@
 """Defences held against each other: what each part of DDS buys, and the level below which a map keeps nothing."""
 
+import numpy as np
 import pandas as pd
 
 from fvit.base.checks import check_choice
-from fvit.records.words import condition, said
+from fvit.records.words import made_on_itself, said
 from fvit.theory.intervals import interval_table, mean_interval
 
 QUESTIONS = (  # what is asked, the defence that has it, the same without it
@@ -31,8 +32,8 @@ def values_by_defence(rows, method: str = "raw_attention", eps: float | None = N
     Raises ValueError where rows have neither.
     """
     largest = rows["eps"].max() if eps is None else eps
-    threat = condition(rows).str.partition(", ")[2].where(rows["eps"].sub(largest).abs() < 1e-9, "")
-    threat = threat.mask((threat == "transferred") & (rows["made_on"] != "vit"), "")  # made on another defence
+    strong, own = rows["eps"].sub(largest).abs() < 1e-9, made_on_itself(rows)
+    threat = np.select([strong & own, strong & (rows["made_on"] == "vit")], ["adaptive", "transferred"], "")
     aim = "rollout" if method == "rollout" else "explanation"
     fixed = (rows["method"] == method) & (rows["explained"] != "re-predicted")
     about = rows[["image_id", "photograph", "defence", "value"]].assign(threat=threat)
