@@ -24,7 +24,7 @@ class PlainCNN(nn.Module):
     levels         least and greatest sigma it was trained for
 
     It estimates the noise in units of sigma and takes it away, for one image as for another: no schedule, no timestep.
-    Source: Zhang et al. 2017 and 2018 (DnCNN, FFDNet), without normalisation.
+    Source: Zhang et al. 2017 and 2018 (DnCNN, FFDNet); each layer adds to the one before in place of normalisation.
     """
 
     def __init__(self, width: int, depth: int, factor: int, levels=(0.0, float("inf"))):
@@ -32,17 +32,22 @@ class PlainCNN(nn.Module):
         self.factor, self.levels = factor, tuple(levels)
         channels = [3 * factor**2 + 1, *[width] * (depth - 1), 3 * factor**2]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        with torch.no_grad():  # at first each layer adds little to the one before, and no noise is found
+            for layer in self.layers[1:-1]:
+                layer.weight.mul_(depth**-0.5)
+            self.layers[-1].weight.zero_()
+            for layer in self.layers:
+                layer.bias.zero_()
 
     def noise(self, x_noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """Estimate (B, 3, H, W) of the noise, in units of sigma (B,)."""
         folded = F.pixel_unshuffle(2 * x_noisy - 1, self.factor)
         level = sigma.to(folded).view(-1, 1, 1, 1).expand(-1, 1, *folded.shape[2:])
-        values = torch.cat([folded, level], 1)
-        for layer in self.layers[:-1]:
-            values = F.relu(layer(values))
+        values = self.layers[0](torch.cat([folded, level], 1))
+        for layer in self.layers[1:-1]:
+            values = values + layer(F.relu(values))
         return F.pixel_shuffle(self.layers[-1](values), self.factor)
 
     def forward(self, x_noisy: torch.Tensor, sigma: float) -> torch.Tensor:

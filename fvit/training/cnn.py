@@ -22,7 +22,7 @@ class Cleaning:
 
     def __init__(self, seed: int):
         self.model = PlainCNN(**SIZES, levels=SIGMA_RANGE).to(memory_format=torch.channels_last)
-        self.lr, self.weight_decay, self.seed = 5e-4, 0.0, seed
+        self.lr, self.weight_decay, self.seed = 1e-3, 0.0, seed
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
         x, g = batch[0], rng.generator(self.seed, "noise", step)

@@ -178,7 +178,7 @@ class CNNTask(OnCifar10, Cleaning):
 
     def __init__(self, seed: int, root: Path | str | None = None):
         super().__init__(seed, root)
-        self.lr = self.lr / 2
+        self.lr = 5e-4
         self.model.load_state_dict(load_cnn("scenes").state_dict())
 
 

@@ -53,6 +53,7 @@ def bench(vit, den):
 @pytest.fixture
 def cnn(monkeypatch):
     net = PlainCNN(8, 3, 2, levels=(0.01, 0.5)).double()
+    torch.nn.init.normal_(net.layers[-1].weight)
     monkeypatch.setattr(defences, "_own_cnn", lambda vit: net)
     monkeypatch.setitem(defences.NOISY, "noise_cnn", lambda vit: net)
     monkeypatch.setitem(defences.STILL, "cnn", lambda vit: net)

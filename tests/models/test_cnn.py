@@ -22,6 +22,8 @@ def test_it_has_the_size_of_the_shipped_prior():
 
 def test_it_takes_sigma_times_the_noise_it_finds_away():
     net, x = PlainCNN(**SMALL).double(), torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    torch.testing.assert_close(net(x, 0.1), x)  # as training begins
+    torch.nn.init.normal_(net.layers[-1].weight)
     noise = net.noise(x, torch.full((2,), 0.1))
     torch.testing.assert_close(net(x, 0.1), (x - 0.1 * noise).clamp(0, 1))
     assert noise.shape == x.shape and not torch.equal(noise, net.noise(x, torch.full((2,), 0.2)))  # it is told
