@@ -63,6 +63,10 @@ class Bench:
         """The defence of that name at these sizes, "none" excepted, which is the ViT itself."""
         return defences.build(name, vit=self.vit, **self._sizes(seed))
 
+    def levels(self, name: str) -> dict:
+        """What the rows of a defence say in `sigma` and `n_samples`; nothing for "none"."""
+        return {} if name == "none" else defences.levels(self.defence(name))
+
     def _sizes(self, seed):
         return {"den": self.den, "sigma": self.sigma, "n_samples": self.n_samples, "batch_size": self.eval_batch,
                 "precision": self.precision, "seed": self.seed if seed is None else seed}

@@ -41,6 +41,8 @@ def all_controls(bench: Bench, images, radii, maps=CONTROL_MAPS, defences=("deno
     radii      linf, in [0, 1] pixel units
     defences   names as of `attack_rows`
     """
+    if not defences:
+        return control_rows(bench, images, maps)
     rows = attack_rows(bench, images, methods=[], attacks=[["prediction", "vit"], ["prediction", "own"]], radii=radii,
                        measures=[], defences=defences)
     return pd.concat([control_rows(bench, images, maps), rows[rows["metric"] == "right"]], ignore_index=True)

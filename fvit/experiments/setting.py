@@ -72,6 +72,10 @@ class Experiment:
         """DDS at these sizes; `changes` are arguments of `DDS`, such as n_samples=4, or den=None for noise only."""
         return self.bench.smoother(seed, **changes)
 
+    def defences(self, *names: str) -> dict[str, str]:
+        """{what rows call it: name} of defences, each once; errors as of `defence_names.check`."""
+        return {defence_names.code(name): name for name in defence_names.check(names)}
+
     def images(self, n: int | None = None, start: int = 0, **changes) -> Images:
         """Images number start ... start + n - 1 (default n_images), on the device; `changes` such as split="val"."""
         return inputs.images(self.names, self.place, self.sizes.n_images if n is None else n, start, **changes)

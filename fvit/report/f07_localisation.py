@@ -1,5 +1,7 @@
 """Figures of notebook 07, scores with and without DDS under attack."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -8,6 +10,7 @@ from fvit.records.words import said
 from fvit.report.style import MARKERS, dots, legend_below, lines, one_panel, panels_by
 
 SIDES = {"none": ("--", "white"), "dds": ("-", None)}  # defence -> dash, face of the markers (None: filled)
+OTHERS = "-.", None  # the same of other defences
 
 
 def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
@@ -45,10 +48,13 @@ def _look(df):
     """
     conditions = list(dict.fromkeys(df.loc[df["defence"] != "constant_map", "condition"]))
 
+    sides = list(dict.fromkeys([*SIDES, *df["defence"]]))
+    colours = dict(zip([side for side in sides if side != "constant_map"], cycle(sns.color_palette()), strict=False))
+
     def look(series):
         defence, condition = series
-        dash, face = SIDES[defence]
-        colour = "0.45" if condition.startswith("control") else sns.color_palette()[list(SIDES).index(defence)]
+        dash, face = SIDES.get(defence, OTHERS)
+        colour = "0.45" if condition.startswith("control") else colours[defence]
         return {"color": colour, "linestyle": dash, "markerfacecolor": face or colour,
                 "marker": (MARKERS + "P*h")[conditions.index(condition)]}
 

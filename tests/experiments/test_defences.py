@@ -1,6 +1,7 @@
 """Defences behind one protocol, on tiny networks in float64: those of the vocabulary, and a reader's own file."""
 
 import functools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from oracles.attack_rows import bare_and_dds
 from oracles.maps import images, tiny_denoiser, tiny_vit
 
 from fvit.base import rng
+from fvit.base.paths import ROOT
 from fvit.data.images import Images
 from fvit.experiments import defences
 from fvit.experiments.attack_rows import attack_rows
@@ -18,10 +20,12 @@ from fvit.experiments.bench import Bench
 from fvit.experiments.controls import all_controls, no_information_rows, repeat_rows
 from fvit.experiments.reference_chain import ReferenceChain
 from fvit.explanations.passes import explain
+from fvit.metrics.maps import topk_overlap
 from fvit.models.cnn import PlainCNN
 from fvit.models.filters import Blur, Wavelet
 from fvit.records import words
 from fvit.records.defence_names import KNOWN
+from fvit.report.contrasts import values_by_defence, what_buys
 from fvit.smoothing import DDS, add_noise
 
 METHODS = ["raw_attention", "rollout", "gradcam", "vta"]
@@ -244,6 +248,23 @@ def test_a_readers_own_class_has_the_rows_of_the_same_written_as_a_dds(bench, da
     pd.testing.assert_frame_equal(same, rows["short"], rtol=1e-9)
     adaptive = rows["Mine"][words.condition(rows["Mine"]) == "prediction, adaptive"]
     assert set(adaptive.made_on) == {"mine.py:Mine", "vit"} and set(rows["Mine"].sigma) == {0.0}
+
+
+def test_the_recipe_holds_as_it_stands(bench, data, tmp_path):
+    """CONTRIBUTING, Add a defence: both forms have the rows of the same, written as a pooled image."""
+    recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Add a defence")[2]
+    (tmp_path / "mine.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", recipe, re.DOTALL)[:2]))
+    rows = attack_rows(bench, data, methods=["raw_attention"], attacks=[["explanation", "vit"], ["explanation", "own"]],
+                       radii=[EPS], measures=["stability"],
+                       defences=["none", "dds", *(f"{tmp_path / 'mine.py'}:{name}" for name in ("Mine", "Plain"))])
+    mine, plain = (rows[rows.defence == f"mine.py:{name}"].reset_index(drop=True) for name in ("Mine", "Plain"))
+    pd.testing.assert_frame_equal(mine, plain.replace("mine.py:Plain", "mine.py:Mine"), rtol=1e-9)
+    seen = torch.nn.functional.avg_pool2d(data.x, 3, stride=1, padding=1)
+    kept = topk_overlap(*(explain(bench.vit, x, "raw_attention") for x in (data.x, seen)), bench.k)
+    assert mine[mine.metric == "fidelity"].value.tolist() == kept.tolist()
+    table = what_buys(values_by_defence(rows.assign(photograph=rows.image_id)), [("mine", "mine.py:Mine", "dds")])
+    assert table[["measure", "threat", "n"]].to_numpy().tolist() == [
+        ["map", "none", 3], ["map", "transferred", 3], ["map", "adaptive", 3], ["prediction", "none", 3]]
 
 
 def test_a_constructor_is_given_what_it_asks_for(bench, mine):
