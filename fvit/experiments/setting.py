@@ -194,12 +194,11 @@ class Run:
         return found
 
     def shown(self) -> "Shown":
-        """The rows that figures show: at `laptop` those of `study` that come with the repository, else our own; also
-        our own where those lack a defence that was asked for."""
+        """The rows that figures show: at `laptop` those of `study` that come with the repository, else our own."""
         on, committed = self.on, ROOT / "results" / "study" / f"{self.name}.parquet"
-        rows = load_rows(committed) if on.sizes.name == "laptop" and committed.exists() else None
-        if rows is not None and {*map(defence_names.code, self.what.get("defences", ()))} <= {*rows.defence}:
-            sizes, images = PROFILES["study"], on.images(rows.image_id.nunique())
+        if on.sizes.name == "laptop" and committed.exists():
+            rows, sizes = load_rows(committed), PROFILES["study"]
+            images = on.images(rows.image_id.nunique())
         else:
             rows, sizes, images = self.rows(), on.sizes, on.images()
         n_at = rows.groupby("eps").image_id.nunique()
