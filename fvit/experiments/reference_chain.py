@@ -24,7 +24,7 @@ class ReferenceChain(DDS):
             raise ValueError("the reference chain needs a denoiser of 1000 steps that estimates epsilon, and this one "
                              "is another; leave 'reference_chain' out")
         super().__init__(vit, _unwalked, 4 / 255, n_samples, seed, batch_size)
-        self.prior = den
+        self.prior = den.eval() if isinstance(den, torch.nn.Module) else den
         width = 2 * self.sigma  # in [-1, 1]
         steps = round(1 + 999 / 0.0199 * (1 - 1 / (1 + width**2) - 1e-4))
         self.told = [round(i * 999 / 249) for i in range(steps)][::-1]
