@@ -7,44 +7,57 @@ import pandas as pd
 
 from fvit.base.checks import check_choice
 from fvit.experiments.bench import MOVED, Bench
+from fvit.experiments.defences import is_random, levels
 from fvit.explanations.methods import METHODS
 from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
 from fvit.metrics.perturbation import TENTHS, perturbation_curve
 from fvit.metrics.segmentation import SEGMENTATION, segmentation_scores
+from fvit.records.defence_names import check as check_defences
+from fvit.records.defence_names import code
 from fvit.records.rows import conform
 from fvit.theory.divergences import renyi_divergence
 
 
-def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures) -> pd.DataFrame:
-    """Rows of every measure for `images`, bare and with DDS: clean, fresh noise, and each attack at each radius.
+def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defences=("none", "dds")) -> pd.DataFrame:
+    """Rows of every measure for `images` behind each defence: clean, fresh noise, and each attack at each radius.
 
     images     as of `load_images`: x, y, mask, ids
     methods    names of METHODS; attacks that aim at one map are measured on that map alone ("rollout" on rollout)
-    attacks    pairs (aim, through), see `Bench.attack`; in the rows `aim` and `made_on`. Made on the ViT ("vit") an
-               attack is the ViT's own, and transferred for DDS; made through "dds" it is adaptive
+    attacks    pairs (aim, made_on), see `Bench.attack`. Made on the ViT ("vit") an attack is the ViT's own, and
+               transferred for all others; made on a defence it is that one's own, adaptive. "own" stands for each of
+               the defences but "none"
     radii      linf, in [0, 1] pixel units; 0 is the clean image, always measured
     measures   names of MEASURES
+    defences   names as of `records.defence_names.check`; "none" is the bare ViT
     returns    tidy rows. Those of aim "none" hold the clean scores, with `fidelity`; those of "fresh_noise" the clean
-               image met by other draws: the ceiling of every stability score of DDS
+               image met by other draws: the ceiling of every stability score of a defence that adds noise
 
     Maps explain the class predicted on the clean image (`explained` "fixed"). Under attack, class-specific methods are
     measured a second time with the class predicted then ("re-predicted").
     """
-    table = Table(bench, images, measures)
+    named = {code(name): name for name in check_defences(defences)}
+    own = [defence for defence in named if defence != "none"]
+    attacks = [(aim, on) for aim, made_on in attacks for on in (own if made_on == "own" else [code(made_on)])]
+    for aim, made_on in attacks:
+        check_choice(aim, MOVED, "aim of an attack")
+        check_choice(made_on, ["vit", *own], "model that an attack is made on")
+    table = Table(bench, images, measures, named)
     needed = list(dict.fromkeys([*methods, *(MOVED[aim] for aim, _ in attacks if MOVED[aim])]))
-    clean = {defence: bench.view(defence, images.x, images.ids, needed) for defence in ("none", "dds")}
-    for defence, view in clean.items():
-        table.add({"defence": defence}, view, methods)
+    clean = {d: table.view(d, images.x, images.ids, needed) for d in dict.fromkeys(["none", *named])}
+    for defence in named:
+        table.add({"defence": defence}, clean[defence], methods)
         for method in methods:
-            kept = topk_overlap(clean["none"].maps[method], view.maps[method], bench.k)
+            kept = topk_overlap(clean["none"].maps[method], clean[defence].maps[method], bench.k)
             table.put({"defence": defence, "method": method, "explained": "fixed"}, fidelity=kept)
-    again = bench.view("dds", images.x, images.ids, methods, clean["dds"].predicted, bench.seed + 1)
-    table.add({"defence": "dds", "aim": "fresh_noise"}, again, methods, clean["dds"])
+    for defence in table.noisy:
+        again = table.view(defence, images.x, images.ids, methods, clean[defence].predicted, bench.seed + 1)
+        table.add({"defence": defence, "aim": "fresh_noise"}, again, methods, clean[defence])
     for aim, made_on in attacks:
         for eps in (eps for eps in radii if eps > 0):
-            x_adv = bench.attack(aim, made_on, images.x, images.ids, clean["none" if made_on == "vit" else "dds"], eps)
+            before = clean["none" if made_on == "vit" else made_on]
+            x_adv = bench.attack(aim, named.get(made_on, made_on), images.x, images.ids, before, eps)
             shown = ["rollout"] if aim == "rollout" else list(methods)
-            for defence in ("none", "dds") if made_on == "vit" else ("dds",):
+            for defence in named if made_on == "vit" else [made_on]:
                 about = {"defence": defence, "aim": aim, "made_on": made_on, "eps": float(eps)}
                 _add_attacked(table, about, x_adv, shown, clean[defence])
     return conform(pd.concat(table.frames), **labels(bench, images))
@@ -57,8 +70,8 @@ def labels(bench: Bench, images) -> dict:
 
 
 def _add_attacked(table, about, x_adv, methods, before):
-    bench, ids, seed = table.bench, table.images.ids, table.bench.seed + 1
-    after = bench.view(about["defence"], x_adv, ids, methods, before.predicted, seed)
+    ids, seed = table.images.ids, table.bench.seed + 1
+    after = table.view(about["defence"], x_adv, ids, methods, before.predicted, seed)
     table.add(about, after, methods, before)
     specific = [m for m in methods if METHODS[m].class_specific]
     if not specific:
@@ -67,18 +80,24 @@ def _add_attacked(table, about, x_adv, methods, before):
     changed = (after.predicted != before.predicted).nonzero()[:, 0]
     if len(changed):
         some = [ids[i] for i in changed.tolist()]
-        anew = bench.view(about["defence"], x_adv[changed], some, specific, after.predicted[changed], seed)
+        anew = table.view(about["defence"], x_adv[changed], some, specific, after.predicted[changed], seed)
         for m, v in anew.maps.items():
             maps[m][changed] = v
     table.add(about, replace(after, maps=maps), specific, before, "re-predicted")
 
 
 class Table:
-    """Collects rows: one for each image, method and metric."""
+    """Collects rows: one for each image, method and metric; `named` are the defences, {code: name}."""
 
-    def __init__(self, bench, images, measures):
-        self.bench, self.images, self.frames = bench, images, []
+    def __init__(self, bench, images, measures, named=()):
+        self.bench, self.images, self.frames, self.named = bench, images, [], dict(named)
         self.measures = [MEASURES[check_choice(name, MEASURES, "measure")] for name in measures]
+        made = {d: bench.defence(name) for d, name in self.named.items() if d != "none"}
+        self.noisy = [d for d, defence in made.items() if is_random(defence)]
+        self.columns = {d: levels(defence) for d, defence in made.items()}
+
+    def view(self, defence, *what):
+        return self.bench.view(self.named.get(defence, defence), *what)
 
     def add(self, about, view, methods, before=None, explained="fixed"):
         """All measures of a view; `before` is the clean view of the same model, None where this is it."""
@@ -91,6 +110,7 @@ class Table:
 
     def put(self, about, **metrics):
         """Values (B,) of each metric, or (B, 11): one at each share removed."""
+        about = about | self.columns.get(about.get("defence"), {})
         for metric, values in metrics.items():
             values = np.asarray(values, dtype=np.float64)
             for level, column in [(np.nan, values)] if values.ndim == 1 else zip(SHARES, values.T, strict=True):

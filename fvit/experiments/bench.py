@@ -1,4 +1,4 @@
-"""A ViT bare and behind DDS, at the sizes of a run: maps, predictions, attacks."""
+"""A ViT bare and behind defences, at the sizes of a run: maps, predictions, attacks."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import torch
 from fvit.attacks import explanation_loss, pgd, prediction_loss
 from fvit.base.checks import check_choice
 from fvit.base.memory import in_memory
+from fvit.experiments import defences
 from fvit.explanations.passes import explain_pass, forward_pass
 from fvit.smoothing import DDS
 
@@ -30,7 +31,7 @@ class View:
 
 @dataclass(frozen=True)
 class Bench:
-    """A ViT bare and behind DDS, at the sizes of a profile; `smoothing` is "none" or "dds" throughout.
+    """A ViT bare ("none") and behind defences, at the sizes of a profile; their names are in `records.defence_names`.
 
     seed           evaluations of clean images draw from it; those of attacked ones from seed + 1, so that overlap is
                    never that of equal noise. Attacks draw from the streams "pgd" and "eot", which neither shares
@@ -56,17 +57,30 @@ class Bench:
 
     def smoother(self, seed: int | None = None, **changes) -> DDS:
         """The DDS; `changes` are arguments of `DDS` to be others, such as den=None, which is noise only."""
-        own = {"den": self.den, "sigma": self.sigma, "n_samples": self.n_samples, "batch_size": self.eval_batch,
-               "precision": self.precision, "seed": self.seed if seed is None else seed}
-        return DDS(self.vit, **{**own, **changes})
+        return DDS(**{"vit": self.vit, **self._sizes(seed), **changes})
 
-    def view(self, smoothing, x, ids, methods, target=None, seed=None) -> View:
+    def defence(self, name: str, seed: int | None = None) -> defences.Defence:
+        """The defence of that name at these sizes, "none" excepted, which is the ViT itself."""
+        return defences.build(name, vit=self.vit, **self._sizes(seed))
+
+    def levels(self, name: str) -> dict:
+        """What the rows of a defence say in `sigma` and `n_samples`; nothing for "none"."""
+        return {} if name == "none" else defences.levels(self.defence(name))
+
+    def _sizes(self, seed):
+        return {"den": self.den, "sigma": self.sigma, "n_samples": self.n_samples, "batch_size": self.eval_batch,
+                "precision": self.precision, "seed": self.seed if seed is None else seed}
+
+    def view(self, defence, x, ids, methods, target=None, seed=None) -> View:
         """Maps of `methods` and the prediction; `target` (B,) fixes the class explained, None takes the predicted."""
-        if check_choice(smoothing, ("none", "dds"), "smoothing") == "dds":
-            found = self.smoother(seed)(x, ids=ids, method=list(methods), target=target)
-            return View(next(iter(found.values())).probs.cpu().double(), {m: out.heatmap for m, out in found.items()})
-        sized = SimpleNamespace(batch_size=self.eval_batch)
-        return in_memory(lambda: self._bare(x, methods, target, sized.batch_size), sized)
+        if defence == "none":
+            sized, some = SimpleNamespace(batch_size=self.eval_batch), list(methods) or ["raw_attention"]
+            return in_memory(lambda: self._bare(x, some, target, sized.batch_size), sized)
+        made = self.defence(defence, seed)
+        if not isinstance(made, DDS):
+            return View(*defences.look(made, x, ids, methods, target))
+        found = made(x, ids=ids, method=list(methods) or ["raw_attention"], target=target)
+        return View(next(iter(found.values())).probs.cpu().double(), {m: found[m].heatmap for m in methods})
 
     def _bare(self, x, methods, target, batch) -> View:
         parts = []
@@ -82,14 +96,19 @@ class Bench:
 
     def attack(self, aim, through, x, ids, clean: View, eps) -> torch.Tensor:
         """PGD (linf) on the prediction, or on the top-k of a map with the class held (MOVED), made on the ViT itself
-        ("vit") or through the whole DDS ("dds"). `clean` is the view, by that model, of `x`."""
-        model = self.vit if check_choice(through, ("vit", "dds"), "through") == "vit" else self.smoother()
+        ("vit") or through the whole of a defence. `clean` is the view, by that model, of `x`.
+
+        Raises ValueError for a reader's own defence through which no gradient comes.
+        """
+        model = self.vit if through == "vit" else self.defence(through)
         method = MOVED[check_choice(aim, MOVED, "aim of an attack")]
         if method is None:
             loss = prediction_loss(model, clean.predicted, n_samples=self.attack_draws, ids=ids)
         else:
             loss = explanation_loss(model, clean.maps[method], self.k, keep_class=clean.predicted, method=method,
                                     n_samples=self.attack_draws, ids=ids)
+        if ":" in through and eps > 0:
+            defences.check_gradient(through, loss, x)
         return pgd(loss, x, eps=eps, steps=self.attack_steps, seed=self.seed, ids=ids)
 
 

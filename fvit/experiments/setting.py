@@ -17,7 +17,7 @@ from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import Bench
 from fvit.experiments.blocks import run_blocks
-from fvit.records import parameters, profiles, sources
+from fvit.records import defence_names, parameters, profiles, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import load_rows, save_rows
 from fvit.smoothing import DDS
@@ -75,6 +75,10 @@ class Experiment:
     def dds(self, seed: int | None = None, **changes) -> DDS:
         """DDS at these sizes; `changes` are arguments of `DDS`, such as n_samples=4, or den=None for noise only."""
         return self.bench.smoother(seed, **changes)
+
+    def defences(self, *names: str) -> dict[str, str]:
+        """{what rows call it: name} of defences, each once; errors as of `defence_names.check`."""
+        return {defence_names.code(name): name for name in defence_names.check(names)}
 
     def images(self, n: int | None = None, start: int = 0, **changes) -> Images:
         """Images number start ... start + n - 1 (default n_images), on the device; `changes` such as split="val"."""
@@ -171,8 +175,12 @@ class Run:
 
     @property
     def settings(self) -> dict:
-        """All that the rows depend on besides code."""
-        return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": self.what, **self.on.names,
+        """All that the rows depend on besides code; a reader's own defences are named by what is in their files."""
+        what = dict(self.what)
+        if own := [name for name in what.get("defences", ()) if ":" in name]:
+            what["defences"] = [defence_names.code(name) for name in what["defences"]]
+            what["files"] = [defence_names.digest(name) for name in own]
+        return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": what, **self.on.names,
                 "bench": self.on.bench.settings}
 
     def rows(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fvit.base import paths
 from fvit.data.datasets import KNOWN
-from fvit.records import parameters, profiles, sources
+from fvit.records import defence_names, parameters, profiles, sources
 from fvit.records.parameters import SOURCES
 
 GALLERY = "10_"  # shows the figures of the other notebooks
@@ -65,6 +65,8 @@ def plan(names: Iterable[str] = ("all",), profile: str = "laptop", given: dict[s
         profiles.profile(profile, **{name: value for name, value in values.items() if name in profiles.SIZES})
         if loads := loaded(path, values):
             sources.check(loads)
+        if "defences" in values:
+            values["defences"] = defence_names.check(values["defences"])
     from fvit.notebooks import form  # late: papermill and nbformat take seconds to import
 
     for path in known:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fvit.base.checks import as_integer, check_choice, check_text
+from fvit.base.checks import as_integer, check_text
 from fvit.base.files import write_atomic
-from fvit.records.words import BARE, CODES, TOP_SET
+from fvit.records.words import CODES, NO_ATTACK, NO_LEVEL, ONE_DRAW, TOP_SET, check_word
 
 SCHEMA = {"run_id": "str", "profile": "str", "dataset": "str", "image_id": "str", "model": "str", "method": "str",
           "explained": "str", "defence": "str", "sigma": "float64", "n_samples": "Int64", "aim": "str",
@@ -24,8 +24,8 @@ def conform(rows, **given) -> pd.DataFrame:
 
     rows    DataFrame or records with columns of SCHEMA; missing text is "", `defence` and `aim` "none", numbers NaN
     given   column=value for the cells that rows leave missing, where the column says something: `sigma` and `n_samples`
-            where noise is added, `eps` and `norm` where there is an attack, `k` where the metric is of a top set.
-            Elsewhere these are 0, 1, 0, "" and missing
+            where noise is added or a level told, `eps` and `norm` where there is an attack, `k` where the metric is of
+            a top set. Elsewhere these are 0, 1, 0, "" and missing
 
     Raises ValueError for unknown columns or words, and for values that do not fit a column's dtype.
     """
@@ -38,11 +38,11 @@ def conform(rows, **given) -> pd.DataFrame:
     table = pd.DataFrame({column: _typed(table.get(column), column, len(table)) for column in SCHEMA})
     for column, otherwise in {"defence": "none", "aim": "none", "metric": ""}.items():
         table[column] = table[column].replace("", given.get(column, otherwise))
-    for column, known in CODES.items():
+    for column in CODES:
         for word in table[column].unique():
-            check_choice(word, known, column)
-    noisy, attacked = ~table["defence"].isin(BARE), ~table["aim"].isin(["none", "fresh_noise"])
-    says = {"sigma": (noisy, 0.0), "n_samples": (noisy & (table["defence"] != "denoise_only"), 1),
+            check_word(word, column)
+    told, attacked = ~table["defence"].isin(NO_LEVEL), ~table["aim"].isin(NO_ATTACK)
+    says = {"sigma": (told, 0.0), "n_samples": (told & ~table["defence"].isin(ONE_DRAW), 1),
             "eps": (attacked, 0.0), "norm": (attacked, ""), "k": (table["metric"].isin(TOP_SET), None)}
     for column in {**given, **says}:
         missing = table[column].isna() | (table[column] == "")

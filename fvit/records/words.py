@@ -1,21 +1,39 @@
 """The one vocabulary of rows, tables, figures and text: codes, and how they are said. Metrics: docs/results.md."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
-DEFENCES = {"none": "bare", "dds": "DDS", "noise_only": "noise only", "denoise_only": "denoise only",
-            "constant_map": "constant map"}  # what stands between image and map; the last shows one map whatever comes
-AIMS = {"none": "clean", "fresh_noise": "fresh noise", "random_signs": "random signs", "prediction": "prediction",
-        "explanation": "explanation", "rollout": "rollout"}  # what the image was changed for: the last three by attack
-MADE_ON = {"": "no attack", "vit": "the bare model", "dds": "the model behind DDS",
-           "noise_only": "the model behind noise", "denoise_only": "the model behind the denoiser"}
+from fvit.base.checks import check_choice
+
+DEFENCES = {  # what stands between image and map; a reader's own is a code as of OWN
+    "none": "bare", "dds": "DDS", "noise_only": "noise only", "denoise_only": "denoise only", "blur": "blur, 1 pixel",
+    "blur_narrow": "blur, 0.7 pixels", "wavelet": "wavelet", "cnn": "plain CNN", "noise_blur": "noise and blur",
+    "noise_cnn": "noise and plain CNN", "dds_published": "DDS at 8/255", "reference_chain": "reference chain",
+    "constant_map": "constant map"}  # the last shows one map whatever comes
+OWN = re.compile(r"[^/\\:]+\.py:[A-Za-z_]\w*")  # "mine.py:Mine"
+AIMS = {"none": "clean", "fresh_noise": "fresh noise", "repeat": "same image, other batch", "other_image":
+        "another image", "random_signs": "random signs", "prediction": "prediction", "explanation": "explanation",
+        "rollout": "rollout"}  # what the image was changed for: the last three by attack
+NO_ATTACK = ("none", "fresh_noise", "repeat", "other_image")  # aims that change no pixel
+MADE_ON = {"": "no attack", "vit": "the bare model"} | {
+    code: f"the model behind {said}" for code, said in DEFENCES.items() if code not in ("none", "constant_map")} | {
+    "noise_only": "the model behind noise", "denoise_only": "the model behind the denoiser"}
 EXPLAINED = {"": "no class, or one that does not vary in the table", "fixed": "the class of the clean image",
              "re-predicted": "the class predicted under attack"}
 CODES = {"defence": DEFENCES, "aim": AIMS, "made_on": MADE_ON, "explained": EXPLAINED}  # column -> what it may hold
 CONTROL_MAPS = ("random_order", "constant_map", "mask")  # values of `method` that no method made
 BARE = ("none", "constant_map")  # defences that add no noise and have no model of their own
+NO_LEVEL = (*BARE, "blur", "blur_narrow")  # defences of which sigma says nothing
+ONE_DRAW = ("denoise_only", "wavelet", "cnn")  # told sigma, and add no noise
 TOP_SET = ("topk_overlap", "fidelity", "radius", "plugin_radius", "shown_overlap", "proven_kept", "proven_lost",
            "relative_mass")  # metrics of a top set, of size k
+
+
+def made_on_itself(rows) -> pd.Series:
+    """Whether the attack that each row met was made on its own defence."""
+    return rows["defence"].astype(object).replace(dict.fromkeys(BARE, "vit")) == rows["made_on"]
 
 
 def condition(rows) -> pd.Series:
@@ -23,6 +41,18 @@ def condition(rows) -> pd.Series:
 
     An attack is adaptive where it was made on the defence itself ("vit" for those of BARE), else transferred.
     """
-    own = rows["defence"].astype(object).replace(dict.fromkeys(BARE, "vit")) == rows["made_on"]
+    own = made_on_itself(rows)
     said, attacked = rows["aim"].map(AIMS), rows["made_on"] != ""
     return said.where(~attacked, said + pd.Series(np.where(own, ", adaptive", ", transferred"), rows.index))
+
+
+def said(defence: str) -> str:
+    """A defence in words; a reader's own is its code."""
+    return DEFENCES.get(defence, defence)
+
+
+def check_word(word: str, column: str) -> str:
+    """Return `word` if a row may hold it in `column`, one of CODES; a defence may be a reader's own."""
+    if column in ("defence", "made_on") and OWN.fullmatch(word):
+        return word
+    return check_choice(word, CODES[column], column)

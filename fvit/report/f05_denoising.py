@@ -1,6 +1,6 @@
 """Figures of notebook 05, denoising and what it buys."""
 
-from fvit.records.words import DEFENCES
+from fvit.records.words import said
 from fvit.report.style import dots, label_ends, lines, one_panel, ticks_at
 
 
@@ -21,7 +21,7 @@ def plot_defences(df, order, k):
     """
     ax = one_panel(5.4, 0.55 * len(order) + 1.2)
     dots(ax, df, "defence", order, "condition")
-    ax.set_yticks(range(len(order)), [DEFENCES[defence] for defence in order])
+    ax.set_yticks(range(len(order)), [said(defence) for defence in order])
     ax.invert_yaxis()
     ax.set(xlim=(-0.02, 1.03), xlabel=f"top-{k} overlap")
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.45, -0.22), ncols=2)

@@ -1,13 +1,16 @@
 """Figures of notebook 07, scores with and without DDS under attack."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from fvit.records.words import DEFENCES
+from fvit.records.words import said
 from fvit.report.style import MARKERS, dots, legend_below, lines, one_panel, panels_by
 
 SIDES = {"none": ("--", "white"), "dds": ("-", None)}  # defence -> dash, face of the markers (None: filled)
+OTHERS = "-.", None  # the same of other defences
 
 
 def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
@@ -20,7 +23,7 @@ def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
     fig, panels = panels_by(df, "method", 2.2, 2.1, ncols=ncols, extra=(0.4, 0.8), sharex=True)
     for number, (ax, method, part) in enumerate(panels):
         for level in part.loc[part["defence"] == "constant_map", "mean"].unique()[:1]:
-            ax.axhline(level, color="0.4", linestyle=":", linewidth=1.2, label=DEFENCES["constant_map"])
+            ax.axhline(level, color="0.4", linestyle=":", linewidth=1.2, label=said("constant_map"))
         part = part[part["defence"] != "constant_map"].sort_values("eps", kind="stable")
         lines(ax, part.assign(eps=255 * part["eps"]), ["defence", "condition"], "eps", names=_name,
               look=_look(df), shift=lambda eps, place: eps + 0.16 * place)
@@ -35,7 +38,7 @@ def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
 
 
 def _name(series):
-    return f"{DEFENCES[series[0]]}: {series[1]}"
+    return f"{said(series[0])}: {series[1]}"
 
 
 def _look(df):
@@ -45,10 +48,13 @@ def _look(df):
     """
     conditions = list(dict.fromkeys(df.loc[df["defence"] != "constant_map", "condition"]))
 
+    sides = list(dict.fromkeys([*SIDES, *df["defence"]]))
+    colours = dict(zip([side for side in sides if side != "constant_map"], cycle(sns.color_palette()), strict=False))
+
     def look(series):
         defence, condition = series
-        dash, face = SIDES[defence]
-        colour = "0.45" if condition.startswith("control") else sns.color_palette()[list(SIDES).index(defence)]
+        dash, face = SIDES.get(defence, OTHERS)
+        colour = "0.45" if condition.startswith("control") else colours[defence]
         return {"color": colour, "linestyle": dash, "markerfacecolor": face or colour,
                 "marker": (MARKERS + "P*h")[conditions.index(condition)]}
 
@@ -83,7 +89,7 @@ def plot_class_explained(df, k: int) -> plt.Figure:
     fig, panels = panels_by(df, "defence", 3.3, 0.42 * len(methods) + 1.5)
     for ax, defence, part in panels:
         dots(ax, part, "method", methods, "explained", gap=0.2, names=names.get)
-        ax.set_title(DEFENCES[defence], fontsize="small")
+        ax.set_title(said(defence), fontsize="small")
         ax.set(xlim=(-0.02, 1.03), ylim=(len(methods) - 0.5, -0.5), xlabel=f"top-{k} overlap")
     legend_below(fig, panels[0][0])
     return fig

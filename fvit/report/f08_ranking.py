@@ -2,7 +2,7 @@
 
 import matplotlib.pyplot as plt
 
-from fvit.records.words import DEFENCES
+from fvit.records.words import said
 from fvit.report.style import DASHES, MARKERS, WIDEST, legend_below, lines, panels_by
 
 BETTER = {"positive": "lower is better", "negative": "higher is better"}  # the two tests, by their kind
@@ -36,7 +36,7 @@ def plot_clean_curves(df, controls) -> plt.Figure:
         lines(ax, grey, "method", "removed", intervals="", colours=["0.45"], markers=None, dashes=("-", "--", ":"),
               linewidth=1.1, names=lambda name: name.replace("_", " "))
         lines(ax, rows[rows["method"] == method], "defence", "removed", intervals="band", markersize=3, linewidth=1.3,
-              names=DEFENCES.get)
+              names=said)
         ax.set(ylim=(-0.03, 1.03), xticks=[0, 0.5, 1])
     legend_below(fig, panels[0][0], ncols=len(panels[0][0].lines))
     return fig
@@ -80,7 +80,7 @@ def plot_accuracy(df) -> plt.Figure:
                             ylabel="robust accuracy\n(right before and after)")
     for ax, _, part in panels:
         lines(ax, part.sort_values("eps", kind="stable"), "defence", "x", dashes=DASHES[0:2] + DASHES[3:4],
-              markersize=5, linewidth=1.3, names=DEFENCES.get, shift=lambda x, place: x + 0.12 * place)
+              markersize=5, linewidth=1.3, names=said, shift=lambda x, place: x + 0.12 * place)
         ax.set(xlabel="attack radius, 1/255 (linf)", ylim=(-0.03, 1.03),
                xticks=sorted({round(255 * eps) for eps in df["eps"]}))
     panels[0][0].legend(frameon=False, fontsize="small", loc="lower left")

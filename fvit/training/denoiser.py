@@ -27,6 +27,13 @@ def as_json(config: dict) -> str:
     return json.dumps(config, indent=2) + "\n"
 
 
+def noise_levels(n: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """sigma (n,), log-uniform over SIGMA_RANGE, and the weight of each in the loss."""
+    low, high = torch.tensor(SIGMA_RANGE).log()
+    sigma = (low + (high - low) * torch.rand(n, generator=g)).exp()
+    return sigma, (sigma / 0.1).sqrt()  # equal share of decibels, not of noise energy
+
+
 class Denoising:
     """What the loop needs to train a denoiser: noise prediction, noise levels log-uniform over the range in use.
 
@@ -53,12 +60,10 @@ class Denoising:
 
     def losses(self, model, batch: tuple, step: int, progress: float, device: torch.device) -> Iterator[Tensor]:
         x, g = batch[0], rng.generator(self.seed, "noise", step)
-        low, high = torch.tensor(SIGMA_RANGE).log()
-        sigma = (low + (high - low) * torch.rand(len(x), generator=g)).exp()
+        sigma, weight = noise_levels(len(x), g)
         x_t, noise, t, _ = self._noised(x, sigma, g)
         error = model(x_t.to(device), t.to(device)).sample.float() - noise.to(device)
-        weight = (sigma / 0.1).sqrt().to(device)  # equal share of decibels, not of noise energy
-        yield (weight * error.square().mean((1, 2, 3))).mean()
+        yield (weight.to(device) * error.square().mean((1, 2, 3))).mean()
 
     @torch.no_grad()
     def validate(self, model: nn.Module, n: int, device: torch.device) -> dict[str, float]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from fvit.base import rng
 from fvit.data.streams import stream_images
+from fvit.models.cnn import load_cnn
 from fvit.models.diffusers_files import load_denoiser
+from fvit.training.cnn import Cleaning
 from fvit.training.denoiser import Denoising
 from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config
 
@@ -169,4 +171,15 @@ class DenoiserTask(OnCifar10, Denoising):
         self.model.load_state_dict(load_denoiser("scenes").network.unet.state_dict())
 
 
-TASKS = {task.name: task for task in (TeacherTask, ViTTask, DenoiserTask)}
+class CNNTask(OnCifar10, Cleaning):
+    """The plain CNN of CIFAR-10; like the denoiser it starts from that of the scenes."""
+
+    image_size = 32
+
+    def __init__(self, seed: int, root: Path | str | None = None):
+        super().__init__(seed, root)
+        self.lr = 5e-4
+        self.model.load_state_dict(load_cnn("scenes").state_dict())
+
+
+TASKS = {task.name: task for task in (TeacherTask, ViTTask, DenoiserTask, CNNTask)}

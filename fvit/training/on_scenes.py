@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fvit.base import rng
 from fvit.data import scenes
+from fvit.training.cnn import Cleaning
 from fvit.training.denoiser import Denoising
 from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config
 
@@ -183,4 +184,8 @@ class DenoiserTask(OnScenes, Denoising):
         return validation_scenes("val", n).x
 
 
-TASKS = {task.name: task for task in (TeacherTask, ViTTask, DenoiserTask)}
+class CNNTask(Cleaning, DenoiserTask):
+    """The plain CNN of scenes, trained on the denoiser's images for as long."""
+
+
+TASKS = {task.name: task for task in (TeacherTask, ViTTask, DenoiserTask, CNNTask)}

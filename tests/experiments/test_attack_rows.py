@@ -241,7 +241,7 @@ def test_blocks_of_images_give_the_rows_of_all_at_once(bench, data, rows):
 @pytest.mark.parametrize("changes, message", [
     ({"measures": ["stabilty"]}, "unknown measure 'stabilty'.*did you mean 'stability'"),
     ({"methods": ["vtaa"]}, "unknown method 'vtaa'.*did you mean 'vta'"),
-    ({"attacks": [["prediction", "ddss"]]}, "unknown through 'ddss', known: vit, dds"),
+    ({"attacks": [["prediction", "ddss"]]}, "unknown model that an attack is made on 'ddss', known: vit, dds; did you"),
 ])
 def test_unknown_names_are_refused(bench, data, changes, message):
     given = dict(methods=["raw_attention"], attacks=[["prediction", "vit"]], radii=[EPS], measures=["stability"])
@@ -249,7 +249,7 @@ def test_unknown_names_are_refused(bench, data, changes, message):
         attack_rows(bench, data, **given | changes)
     with pytest.raises(ValueError, match="unknown aim of an attack 'vta', known: prediction, explanation, rollout"):
         bench.attack("vta", "vit", data.x, IDS, None, EPS)
-    with pytest.raises(ValueError, match="unknown smoothing 'noise', known: none, dds"):
+    with pytest.raises(ValueError, match=r"unknown defence 'noise', known: none, dds, .* or FILE\.py:NAME"):
         bench.view("noise", data.x, IDS, METHODS)
 
 

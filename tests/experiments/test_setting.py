@@ -64,6 +64,19 @@ def test_settings_name_all_that_rows_depend_on(on, run):
     assert replace(run, on=replace(on, device="auto")).settings == settings and run.device == "cpu"
 
 
+def test_a_readers_own_defence_is_named_in_the_settings_by_what_its_file_holds(on, run, tmp_path):
+    """A block of another version is not taken up; one of another folder is."""
+    def settings(folder, text):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "mine.py").write_text(f"def mine(vit): pass  # {text}")
+        named = on.defences("none", f"{tmp_path / folder / 'mine.py'}:mine", "none")
+        assert list(named) == ["none", "mine.py:mine"]
+        return json.dumps(replace(run, what=WHAT | {"defences": list(named.values())}).settings)
+
+    assert settings("a", "one") == settings("b", "one") != settings("a", "two")
+    assert str(tmp_path) not in settings("a", "one")
+
+
 def test_rows_are_kept_and_saved_and_those_of_a_notebooks_cells_are_completed(on, run, out):
     rows = run.rows()
     assert list(rows.image_id.unique()) == ["test-0-0", "test-0-1"] and set(rows.profile) == {"laptop"}

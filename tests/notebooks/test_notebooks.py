@@ -114,3 +114,17 @@ def test_a_damaged_notebook_is_refused_before_anything_runs(damage, said, tmp_pa
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
     with pytest.raises(ValueError, match=rf"00_damaged\.ipynb is no {said} .+; restore it by git"):
         plan.plan(["00"])
+
+
+@pytest.mark.parametrize("number", ["05", "07", "08", "09"])
+def test_defences_are_named_before_anything_runs_and_own_files_by_their_whole_path(number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("class Mine: pass")
+    [(_, given)] = plan.plan([number], given={"defences": "['dds', 'blur', 'mine.py:Mine']"})
+    assert given == {"defences": ["dds", "blur", f"{tmp_path / 'mine.py'}:Mine"]}
+    for wrong, error, message in (("['blurr']", ValueError, "unknown defence 'blurr'.*did you mean 'blur'"),
+                                  ("['mine.py:Yours']", ValueError, "defines no 'Yours'.*it defines Mine"),
+                                  ("['no.py:Mine']", FileNotFoundError, "no file .*no.py"),
+                                  ("blur", ValueError, "wanted a value of type list")):
+        with pytest.raises(error, match=message):
+            plan.plan([number], given={"defences": wrong})

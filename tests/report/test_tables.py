@@ -11,7 +11,7 @@ from fvit import curve_auc, perturbation_curve, pgd, prediction_loss
 from fvit.base.rng import numpy_generator
 from fvit.data.images import Images
 from fvit.experiments.bench import Bench
-from fvit.experiments.controls import control_rows, denoise_only_rows
+from fvit.experiments.controls import all_controls, control_rows
 from fvit.metrics.segmentation import segmentation_scores
 from fvit.records.rows import conform
 from fvit.records.words import CONTROL_MAPS
@@ -237,7 +237,8 @@ def test_the_random_order_is_named_by_the_image(bench, scene):
 
 
 def test_denoise_only_is_the_vit_behind_the_denoiser(bench, scene):
-    rows = denoise_only_rows(bench, scene, [0.05])
+    rows = all_controls(bench, scene, [0.05])
+    rows = rows[rows["defence"] == "denoise_only"]
     said = rows[["defence", "metric", "method", "sigma", "n_samples"]].drop_duplicates().to_numpy().tolist()
     assert said == [["denoise_only", "right", "", 0.25, 1]]
 

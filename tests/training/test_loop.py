@@ -1,5 +1,6 @@
 """Training, in a form of seconds: it resumes to the bit, writes what loads, and refuses what it cannot use."""
 
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -8,9 +9,12 @@ from fixtures.resuming import assert_it_resumes
 
 import fvit
 from fvit import cli
+from fvit.models.cnn import load_cnn
 from fvit.models.weight_files import check_sums
-from fvit.training.loop import learning_rate, train
+from fvit.training.denoiser import SIGMA_RANGE
+from fvit.training.loop import SHIPPED, learning_rate, train
 from fvit.training.on_scenes import (
+    CNNTask,
     DenoiserTask,
     Scenes,
     Teacher,
@@ -27,7 +31,7 @@ from fvit.training.vit import read_teacher
 SMALL = dict(batch=4, chapter=32, every=2, n_val=4)
 
 
-@pytest.mark.parametrize("task", [TeacherTask, ViTTask, DenoiserTask])
+@pytest.mark.parametrize("task", [TeacherTask, ViTTask, DenoiserTask, CNNTask])
 def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(task, tmp_path):
     a = assert_it_resumes(task, tmp_path, 4, **SMALL)
     assert any((a[k] != a[k.replace("model.", "ema.")]).any() for k in a if k.startswith("model."))  # the mean lags
@@ -43,7 +47,10 @@ def test_what_is_written_loads_and_runs(tmp_path):
     train(DenoiserTask, tmp_path / "denoiser", steps=2, **SMALL)
     den = fvit.load_denoiser(str(tmp_path / "denoiser"))
     assert den(x, 0.25).shape == x.shape and den.timestep(8 / 255) == 15
-    for folder in ("vit", "denoiser"):
+    train(CNNTask, tmp_path / "cnn", steps=2, **SMALL)
+    cnn = load_cnn(tmp_path / "cnn")
+    assert cnn(x, 0.25).shape == x.shape and cnn.has_level(8 / 255) and not cnn.has_level(0)
+    for folder in ("vit", "denoiser", "cnn"):
         assert (tmp_path / folder / "training.png").read_bytes().startswith(b"\x89PNG")
         assert list(pd.read_csv(tmp_path / folder / "training_log.csv")["step"]) == [2]
 
@@ -127,3 +134,23 @@ def test_a_changed_byte_is_seen_in_the_checkpoint_and_in_the_weights(tmp_path):
 def test_the_command_refuses_senseless_numbers(tmp_path, capsys):
     assert cli.main(["train", "vit", "--out", str(tmp_path), "--steps", "0"]) == 2
     assert "--steps 0" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_plain_cnn_meets_the_images_the_levels_and_the_noise_of_the_denoiser():
+    """The loss of an estimate of no noise is the same for both, to rounding."""
+    x, losses = torch.rand(4, 3, 64, 64), {}
+    for task in (DenoiserTask(3), CNNTask(3)):
+        nothing = torch.nn.Module()
+        nothing.forward = lambda x_t, t: SimpleNamespace(sample=torch.zeros_like(x_t))
+        nothing.noise = lambda x_noisy, sigma: torch.zeros_like(x_noisy)
+        losses[task.name] = [loss.item() for step in (0, 7)
+                             for loss in task.losses(nothing, (x,), step, 0, torch.device("cpu"))]
+        assert isinstance(task.batches(4, 32), Scenes)
+    assert losses["cnn"] == pytest.approx(losses["denoiser"], rel=1e-6)
+
+
+def test_the_plain_cnn_is_trained_by_its_command_as_long_as_the_denoiser(tmp_path):
+    assert all(models["cnn"] == models["denoiser"] for models in SHIPPED.values())
+    small = ["--steps", "2", "--batch", "2", "--chapter", "8", "--n-val", "2", "--every", "2", "--precision", "float32"]
+    assert cli.main(["train", "cnn", "--out", str(tmp_path), *small]) == 0
+    assert load_cnn(tmp_path).levels == SIGMA_RANGE

@@ -10,8 +10,9 @@ import fvit
 from fvit import cli
 from fvit.base import paths
 from fvit.data.folders import CIFAR10
+from fvit.models.cnn import SIZES, PlainCNN, load_cnn
 from fvit.training.loop import train
-from fvit.training.on_cifar10 import SHIFT, Cifar10, DenoiserTask, TeacherTask, ViTTask, moved, vit_tokens
+from fvit.training.on_cifar10 import SHIFT, Cifar10, CNNTask, DenoiserTask, TeacherTask, ViTTask, moved, vit_tokens
 from fvit.training.vit import new_vit
 
 SMALL = dict(batch=8, every=2, n_val=4, precision="float32")
@@ -143,3 +144,13 @@ def test_a_vit_without_its_teacher_says_how_to_train_it(root, tmp_path, monkeypa
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no teacher at .*; train it first: `fvit train teacher --data cifar1"):
         ViTTask(0, root)
+
+
+def test_the_plain_cnn_starts_from_that_of_the_scenes_and_is_written_as_what_loads(root, tmp_path, monkeypatch):
+    first = PlainCNN(**SIZES)
+    torch.nn.init.normal_(first.layers[-1].weight)
+    monkeypatch.setattr("fvit.training.on_cifar10.load_cnn", lambda source: first)
+    assert torch.equal(CNNTask(0, root).model.layers[-1].weight, first.layers[-1].weight)
+    train(CNNTask, tmp_path, steps=2, root=root, **SMALL)
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert load_cnn(tmp_path)(x, 0.1).shape == x.shape

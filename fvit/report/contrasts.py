@@ -1,0 +1,116 @@
+"""Defences held against each other: what each part of DDS buys, and the level below which a map keeps nothing."""
+
+import numpy as np
+import pandas as pd
+
+from fvit.base.checks import check_choice
+from fvit.records.words import made_on_itself, said
+from fvit.theory.intervals import interval_table, mean_interval
+
+QUESTIONS = (  # what is asked, the defence that has it, the same without it
+    ("noise, before the denoiser", "dds", "denoise_only"), ("noise alone", "noise_only", "none"),
+    ("the denoiser, behind noise", "dds", "noise_only"), ("the denoiser alone", "denoise_only", "none"),
+    ("the prior over a blur, behind noise", "dds", "noise_blur"), ("DDS over a blur alone", "dds", "blur"),
+    ("DDS over wavelets", "dds", "wavelet"), ("the prior over a plain CNN, behind noise", "dds", "noise_cnn"),
+    ("the prior over a plain CNN, alone", "denoise_only", "cnn"), ("a wider sigma than 8/255", "dds", "dds_published"))
+THREATS = ("none", "transferred", "adaptive")
+MEASURES = ("map", "prediction")
+COLUMNS = ["question", "with", "without", "measure", "threat", "value_with", "value_without", "difference", "low",
+           "high", "n", "n_groups"]
+
+
+def values_by_defence(rows, method: str = "raw_attention", eps: float | None = None) -> pd.DataFrame:
+    """One number for each image, defence, measure and threat, so that defences can be paired on the same images.
+
+    rows      tidy rows of `attack_rows` with a column photograph
+    method    the map that is measured, under the attack that aims at raw attention (at rollout, for rollout)
+    eps       radius of the attacks, None: the largest
+    returns   DataFrame image_id, photograph, defence, measure ("map" or "prediction"), threat, value in [0, 1]:
+              of the map the top-k overlap with one's own clean map, with no attack the fidelity to the bare map;
+              of the prediction 1 where it is right before and after. The bare ViT's own attack is both threats
+
+    Raises ValueError where rows have neither.
+    """
+    largest = rows["eps"].max() if eps is None else eps
+    strong, own = rows["eps"].sub(largest).abs() < 1e-9, made_on_itself(rows)
+    threat = np.select([strong & own, strong & (rows["made_on"] == "vit")], ["adaptive", "transferred"], "")
+    aim = "rollout" if method == "rollout" else "explanation"
+    fixed = (rows["method"] == method) & (rows["explained"] != "re-predicted")
+    about = rows[["image_id", "photograph", "defence", "value"]].assign(threat=threat)
+    maps = [about[fixed & (rows["metric"] == "fidelity")].assign(threat="none"),
+            about[fixed & (rows["metric"] == "topk_overlap") & (rows["aim"] == aim) & (threat != "")]]
+    right = (rows["metric"] == "right") & (rows["method"] == "")
+    clean = about[right & (rows["aim"] == "none")].assign(threat="none")
+    after = about[right & (rows["aim"] == "prediction") & (threat != "")]
+    before = clean.set_index(["defence", "image_id"])["value"]
+    after = after.assign(value=after["value"] * before.reindex(pd.MultiIndex.from_frame(
+        after[["defence", "image_id"]])).to_numpy())
+    found = pd.concat([*(part.assign(measure="map") for part in maps),
+                       *(part.assign(measure="prediction") for part in (clean, after))])
+    bare = found[(found["defence"] == "none") & (found["threat"] == "adaptive")]
+    found = pd.concat([found, bare.assign(threat="transferred")], ignore_index=True)
+    if found.empty:
+        raise ValueError(f"no rows of {method!r} or of predictions to compare defences on; wanted metrics fidelity, "
+                         "topk_overlap or right, as of attack_rows")
+    return found[["image_id", "photograph", "defence", "measure", "threat", "value"]]
+
+
+def what_buys(values, questions=QUESTIONS, groups: bool = True) -> pd.DataFrame:
+    """What noise, denoising and the prior buy: for each of QUESTIONS, measure and threat the mean difference of two
+    defences over the same images, with its 95 % interval.
+
+    values      of `values_by_defence`
+    questions   triples (question, with it, without it); those of which `values` lack a defence are left out
+    groups      intervals are over photographs; False: every image is its own
+    returns     DataFrame COLUMNS, in the order of questions, MEASURES and THREATS
+
+    Raises ValueError where a defence has an image that the other lacks.
+    """
+    found = []
+    for question, one, other in questions:
+        for measure in MEASURES:
+            for threat in THREATS:
+                cells = values[(values["measure"] == measure) & (values["threat"] == threat)]
+                sides = [cells[cells["defence"] == side].set_index(["image_id", "photograph"])["value"]
+                         for side in (one, other)]
+                if any(side.empty for side in sides):
+                    continue
+                if any(side.index.duplicated().any() for side in sides) or set(sides[0].index) != set(sides[1].index):
+                    raise ValueError(f"{one} and {other}, {measure}, {threat}: {len(sides[0])} and {len(sides[1])} "
+                                     "values, wanted one of each image on both sides; complete the run")
+                difference = sides[0] - sides[1]
+                photographs = difference.index.get_level_values("photograph")
+                interval = mean_interval(difference, groups=photographs if groups else None)
+                found.append([question, one, other, measure, threat, sides[0].mean(), sides[1].mean(), *interval,
+                              interval.n, interval.n_groups or interval.n])
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def no_information(rows, method: str = "raw_attention") -> tuple[float, float]:
+    """(low, high) of the overlap that maps have for nothing, from `controls.no_information_rows` with a column
+    photograph: from the lower end of the interval of what maps of unrelated images share, to the upper end of what a
+    constant map does. An overlap in it, or below, keeps nothing of the image.
+
+    Raises ValueError without such rows.
+    """
+    own = rows[rows["method"] == method]
+    parts = [own[(own["aim"] == "other_image") & (own["defence"] == "none")],
+             own[(own["defence"] == "constant_map") & (own["metric"] == "fidelity")]]
+    if any(part.empty for part in parts):
+        raise ValueError(f"no rows of {method!r} with aim 'other_image' and with defence 'constant_map', wanted those "
+                         "of fvit.experiments.controls.no_information_rows")
+    table = interval_table(pd.concat(parts), by=["defence"], groups="photograph")
+    low, high = table[["mean", "low"]].min().min(), table[["mean", "high"]].max().max()  # of one group: the means
+    return float(low), float(high)
+
+
+def no_information_band(ax, rows, method: str = "raw_attention", along: str = "x") -> None:
+    """Shade in `ax` the level of `no_information`; `along` is the axis that shows overlap, "x" or "y"."""
+    low, high = no_information(rows, method)
+    span = ax.axvspan if check_choice(along, ("x", "y"), "axis") == "x" else ax.axhspan
+    span(low, high, color="0.85", zorder=0, label="no information: other images' maps, a constant map")
+
+
+def as_said(table) -> pd.DataFrame:
+    """A table of `what_buys` with its defences in words."""
+    return table.assign(**{"with": table["with"].map(said), "without": table["without"].map(said)})
