@@ -56,7 +56,7 @@ test-faults: $(INSTALLED)  ## kill, fill the disk, damage files, ...: each kind 
 
 test-ulp: $(INSTALLED)  ## the tests of networks, where unlike calls differ in their last digits as on another processor
 	PYTHONPATH=tests $(BIN)/python -m pytest -q -p ulp tests/data tests/experiments tests/explanations tests/metrics \
-	  tests/models tests/training tests/test_attacks.py tests/test_certification.py tests/test_smoothing.py
+	  tests/models tests/training tests/attacks tests/test_certification.py tests/test_smoothing.py
 
 test-paper: $(INSTALLED)  ## notebook 07 at paper on real images, killed three times; DATA=folder of class folders
 	out=$$(mktemp -d) && FVIT_THREADS=1 $(BIN)/python tests/experiments/paper.py $$out $(DATA); code=$$?; rm -rf $$out; exit $$code

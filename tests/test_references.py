@@ -74,8 +74,9 @@ def wrong(text: str, prose: bool, file: Path, root: Path = ROOT) -> set[str]:
 def _exists(name, file, root):
     places = [name] if "/" in name else [name, *(f"{folder}/**/{name}" for folder in FOLDERS)]
     theirs = "/" not in name and file.name == "reference-code.md"  # files of other code bases
+    readers = name in ("mine.py", "FILE.py")  # the reader's own, as of "FILE.py:NAME"
     made = re.search(r"[<>{}$]|results/.+/(blocks|notebooks)", name)  # a pattern, or what a run leaves uncommitted
-    return theirs or made or any(any(root.glob(place)) for place in places)
+    return theirs or readers or made or any(any(root.glob(place)) for place in places)
 
 
 def _imports(name):

@@ -262,3 +262,8 @@ def check_classes(classes, n: int, n_classes: int | None = None, name: str = "ta
         wanted = "0 or more" if n_classes is None else f"0..{n_classes - 1}"
         raise ValueError(f"{name} has classes {tensor.min()}..{tensor.max()}, wanted {wanted}")
     return tensor.long().expand(n)
+
+
+def check_callable(value, name):
+    if not callable(value):
+        raise ValueError(f"{name} is a {type(value).__name__}, wanted something to call, such as a ViT or a fvit.DDS")

@@ -1,20 +1,13 @@
-"""PGD on a loss passed in as a callable, and the losses that move a prediction or an explanation."""
+"""PGD on a loss passed in as a callable: once from a random start, or the strongest of several runs."""
 
 import math
 import warnings
-from types import SimpleNamespace
 
 import torch
-from torch.nn.functional import cross_entropy, one_hot, relu
 
 from fvit.base import checks, rng
-from fvit.base.checks import check_choice, check_classes, check_count, check_ids, check_images, check_seed, check_shape
+from fvit.base.checks import check_callable, check_choice, check_count, check_ids, check_images, check_seed
 from fvit.base.memory import in_memory
-from fvit.explanations.methods import METHODS
-from fvit.explanations.passes import check_method, explain_with_logits
-from fvit.metrics.maps import top_k
-
-VIT_BATCH = 32  # images whose gradient through a bare ViT is taken at once
 
 
 def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="random", seed=0, ids=None):
@@ -31,7 +24,7 @@ def pgd(loss, x, eps=8 / 255, norm="linf", steps=10, step_size=None, start="rand
     Raises ValueError for arguments out of range, a start outside the ball, or a gradient that is not finite.
     Source: Madry et al. 2018; numbers as in docs/reference-code.md, 3.3. Taught in notebook 01.
     """
-    _check_callable(loss, "loss")
+    check_callable(loss, "loss")
     ids = check_ids(ids, len(check_images(x)))
     check_choice(norm, ("linf", "l2"), "norm")
     eps, steps, seed = _length(eps, "eps", norm, x), check_count(steps, "steps", least=0), check_seed(seed)
@@ -89,7 +82,7 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
 
     Raises ValueError as `pgd` does. Source: Madry et al. 2018, and ours for the choice. Taught in notebook 09.
     """
-    _check_callable(loss, "loss")
+    check_callable(loss, "loss")
     restarts, judgements = check_count(restarts, "restarts"), check_count(judgements, "judgements")
     steps, ids = check_count(steps, "steps", least=0), check_ids(ids, len(check_images(x)))
     eps = _length(eps, "eps", check_choice(norm, ("linf", "l2"), "norm"), x)
@@ -114,115 +107,6 @@ def _shifted(loss, first):
         later.sized, later.portion = loss.sized, loss.portion
         later.part = lambda rows: _shifted(loss.part(rows), first)
     return later
-
-
-def prediction_loss(model, y, n_samples=None, ids=None):
-    """Loss for `pgd` that grows as the class `y` is lost: cross-entropy of a ViT, or minus the log of the smoothed
-    probability of a DDS over fresh draws at each step (expectation over transformation).
-
-    y           (B,) class indices
-    n_samples   draws a step for a DDS, default 4; they come from the streams "eot", which no evaluation uses
-
-    Source: Athalye et al. 2018 for the expectation; Salman et al. 2019 for the log outside the mean.
-    """
-    _check_callable(model, "model")
-    n = check_count(4 if n_samples is None else n_samples, "n_samples")
-    y = check_classes(y, checks.check_tensor(y, "y").numel(), _classes(model), "y")
-
-    def loss(x, step):
-        classes = check_classes(y, len(check_shape(x)), name="y").to(x.device)
-        if not _is_dds(model):
-            return cross_entropy(checks.check_logits(model(x), classes), classes, reduction="none")
-        _, probs = _draw(model, x, step, None, n, ids)
-        return -_log_probs(probs).gather(1, classes[:, None])[:, 0]
-
-    if _is_dds(model) or hasattr(model, "grid"):
-        names = check_ids(ids, len(y))
-        _in_portions(loss, model, n, len(y), lambda rows: prediction_loss(model, y[rows], n, names[rows]))
-    return loss
-
-
-def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention", n_samples=None, ids=None):
-    """Loss for `pgd` that grows as the mean map loses its mass on the clean top-k: minus that mass, in [-1, 0].
-
-    explainer    a ViT, a DDS (fresh draws at each step, streams "eot"), or a callable (x, step) -> (B, h, w)
-    heat         (B, h, w) clean maps, whose top-k (ties to the lowest index) is attacked
-    keep_class   (B,) class to hold, by a penalty and no guarantee: relu(1 - margin), log p_y - max of the other log p
-    n_samples    draws a step for a DDS, default 4
-
-    Raises ValueError for a method without derivatives: it is attacked by transfer.
-    Source: ours, in the manner of Ghorbani et al. 2019 (top-k attack). Taught in notebooks 01 and 05.
-    """
-    if not check_method(method).differentiable:
-        able = ", ".join(name for name, entry in METHODS.items() if entry.differentiable)
-        raise ValueError(f"method {method!r} would need second derivatives; attack it by transfer: make x_adv with "
-                         f"{able}, then explain x_adv with {method!r}")
-    _check_callable(explainer, "explainer")
-    order, tokens = top_k(heat, k), checks.check_tensor(heat, "heat")[:1].numel()
-    n = check_count(4 if n_samples is None else n_samples, "n_samples")
-    has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
-    if keep_class is not None and not has_prediction:
-        raise ValueError("keep_class needs a ViT or a DDS; a callable has no prediction: add a penalty to its loss")
-    held = None if keep_class is None else check_classes(keep_class, len(order), _classes(explainer), "keep_class")
-
-    def loss(x, step):
-        if len(check_shape(x)) != len(order):
-            raise ValueError(f"heat holds {len(order)} maps and x {len(x)} images, wanted one map an image")
-        if _is_dds(explainer):
-            maps, probs = _draw(explainer, x, step, method, n, ids)
-            log_probs = _log_probs(probs)
-        elif has_prediction:
-            maps, logits = explain_with_logits(explainer, x, method)
-            log_probs = logits.log_softmax(1)
-        else:
-            maps = explainer(x, step)
-        if maps[:1].numel() != tokens:
-            raise ValueError(f"heat has {tokens} tokens and maps are {tuple(maps.shape)}, wanted maps of one grid")
-        mass = maps.flatten(1).gather(1, order.to(x.device)).sum(1)
-        if keep_class is None:
-            return -mass
-        classes = check_classes(held, len(x), log_probs.shape[1], "keep_class").to(x.device)
-        other = log_probs.masked_fill(one_hot(classes, log_probs.shape[1]).bool(), -math.inf).amax(1)
-        return -mass - relu(1 - (log_probs.gather(1, classes[:, None])[:, 0] - other))
-
-    if has_prediction:
-        names = check_ids(ids, len(heat))
-        _in_portions(loss, explainer, n, len(heat), lambda rows: explanation_loss(
-            explainer, heat[rows], k, None if held is None else held[rows], method, n, names[rows]))
-    return loss
-
-
-def _in_portions(loss, model, n, count, part):
-    """Tell `pgd` how to take this loss of `count` images: `part(rows)` is that of some of them, as many as fill a batch
-    with n draws each. The gradient of a batch is taken before the next begins: no activations are computed twice."""
-    loss.part, draws = part, n if getattr(model, "sigma", 0) > 0 else 1
-    loss.sized = model if _is_dds(model) else SimpleNamespace(batch_size=max(1, min(count, VIT_BATCH)))
-    loss.portion = lambda images: max(1, loss.sized.batch_size // draws) if images == count else images
-
-
-def _is_dds(model):
-    return hasattr(model, "maps")
-
-
-def _classes(model):
-    return getattr(getattr(model, "vit", model), "num_classes", None)
-
-
-def _check_callable(value, name):
-    if not callable(value):
-        raise ValueError(f"{name} is a {type(value).__name__}, wanted something to call, such as a ViT or a fvit.DDS")
-
-
-def _draw(dds, x, step, method, n, ids):
-    """Mean map (B, h, w) and smoothed probabilities (B, C) over the draws of this step."""
-    step = check_count(step, "step", least=0)
-    ids = check_ids(ids, len(x))  # by position here, without the warning of `DDS`: streams "eot" are of attacks alone
-    maps, probs = dds.maps(x, ids=ids, method=method, purpose="eot", draws=range(step * n, (step + 1) * n))
-    return None if maps is None else maps.mean(1), probs.mean(1)
-
-
-def _log_probs(probs):
-    return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()  # an underflow has no gradient, rather than NaN
 
 
 def _start(x, start, eps, norm, seed, ids, *restart):
