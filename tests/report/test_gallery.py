@@ -48,8 +48,10 @@ def verdict_on(question, *lines):
 
 
 @pytest.mark.parametrize(("changed", "status"), [
-    ({}, "HOLDS"), ({"ci_low": "0.05"}, "UNDECIDED"), ({"bound": "0.7"}, "DOES NOT HOLD"), ({"n_groups": "29"}, "UNDECIDED"),
-    ({"n_groups": "", "n": "30"}, "HOLDS"), ({"n_groups": "", "n": "29"}, "UNDECIDED"), ({"claim": "P5.3"}, "NOT TESTED"),
+    ({}, "HOLDS"), ({"ci_low": "0.05"}, "UNDECIDED"),
+    ({"bound": "0.7"}, "DOES NOT HOLD"), ({"n_groups": "29"}, "UNDECIDED"),
+    ({"n_groups": "", "n": "30"}, "HOLDS"),
+    ({"n_groups": "", "n": "29"}, "UNDECIDED"), ({"claim": "P5.3"}, "NOT TESTED"),
     ({"ci_low": "", "ci_high": "", "n": "", "n_groups": ""}, "HOLDS"), ({"status": "DOES NOT HOLD"}, "HOLDS"),
 ])
 def test_one_check_decides_a_question_by_its_numbers_and_turns_with_them(changed, status):
