@@ -133,7 +133,7 @@ CALLS = {  # name: (function, good arguments); each in turn becomes odd
     "claim": (fvit.claim, {"claim_id": "P1.2", "value": 0.1, "relation": "<", "bound": 0.5, "ci": (0, 0.2), "eps": 8}),
     "claim of one's own": (fvit.claim, {
         "claim_id": "X1", "value": 0.1, "relation": "<", "bound": 0.5, "text": "it is small", "source": "ours",
-        "ci": (0.0, 0.2), "expected": "PASS", "note": ""}),
+        "ci": (0.0, 0.2), "expected": "HOLDS", "note": ""}),
     "figure": (partial(figure, save="figure"), {
         "fig": "a figure", "figure_id": "F04b", "df": pd.DataFrame({"x": [1.0]}), "seed": 0, "device_kind": "cpu",
         "variant": "", "order": 2.0}),

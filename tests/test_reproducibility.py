@@ -46,7 +46,7 @@ def notebook(device: str = "cpu") -> tuple[dict[str, torch.Tensor], list[str]]:
         fvit.claim("X5.2", (x_adv - x).abs().max().item(), "<", 0.0314, text="the attack stays in its ball",
                    source="ours"),
         fvit.claim("X5.3", radii.radius.max(), ">", 1, text="few draws certify nothing", source="ours",
-                   expected="DIFFERS"))]
+                   expected="DOES NOT HOLD"))]
     noisy = add_noise(x, 0.25, 0, "dds", ids, 0)
     numbers = {"noisy": noisy, "denoised": den(noisy, 0.25), "bare": fvit.explain(vit, x, "vta"), "dds": out.heatmap,
                "probs": out.probs, "attacked": x_adv, "overlap": kept}

@@ -17,21 +17,18 @@ MARKS = "<!-- findings -->", "<!-- /findings -->"  # lines of the README between
 
 
 def readme_table(claims: pd.DataFrame | None = None) -> str:
-    """"What we found" as a Markdown table: a line for each of ROWS, with one number, its interval and its notebook.
+    """"What we found" as a Markdown table: a line for each question of ROWS, with the number that decides it.
 
-    claims   as of `load_claims`, which is the default. The number is that of the row's key, of the largest profile
-             that has one
+    claims   as of `load_claims`, which is the default; of the profiles that have a check, the largest decides
     """
-    lines = ["| claim | verdict | one number of several, with its interval | in |", "|---|---|---|---|"]
+    lines = ["| claim | on | threat | verdict | decided by | in |", "|---|---|---|---|---|---|"]
     for verdict in verdicts(load_claims() if claims is None else claims):
-        said, link = "no run of it is committed", ""
-        if not verdict.claims.empty:
-            key = verdict.claims[verdict.claims["claim"] == ROWS[verdict.row]["key"]]
-            shown = (verdict.claims if key.empty else key).iloc[-1 if len(key) else 0]
-            said = f"{_cell(shown['text'])}: {measured(shown)} ({shown['claim']}, {shown['profile']})"
-            link = _link(shown["notebook"])
-        lines.append(f"| {verdict.row}: {_cell(ROWS[verdict.row]['text'])} | **{verdict.status}**, {verdict.counts} "
-                     f"| {said} | {link} |")
+        said, link = verdict.why, ""
+        if (check := verdict.check) is not None:
+            said = f"{check['text']}: {measured(check)} ({check['claim']}, {check['profile']})"
+            link = _link(check["notebook"])
+        lines.append(f"| {verdict.row}: {_cell(ROWS[verdict.row]['text'])} | {verdict.data} | {verdict.threat} "
+                     f"| **{verdict.status}** | {_cell(said)} | {link} |")
     return "\n".join(lines)
 
 

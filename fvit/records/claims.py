@@ -13,15 +13,26 @@ from fvit.records.templates import check_used, fields, fill, read_words
 from fvit.theory.intervals import Interval
 
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+OUTCOMES = ("HOLDS", "DOES NOT HOLD", "UNDECIDED")
 CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_low", "ci_high", "n", "n_groups",
                  "relation", "bound", "source", "expected", "note"]
-HEADS = read_words(PACKAGE / "claims.toml")  # "P1" -> text, source, notebooks; key, of a row of the table of claims
-ROWS = {head: said for head, said in HEADS.items() if "key" in said}
+HEADS = read_words(PACKAGE / "claims.toml")  # "P1" -> text, source, notebooks; of a row of the table also questions
+ROWS = {head: said for head, said in HEADS.items() if "questions" in said}
 CHECKS = {claim_id: said for head in HEADS.values() for claim_id, said in head["checks"].items()}  # "P1.2" -> its words
 
 
 class ClaimError(AssertionError):
-    """A claim did not come out as expected; it is on record all the same."""
+    """A regression: a claim did not come out as it did before; it is on record all the same."""
+
+
+def outcome(value: float, ci, relation: str, bound: float) -> str:
+    """One of OUTCOMES: the relation holds for the whole interval `ci`, for none of it, or `bound` lies in it.
+
+    ci   (low, high), or None for a value that is exact: then it decides
+    """
+    if all(RELATIONS[relation](v, bound) for v in ci or (value,)):
+        return "HOLDS"
+    return "UNDECIDED" if ci and ci[0] <= bound <= ci[1] else "DOES NOT HOLD"
 
 
 @dataclass(frozen=True)
@@ -49,16 +60,13 @@ class Claim:
 
     @property
     def status(self) -> str:
-        """PASS if value and, where given, the whole interval satisfy the relation; DIFFERS if that is not shown."""
-        holds = RELATIONS[self.relation]
-        return "PASS" if all(holds(v, self.bound) for v in (self.value, *(self.ci or ()))) else "DIFFERS"
+        return outcome(self.value, self.ci, self.relation, self.bound)
 
     @property
     def measured(self) -> str:
         interval = f" [{self.ci[0]:.3g}, {self.ci[1]:.3g}]" if self.ci else ""
-        undecided = bool(self.ci) and self.ci[0] <= self.bound <= self.ci[1]
         size = f", n = {self.n}{f' on {self.n_groups} photographs' if self.n_groups else ''}" if self.n else ""
-        return f"{self.value:.3g}{interval}{size}{', the interval holds the bound: undecided' if undecided else ''}"
+        return f"{self.value:.3g}{interval}{size}"
 
     def __repr__(self) -> str:
         short = f"{self.bound:.2f}"
@@ -90,9 +98,9 @@ def claim(claim_id, value, relation, bound, *, text=None, source=None, ci=None, 
                and a source ("ours" is one)
     value      a number, or an `intervals.Interval`, which brings its ci, n and n_groups along; `Untested` puts nothing
                on record and is shown with its reason: never at `laptop`, where every claim is tested
-    ci         (low, high) of the value, all of which must satisfy the relation, else the claim DIFFERS: "not shown"
+    ci         (low, high) of the value; the claim is UNDECIDED where the bound lies between them, see `outcome`
     bound      from theory, or with a margin of several standard errors; the text says which
-    expected   "PASS", or "DIFFERS" for a claim known not to hold; that it suddenly holds is then the surprise
+    expected   one of OUTCOMES, default "HOLDS": what came out before. Another is a regression of the code, no verdict
     fill_in    what the text and the note of claims.toml leave open: eps=8 where they say {eps}
 
     Raises ClaimError, after recording, if the outcome is not the expected one and the profile is `laptop`; elsewhere
@@ -114,26 +122,26 @@ def claim(claim_id, value, relation, bound, *, text=None, source=None, ci=None, 
         if len(as_list(ci) or ()) != 2:
             raise ValueError(f"claim {claim_id}: ci={ci!r}, wanted (low, high)")
         ci = tuple(map(as_number, as_list(ci)))
-    outcome = Claim(claim_id, text, value, ci, relation, as_number(bound), source, expected, note, *size)
+    found = Claim(claim_id, text, value, ci, relation, as_number(bound), source, expected, note, *size)
     run, (low, high) = profiles.current, ci or ("", "")
-    row = vars(outcome) | {"status": outcome.status, "ci_low": low, "ci_high": high}
+    row = vars(found) | {"status": found.status, "ci_low": low, "ci_high": high}
     row |= {name: "" for name in ("n", "n_groups") if row[name] is None}
     row |= {"profile": run.name, "notebook": run.notebook}
     upsert(results_dir(run.name) / "claims.csv", row, key=("claim", "profile"), columns=CLAIM_COLUMNS)
-    if outcome.status != expected and profiles.current.name == "laptop":
-        raise ClaimError(f"{outcome!r}: measured {outcome.measured}, wanted {expected}; mend what broke, or the claim")
-    return outcome
+    if found.status != expected and profiles.current.name == "laptop":
+        raise ClaimError(f"{found!r}: measured {found.measured}, expected {expected}; mend what broke, or the claim")
+    return found
 
 
 def _words(claim_id, given, fill_in):
-    """Text, source, expected verdict and note: those given, else those of claims.toml, filled in."""
+    """Text, source, expected outcome and note: those given, else those of claims.toml, filled in."""
     who = f"claim {check_text(claim_id, 'id of a claim')}"
     kept = {key: said for key, said in CHECKS.get(claim_id, {}).items() if key not in given}
     if lacking := [key for key in ("text", "source") if key not in kept | given]:
         raise ValueError(f"{who} is not in claims.toml: write it there, or give it a {' and a '.join(lacking)} here")
     check_used(fill_in, fields(*kept.values()), who)
-    words = {"expected": "PASS", "note": ""} | {key: fill(said, fill_in, who) for key, said in kept.items()} | given
-    check_choice(words["expected"], ("PASS", "DIFFERS"), "expected verdict")
+    words = {"expected": "HOLDS", "note": ""} | {key: fill(said, fill_in, who) for key, said in kept.items()} | given
+    check_choice(words["expected"], OUTCOMES, "expected outcome")
     for key in ("text", "source", "note"):
         if not (key == "note" and isinstance(words[key], str) and not words[key]):
             check_text(words[key], f"{key} of {who}")

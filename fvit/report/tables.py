@@ -3,10 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from fvit.base.rng import numpy_generator
 from fvit.metrics.perturbation import TENTHS, curve_auc
 from fvit.records.words import BARE, condition
-from fvit.theory.intervals import Interval, interval_table, mean_interval, rate_interval
+from fvit.theory.intervals import Interval, group_interval, interval_table, mean_interval, rate_interval
 
 MET = ["defence", "aim", "made_on", "eps"]  # what an image went through
 BY = ["method", *MET, "explained"]
@@ -32,11 +31,11 @@ def gain(rows, after=WITH, before=WITHOUT, **where) -> Interval:
     return mean_interval(difference, difference.index.get_level_values("photograph"))
 
 
-def segmentation_table(rows, groups=None, by=BY, level=0.95, n_boot=2000, seed=0) -> pd.DataFrame:
-    """Pooled segmentation scores and their bootstrap intervals, rebuilt from the rows of single images.
+def segmentation_table(rows, groups=None, by=BY, level=0.95) -> pd.DataFrame:
+    """Pooled segmentation scores and their intervals (`group_interval`), rebuilt from the rows of single images.
 
     rows      tidy rows with the metrics NEEDED, one for each combination of `by`, image and metric
-    groups    {image_id: photograph}: whole photographs are resampled, and the ratios pooled anew in each resample;
+    groups    {image_id: photograph}: intervals are over photographs, the ratios pooled anew without each;
               None: every image is its own
     returns   DataFrame in order of appearance: columns of `by`, metric (one of POOLED), mean, low, high, n.
               "mean" is the pooled score, as by `SegmentationScores.summary`; low and high are NaN from a single group
@@ -55,19 +54,17 @@ def segmentation_table(rows, groups=None, by=BY, level=0.95, n_boot=2000, seed=0
         wide = part.pivot(index="image_id", columns="metric", values="value")
         if missing := [name for name in NEEDED if name not in wide]:
             raise ValueError(f"{where}: no rows of {', '.join(missing)}, wanted {', '.join(NEEDED)}")
-        tables.append(_pooled(wide, groups, level, n_boot, seed).assign(**dict(zip(by, key, strict=True))))
+        tables.append(_pooled(wide, groups, level).assign(**dict(zip(by, key, strict=True))))
     return pd.concat(tables, ignore_index=True)[[*by, "metric", "mean", "low", "high", "n"]]
 
 
-def _pooled(wide, groups, level, n_boot, seed):
+def _pooled(wide, groups, level):
     counted = wide.join(wide[["average_precision", "f1"]].notna().add_prefix("n_"))
     sums = counted.groupby(wide.index if groups is None else wide.index.map(groups)).sum()  # NaN counts as 0
     totals = {name: sums[name].to_numpy(dtype=np.float64) for name in sums}
     scores = _scores({name: values.sum() for name, values in totals.items()})
-    picks = numpy_generator(seed, "bootstrap").integers(len(sums), size=(n_boot, len(sums)))  # as `mean_interval`
-    resampled = _scores({name: values[picks].sum(axis=1) for name, values in totals.items()})
-    tails = (1 - level) / 2, (1 + level) / 2
-    limits = {name: np.nanquantile(resampled[name], tails) if len(sums) > 1 else (np.nan, np.nan) for name in POOLED}
+    without = _scores({name: values.sum() - values for name, values in totals.items()})
+    limits = {name: group_interval(scores[name], without[name], level) for name in POOLED}
     return pd.DataFrame([{"metric": name, "mean": scores[name], "low": limits[name][0], "high": limits[name][1],
                           "n": len(wide)} for name in POOLED])
 

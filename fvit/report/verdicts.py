@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fvit.base.paths import PACKAGE
-from fvit.records.claims import ROWS
+from fvit.records.claims import ROWS, outcome
 from fvit.records.templates import read_words
 from fvit.report.on_record import PROFILES, find_rows, joined
 from fvit.theory.intervals import mean_interval
@@ -24,59 +24,93 @@ def load_claims() -> pd.DataFrame:
     return claims.sort_values("profile", key=lambda c: c.map(PROFILES.index), kind="stable", ignore_index=True)
 
 
+LEAST_UNITS = 30  # independent photographs or images, below which a mean decides nothing
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """PASS if every claim whose id begins with the row's passed, at every profile that ran; DIFFERS if one did not."""
+    """The answer to a question: a claim of ROWS, on some data, under some threat; one check on record decides it."""
 
     row: str
-    claims: pd.DataFrame
+    data: str
+    threat: str
+    check: dict | None = None  # the check's line in the ledger of the largest profile that has it
+    others: pd.DataFrame | None = None  # lines of the row's other checks, which decide nothing
     controls: pd.DataFrame | None = None  # those of the row, as of `control_table`
 
     @property
+    def units(self) -> int | None:
+        """Independent units that the check rests on; None for what is computed and not sampled."""
+        said = self.check and (self.check["n_groups"] or self.check["n"])
+        return int(said) if said else None
+
+    @property
     def status(self) -> str:
-        if self.claims.empty:
+        """One of `claims.OUTCOMES`, anew from the numbers on record; UNDECIDED below LEAST_UNITS; or NOT TESTED."""
+        if self.check is None:
             return "NOT TESTED"
-        return "PASS" if (self.claims["status"] == "PASS").all() else "DIFFERS"
+        if self.units is not None and self.units < LEAST_UNITS:
+            return "UNDECIDED"
+        return recomputed(self.check)
 
     @property
-    def counts(self) -> str:
-        n = self.claims["status"].value_counts()
-        return ", ".join(f"{n[status]} {status}" for status in ("PASS", "DIFFERS") if status in n) or "no run"
+    def asked(self) -> str:
+        return f"{ROWS[self.row]['text']} ({self.data}{'' if self.threat == 'none' else f', {self.threat}'})"
 
     @property
-    def differing(self) -> list[str]:
-        """Id, profile and text of each claim that did not pass."""
-        found = self.claims[self.claims["status"] != "PASS"]
-        return [f"{claim.claim}, {claim.profile}: {claim.text}" for claim in found.itertuples()]
+    def why(self) -> str:
+        """The check and its number; for few units, how many."""
+        if self.check is None:
+            return "no run of it is on record"
+        few = self.units is not None and self.units < LEAST_UNITS
+        few = f"; {self.units} independent units, wanted {LEAST_UNITS}" if few else ""
+        return f"{self.check['claim']} {self.check['text']}{few}"
 
     def __repr__(self) -> str:
-        head = f"{self.row}  {self.status:<10} {ROWS[self.row]['text']} ({self.counts})"
-        return "\n".join([head, *(f"      differs {line}" for line in self.differing)])
+        return f"{self.row:<3} {self.status:<13} {self.asked}: {self.why}"
+
+
+def recomputed(line: dict) -> str:
+    """The outcome of a ledger's line, from its value, interval, relation and bound."""
+    if not line["value"]:  # a time, which is of one machine
+        return line["status"]
+    ci = (float(line["ci_low"]), float(line["ci_high"])) if line["ci_low"] else None
+    return outcome(float(line["value"]), ci, line["relation"], float(line["bound"]))
 
 
 class Verdicts(list):
-    """The table of claims: text with the verdicts alone, HTML with every number, interval and n behind them."""
+    """The table of claims, a line a question: text without measured numbers, HTML with all, their controls beside."""
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self))
 
     def _repr_html_(self) -> str:
         parts = []
-        for verdict in self:
-            lines = "".join(_claim_line(claim) for claim in verdict.claims.to_dict("records"))
-            lines += "".join(f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: <b>{c.mean:.3g}</b> "
-                             f"[{c.low:.3g}, {c.high:.3g}], n = {c.n}</li>"
-                             for c in (() if verdict.controls is None else verdict.controls.itertuples()))
-            parts.append(f"<h3>{verdict.row} {verdict.status}: {html.escape(ROWS[verdict.row]['text'])}</h3>"
-                         f"<p>{verdict.counts}</p><ul>{lines}</ul>")
+        for row, said in ROWS.items():
+            asked = [verdict for verdict in self if verdict.row == row]
+            parts += [f"<h3>{row}: {html.escape(said['text'])}</h3>", *map(_question, asked)]
+            if asked:
+                lines = [_check_line(line) for line in asked[0].others.to_dict("records")]
+                lines += [f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: <b>{c.mean:.3g}</b> "
+                          f"[{c.low:.3g}, {c.high:.3g}], n = {c.n}</li>"
+                          for c in (() if asked[0].controls is None else asked[0].controls.itertuples())]
+                parts.append(f"<details><summary>{len(lines)} more checks and controls, which decide nothing</summary>"
+                             f"<ul>{''.join(lines)}</ul></details>")
         return "".join(parts)
 
 
 def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None) -> Verdicts:
-    """A verdict for each of ROWS, from a table as of `load_claims`; `controls`, of `control_table`, stand beside."""
-    prefix = claims["claim"].str.split(".").str[0]
-    return Verdicts(Verdict(row, claims[prefix == row], None if controls is None else controls[controls["row"] == row])
-                    for row in ROWS)
+    """A verdict for each question of ROWS, from a table as of `load_claims`; `controls`, of `control_table`, beside."""
+    found = []
+    for row, said in ROWS.items():
+        lines = claims[claims["claim"].str.split(".").str[0] == row]
+        deciding = {question["check"] for question in said["questions"]}
+        for question in said["questions"]:
+            own = lines[lines["claim"] == question["check"]].to_dict("records")
+            found.append(Verdict(row, question["data"], question["threat"], own[-1] if own else None,
+                                 lines[~lines["claim"].isin(deciding)],
+                                 None if controls is None else controls[controls["row"] == row]))
+    return Verdicts(found)
 
 
 def control_table(photograph: dict[str, str]) -> pd.DataFrame:
@@ -95,11 +129,30 @@ def control_table(photograph: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["row", "control", "profile", "mean", "low", "high", "n"])
 
 
-def _claim_line(claim):
-    note = f" ({html.escape(claim['note'])})" if claim["note"] else ""
-    return (f"<li><b>{claim['status']}</b> {claim['claim']} ({claim['profile']}, notebook {claim['notebook']}): "
-            f"{html.escape(claim['text'])}: <b>{measured(claim)}</b>, asked for {html.escape(claim['relation'])} "
-            f"{_short(claim['bound'])}; {html.escape(claim['source'])}{note}</li>")
+def _question(verdict) -> str:
+    drawn = "" if verdict.check is None else f" {_drawn(verdict.check)} {measured(verdict.check)}"
+    where = verdict.data + ("" if verdict.threat == "none" else f", {verdict.threat}")
+    return f"<p><b>{verdict.status}</b> {html.escape(where)}: {html.escape(verdict.why)}{drawn}</p>"
+
+
+def _drawn(line, width=160, height=14) -> str:
+    """The interval as a bar with a dot for the value, against its bound, a rule; "" where there is no interval."""
+    if not line["ci_low"]:
+        return ""
+    low, value, high, bound = (float(line[name]) for name in ("ci_low", "value", "ci_high", "bound"))
+    first, last = min(low, bound), max(high, bound)
+    at = [f"{5 + (width - 10) * (v - first) / ((last - first) or 1):.1f}" for v in (low, value, high, bound)]
+    said = f"{_short(line['value'])}, interval {_short(line['ci_low'])} to {_short(line['ci_high'])}, bound {bound:.3g}"
+    return (f'<svg width="{width}" height="{height}" role="img" aria-label="{said}" stroke="currentColor">'
+            f'<line x1="{at[0]}" x2="{at[2]}" y1="7" y2="7" stroke-width="2"/><circle cx="{at[1]}" cy="7" r="3"/>'
+            f'<line x1="{at[3]}" x2="{at[3]}" y1="0" y2="14" stroke-dasharray="2"/></svg>')
+
+
+def _check_line(line):
+    note = f" ({html.escape(line['note'])})" if line["note"] else ""
+    return (f"<li><b>{line['status']}</b> {line['claim']} ({line['profile']}, notebook {line['notebook']}): "
+            f"{html.escape(line['text'])}: <b>{measured(line)}</b>, asked for {html.escape(line['relation'])} "
+            f"{_short(line['bound'])}; {html.escape(line['source'])}{note}</li>")
 
 
 def measured(claim):

@@ -14,7 +14,7 @@ COLUMNS = ["difference", "low", "high", "p", "p_holm", "d_z", "share_greater", "
 
 
 def compare_pairs(df, family: list[str], pair=("none", "dds"), by="defence", value="value", image="image_id",
-                  groups=None, seeds=(), test="t", level=0.95, n_boot=2000, seed=0) -> pd.DataFrame:
+                  groups=None, seeds=(), test="t", level=0.95, seed=0) -> pd.DataFrame:
     """Second minus first of `pair` over the same images, for every combination of `family`, with Holm's correction.
 
     df        tidy rows; one for each combination of family, by, image and seeds
@@ -29,7 +29,7 @@ def compare_pairs(df, family: list[str], pair=("none", "dds"), by="defence", val
               p, p_holm               p-value, alone and corrected for the family by Holm; 1 from a single group
               d_z                     mean over standard deviation of the differences of images; NaN where none vary
               share_greater           share of images whose second value is greater, ties half, in [0, 1]
-              n, n_groups             images and clusters; below about 20 clusters decide by p_holm, not the interval
+              n, n_groups             images and clusters
 
     Raises ValueError for unknown columns, a side that is missing, images or seeds that the sides do not share, rows
     that occur twice, values that are not finite, and images in two groups.
@@ -49,7 +49,7 @@ def compare_pairs(df, family: list[str], pair=("none", "dds"), by="defence", val
         _check_pairs(part, before.index, after.index, where, pair, by, image, seeds)
         difference = (after - before).mask(np.isclose(before, after, rtol=1e-12, atol=0), 0)  # a mean over seeds rounds
         clusters = _clusters(part, where, image, groups)[difference.index] if groups else difference.index
-        rows.append(_compare(difference, clusters, test, level, n_boot, seed))
+        rows.append(_compare(difference, clusters, test, level, seed))
         keys.append(key)
     if not rows:
         raise ValueError(f"no rows with {by} in {tuple(pair)}, the table has {', '.join(map(str, df[by].unique()))}")
@@ -71,9 +71,9 @@ def _clusters(part, where, image, groups):
     return labels
 
 
-def _compare(difference, clusters, test, level, n_boot, seed):
+def _compare(difference, clusters, test, level, seed):
     values, clusters = difference.to_numpy(), np.asarray(clusters)
-    mean, low, high = mean_interval(values, clusters, level, n_boot, seed)
+    mean, low, high = mean_interval(values, clusters, level)
     group_means = pd.Series(values).groupby(clusters).mean().to_numpy()
     spread = values.std(ddof=1) if _varies(values) else np.nan
     share = (np.sign(values).mean() + 1) / 2

@@ -5,10 +5,10 @@ Certificates need one side at a time, with a guarantee at every n: they take the
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from fvit.base.checks import check_array, check_count, check_number
-from fvit.base.rng import numpy_generator
 
 LEVEL = "level", "(0, 1)", "e.g. 0.95 for 95 %"
 
@@ -28,39 +28,63 @@ class Interval(tuple):
         return *self, self.n, self.n_groups
 
 
-def mean_interval(values, groups=None, level=0.95, n_boot=2000, seed=0) -> Interval:
-    """Mean of per-image values with its percentile bootstrap interval: (mean, low, high).
+def mean_interval(values, groups=None, level=0.95) -> Interval:
+    """Mean of per-image values with its interval over independent groups: (mean, low, high); see `group_interval`.
 
     values   (n,) one finite number per image
-    groups   (n,) labels, e.g. the photograph an image is made of: whole groups are resampled. Default: by images
-    level    coverage aimed at, in (0, 1); with few images or groups (below about 20) it is somewhat less
+    groups   (n,) labels, e.g. the photograph an image is made of; default: every image is its own
+    level    coverage aimed at, in (0, 1)
     returns  low and high are NaN if there is a single image or group: from one, nothing is learnt about the spread
 
     Draws of noise and of attacks are in the interval: their streams are named by seed and image, so that the spread of
     the values holds theirs. The order of the images does not matter.
     Raises ValueError for empty, non-finite or ill-shaped input.
-    Source: Efron 1979; groups as in Field and Welsh 2007.
     """
     values = check_array(values, "values")
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"values have shape {values.shape}, wanted (n,) with n >= 1: one number per image")
     if bad := np.count_nonzero(~np.isfinite(values)):
         raise ValueError(f"{bad} of {values.size} values are NaN or infinite, wanted finite ones; find their cause")
-    check_number(level, *LEVEL)
-    n_boot = check_count(n_boot, "n_boot")
     sums, counts = _by_group(values, groups)
-    mean, size = _no_rounding(values.mean(), values), (values.size, None if groups is None else len(sums))
-    if len(sums) == 1:
-        return Interval(mean, np.nan, np.nan, *size)
-    picks = numpy_generator(seed, "bootstrap").integers(len(sums), size=(n_boot, len(sums)))  # (n_boot, groups)
-    means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, _no_rounding(low, values), _no_rounding(high, values), *size)
+    mean, size = sums.sum() / counts.sum(), (values.size, None if groups is None else len(sums))
+    with np.errstate(invalid="ignore"):  # a single group leaves nothing without it
+        low, high = group_interval(mean, (sums.sum() - sums) / (counts.sum() - counts), level)
+    return Interval(*(_no_rounding(v, values) for v in (mean, low, high)), *size)
+
+
+def group_interval(value, without, level=0.95) -> tuple[float, float]:
+    """Interval (low, high) of a statistic of independent groups, from what it is without each of them.
+
+    value     the statistic of all groups: a mean over their images, a pooled score
+    without   (G,) the same statistic where one group is left out; both ends are NaN if G = 1
+
+    Jackknife standard error and skewness, Hall's cubic transformation of the studentised statistic, and Student's t on
+    G - 2 degrees of freedom (at least 1). Simulated on ten laws, skewed, bounded, binary within groups, it covers
+    93 % or more from 4 groups on, where the percentile bootstrap covers 75 to 85 % at 3 to 5. Where all groups
+    agree its width is 0: a rate of independent trials is for `rate_interval`.
+    Source: Tukey 1958; Hall 1992 (transformation); G - 2 is ours: the skewness is estimated too.
+    """
+    check_number(level, *LEVEL)
+    n = len(without)
+    if n == 1:
+        return np.nan, np.nan
+    parts = (n - 1) * (value - np.asarray(without))  # what each group adds
+    parts, scale = parts - parts.mean(), np.abs(parts).max()
+    if scale <= 1e-12 * abs(value):
+        return float(value), float(value)
+    spread = (parts / scale).std(ddof=1)
+    skewness = n**2 / ((n - 1) * (n - 2)) * ((parts / scale) ** 3).mean() / spread**3 if n > 2 else 0.0
+    bend, error = skewness / (3 * np.sqrt(n)), scale * spread / np.sqrt(n)
+    limits = stats.t.ppf((1 + level) / 2, max(n - 2, 1)) * np.array([1, -1])
+    if abs(bend) > 1e-6:
+        limits = (np.cbrt(1 + 3 * bend * (limits - bend / 2)) - 1) / bend
+    low, high = value - error * limits
+    return float(low), float(high)
 
 
 def _no_rounding(mean, values):
     """0 for what rounding leaves of it: differences that cancel have a mean of about 1e-17, on some side of a bound."""
-    return 0.0 if abs(mean) < 1e-12 * np.abs(values).max() else mean.item()
+    return 0.0 if abs(mean) < 1e-12 * np.abs(values).max() else float(mean)
 
 
 def _by_group(values, groups):

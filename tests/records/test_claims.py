@@ -15,6 +15,8 @@ from fvit.records.claims import ClaimError, claim
 from fvit.records.ledger import read_table, upsert
 from fvit.theory.intervals import Interval
 
+NO = "DOES NOT HOLD"
+
 
 @pytest.fixture(autouse=True)
 def laptop(tmp_path, monkeypatch):
@@ -35,13 +37,13 @@ def pass_claim(**changes):
 
 def test_the_text_holds_no_measured_number_and_page_and_row_hold_them_all():
     outcome = pass_claim(ci=(0.35, 0.47), note="few photographs, so wide")
-    assert repr(outcome) == "PASS P1.2  PGD at 8/255 moves raw attention (< 0.80)"
+    assert repr(outcome) == "HOLDS P1.2  PGD at 8/255 moves raw attention (< 0.80)"
     page = outcome._repr_html_()
     assert "0.412 [0.35, 0.47]" in page and "Hu et al. 2024" in page and "(&lt; 0.80)" in page
     assert ledger()["P1.2"] == {
-        "claim": "P1.2", "profile": "laptop", "notebook": "01", "status": "PASS",
+        "claim": "P1.2", "profile": "laptop", "notebook": "01", "status": "HOLDS",
         "text": "PGD at 8/255 moves raw attention", "value": "0.412346", "ci_low": "0.35", "ci_high": "0.47",
-        "n": "", "n_groups": "", "relation": "<", "bound": "0.8", "source": "Hu et al. 2024", "expected": "PASS",
+        "n": "", "n_groups": "", "relation": "<", "bound": "0.8", "source": "Hu et al. 2024", "expected": "HOLDS",
         "note": "few photographs, so wide",
     }
 
@@ -51,51 +53,50 @@ def test_an_interval_brings_its_n_along():
     assert "0.41 [0.35, 0.47], n = 64 on 5 photographs" in outcome._repr_html_() and "64" not in repr(outcome)
     columns = "value", "ci_low", "ci_high", "n", "n_groups"
     assert [ledger()["P1.2"][c] for c in columns] == ["0.41", "0.35", "0.47", "64", "5"]
-    with pytest.raises(ClaimError, match="DIFFERS"):  # the whole interval decides
+    with pytest.raises(ClaimError, match="UNDECIDED"):  # the whole interval decides
         pass_claim(value=Interval(0.41, 0.35, 0.87, 64))
     assert (ledger()["P1.2"]["n"], ledger()["P1.2"]["n_groups"]) == ("64", "")
 
 
 @pytest.mark.parametrize("relation, below, equal, above", [
-    ("<", "PASS", "DIFFERS", "DIFFERS"), ("<=", "PASS", "PASS", "DIFFERS"),
-    (">", "DIFFERS", "DIFFERS", "PASS"), (">=", "DIFFERS", "PASS", "PASS"),
+    ("<", "HOLDS", NO, NO), ("<=", "HOLDS", "HOLDS", NO), (">", NO, NO, "HOLDS"), (">=", NO, "HOLDS", "HOLDS"),
 ])
 def test_every_relation(relation, below, equal, above):
     profiles.profile("study")  # where a false claim does not raise
     assert [pass_claim(value=v, relation=relation).status for v in (0.7, 0.8, 0.9)] == [below, equal, above]
 
 
-@pytest.mark.parametrize("ci, status, undecided", [
-    ((0.6, 0.79), "PASS", False), ((0.6, 0.81), "DIFFERS", True), ((0.82, 0.9), "DIFFERS", False),
+@pytest.mark.parametrize("ci, status", [
+    ((0.6, 0.79), "HOLDS"), ((0.6, 0.81), "UNDECIDED"), ((0.7, 0.8), "UNDECIDED"), ((0.82, 0.9), NO),
 ])
-def test_a_claim_with_an_interval_needs_all_of_it(ci, status, undecided):
+def test_a_claim_with_an_interval_needs_all_of_it(ci, status):
     profiles.profile("study")
-    outcome = pass_claim(value=0.7 if ci[0] < 0.8 else 0.85, ci=ci)
-    assert outcome.status == status and ("undecided" in outcome._repr_html_()) == undecided
+    found = pass_claim(value=0.7 if ci[0] < 0.8 else 0.85, ci=ci)
+    assert found.status == status and repr(found).startswith(f"{status} P1.2") and status in found._repr_html_()
 
 
 def test_a_false_claim_raises_at_laptop_and_is_on_record_first():
-    with pytest.raises(ClaimError, match=r"DIFFERS P1\.2 .*measured 0\.9, wanted PASS; mend what broke, or the claim"):
+    with pytest.raises(ClaimError, match=r"DOES NOT HOLD P1\.2 .*measured 0\.9, expected HOLDS; mend what broke"):
         pass_claim(value=0.9)
     assert issubclass(ClaimError, AssertionError)
-    assert ledger()["P1.2"]["status"] == "DIFFERS"
+    assert ledger()["P1.2"]["status"] == NO
 
 
 @pytest.mark.parametrize("profile", ["study", "paper"])
 def test_elsewhere_a_false_claim_is_recorded_and_the_run_goes_on(profile):
     profiles.profile(profile, notebook="07")
-    assert repr(pass_claim(value=0.9)).startswith("DIFFERS P1.2  ")
+    assert repr(pass_claim(value=0.9)).startswith("DOES NOT HOLD P1.2  ")
     row = ledger(profile)["P1.2"]
-    assert (row["status"], row["expected"], row["notebook"]) == ("DIFFERS", "PASS", "07")
+    assert (row["status"], row["expected"], row["notebook"]) == (NO, "HOLDS", "07")
     assert not (paths.results_dir("laptop") / "claims.csv").exists()
 
 
 def test_a_claim_known_not_to_hold_fails_when_it_suddenly_holds():
-    outcome = pass_claim(value=0.9, expected="DIFFERS")
-    assert repr(outcome) == "DIFFERS P1.2  PGD at 8/255 moves raw attention (< 0.80)"
-    with pytest.raises(ClaimError, match=r"measured 0\.5, wanted DIFFERS"):
-        pass_claim(value=0.5, expected="DIFFERS")
-    assert (ledger()["P1.2"]["status"], ledger()["P1.2"]["expected"]) == ("PASS", "DIFFERS")
+    outcome = pass_claim(value=0.9, expected=NO)
+    assert repr(outcome) == "DOES NOT HOLD P1.2  PGD at 8/255 moves raw attention (< 0.80)"
+    with pytest.raises(ClaimError, match=r"measured 0\.5, expected DOES NOT HOLD"):
+        pass_claim(value=0.5, expected=NO)
+    assert (ledger()["P1.2"]["status"], ledger()["P1.2"]["expected"]) == ("HOLDS", NO)
 
 
 def test_a_rerun_changes_no_byte_and_order_does_not_matter():
@@ -121,7 +122,7 @@ def test_the_bound_is_printed_short_but_never_as_another_number(bound, text):
     ({"ci": (float("nan"), float("nan"))}, r"interval \[nan, nan\].*one image has no interval"),
     ({"ci": (0.5, 0.3)}, r"interval \[0.5, 0.3\], wanted low <= high"),
     ({"relation": "=="}, "unknown relation '==', known: <, <=, >, >="),
-    ({"expected": "FAIL"}, "unknown expected verdict 'FAIL', known: PASS, DIFFERS"),
+    ({"expected": "FAIL"}, "unknown expected outcome 'FAIL', known: HOLDS, DOES NOT HOLD, UNDECIDED"),
     ({"source": ""}, "source of claim P1.2 is '', wanted words"),
     ({"eps": 8}, "claim P1.2 has no place for eps=; it asks for nothing"),
 ])
@@ -139,10 +140,10 @@ def test_claim_refuses_and_without_a_profile_says_what_to_call(monkeypatch, chan
 
 def test_the_words_of_a_claim_come_from_claims_toml_filled_in():
     outcome = claim("P1.2", 0.3, "<", 0.75, eps=8)
-    assert repr(outcome) == ("PASS P1.2  an explanation attack at 8/255 that holds the class moves the top-k (< 0.75)")
-    assert (outcome.source, outcome.expected, outcome.note) == ("Hu et al. 2024", "PASS", "")
+    assert repr(outcome) == ("HOLDS P1.2  an explanation attack at 8/255 that holds the class moves the top-k (< 0.75)")
+    assert (outcome.source, outcome.expected, outcome.note) == ("Hu et al. 2024", "HOLDS", "")
     outcome = claim("P3.9", 0.76, ">", 0.95, exponent=5.0, dim=100)
-    assert outcome.expected == "DIFFERS" and outcome.note == "exponent 5, dimension 100"
+    assert outcome.expected == NO and outcome.note == "exponent 5, dimension 100"
     assert claim("P1.2", 0.3, "<", 0.75, eps=8, note="wide").note == "wide"
 
 
@@ -162,13 +163,13 @@ def test_claims_toml_is_whole():
     ids = [claim_id for head, said in claims.HEADS.items() for claim_id in said["checks"]]
     assert len(ids) == len(set(ids)) == len(claims.CHECKS)
     for head, said in claims.HEADS.items():
-        assert set(said) - {"key", "controls"} == {"text", "source", "notebooks", "checks"} and said["checks"]
+        assert set(said) - {"questions", "controls"} == {"text", "source", "notebooks", "checks"} and said["checks"]
         assert all(sorted(paths.NOTEBOOKS.glob(f"{number}_*.ipynb")) for number in said["notebooks"])
         assert all(claim_id.split(".")[0] == head for claim_id in said["checks"])
         assert said.get("key", next(iter(said["checks"]))) in said["checks"]
     for said in claims.CHECKS.values():
         assert {"text", "source"} <= set(said) <= {"text", "source", "expected", "note"}
-        assert said.get("expected", "DIFFERS") == "DIFFERS"  # PASS is what is expected without a word
+        assert said.get("expected", NO) in claims.OUTCOMES[1:]  # HOLDS is what is expected without a word
 
 
 def calls(function: str):
@@ -197,7 +198,7 @@ def test_the_committed_ledgers_say_what_claims_toml_says(profile):
         said = claims.CHECKS[row["claim"]]
         for word in ("text", "source", "note"):
             assert pattern(said.get(word, "")).fullmatch(row[word]), (row["claim"], word)
-        assert row["expected"] == said.get("expected", "PASS")
+        assert row["expected"] == said.get("expected", "HOLDS")
 
 
 def pattern(template):

@@ -16,6 +16,7 @@ from fvit.records.claims import CLAIM_COLUMNS, ROWS
 from fvit.records.rows import save_rows
 from fvit.report import gallery, on_record, verdicts
 from fvit.report.saving import MANIFEST_COLUMNS
+from fvit.theory.intervals import mean_interval
 
 HEAD = ",".join(MANIFEST_COLUMNS) + "\n"
 
@@ -39,29 +40,41 @@ def write(path, text):
     path.write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize(("statuses", "verdict", "counts"), [
-    ([], "NOT TESTED", "no run"), (["PASS", "PASS"], "PASS", "2 PASS"),
-    (["PASS", "DIFFERS"], "DIFFERS", "1 PASS, 1 DIFFERS"),
+FEW = {"claim": "P5.2", "value": "0.5", "ci_low": "0.4", "ci_high": "0.6", "n": "200", "n_groups": "40", "bound": "0.1"}
+
+
+def verdict_on(question, *lines):
+    return {(v.row, v.threat): v for v in verdicts.verdicts(ledger(*lines))}[question]
+
+
+@pytest.mark.parametrize(("changed", "status"), [
+    ({}, "HOLDS"), ({"ci_low": "0.05"}, "UNDECIDED"),
+    ({"bound": "0.7"}, "DOES NOT HOLD"), ({"n_groups": "29"}, "UNDECIDED"),
+    ({"n_groups": "", "n": "30"}, "HOLDS"),
+    ({"n_groups": "", "n": "29"}, "UNDECIDED"), ({"claim": "P5.3"}, "NOT TESTED"),
+    ({"ci_low": "", "ci_high": "", "n": "", "n_groups": ""}, "HOLDS"), ({"status": "DOES NOT HOLD"}, "HOLDS"),
 ])
-def test_a_row_passes_only_if_all_its_claims_do(statuses, verdict, counts):
-    claims = ledger(*({"claim": f"P5.{i}", "status": s} for i, s in enumerate(statuses)),
-                    {"claim": "P10.1", "status": "DIFFERS"})
-    found = {v.row: v for v in verdicts.verdicts(claims)}
-    assert (found["P5"].status, found["P5"].counts) == (verdict, counts)
-    assert found["P1"].status == "NOT TESTED"  # P1 is not P10
+def test_one_check_decides_a_question_by_its_numbers_and_turns_with_them(changed, status):
+    others = {"claim": "P5.1", "status": "HOLDS"}, {"claim": "P5.20", "status": "DOES NOT HOLD"}  # which never vote
+    assert verdict_on(("P5", "adaptive"), FEW | changed, *others).status == status
 
 
-def test_text_holds_verdicts_and_what_differs_and_html_numbers_beside_their_n():
-    claims = ledger({"claim": "P1.1", "status": "PASS", "text": "a < b", "ci_low": "0.25", "ci_high": "0.75"},
-                    {"claim": "P5.1", "status": "PASS", "text": "kept", "n": "64", "n_groups": "5"},
-                    {"claim": "P5.2", "status": "DIFFERS", "text": "all kept"})
-    table = verdicts.verdicts(claims)
-    assert repr(table).splitlines()[0].startswith("P1  PASS") and "0.5" not in repr(table)
+def test_the_largest_profile_decides_and_a_question_that_nobody_asked_is_not_tested():
+    assert verdict_on(("P5", "adaptive"), FEW, FEW | {"profile": "study", "bound": "0.7"}).status == "DOES NOT HOLD"
+    assert verdict_on(("P1", "adaptive"), FEW).status == "NOT TESTED"
+
+
+def test_text_holds_verdicts_and_html_numbers_beside_their_n_and_the_interval_against_its_bound():
+    line = FEW | {"text": "a < b", "status": "HOLDS"}
+    table = verdicts.verdicts(ledger(line, {"claim": "P5.3", "status": "DOES NOT HOLD", "text": "other"}))
+    [said] = [text for text in repr(table).splitlines() if "P5.2" in text]
+    assert said.startswith("P5  HOLDS") and "(scenes, adaptive): P5.2 a < b" in said and "0.5" not in said
     page = table._repr_html_()
-    assert "a &lt; b" in page and "[0.25, 0.75]" in page
-    assert page.count("n = ") == 1 and "<b>0.5, n = 64 on 5 photographs</b>" in page
-    said = repr({v.row: v for v in table}["P5"]).splitlines()
-    assert said[0].startswith("P5  DIFFERS") and said[1:] == ["      differs P5.2, laptop: all kept"]
+    assert "a &lt; b" in page and "0.5 [0.4, 0.6], n = 200 on 40 photographs" in page
+    assert 'aria-label="0.5, interval 0.4 to 0.6, bound 0.1"' in page
+    assert page.index("other") > page.index("which decide nothing")
+    few = repr(verdict_on(("P5", "adaptive"), line | {"n_groups": "5"}))
+    assert few.startswith("P5  UNDECIDED") and few.endswith("5 independent units, wanted 30")
 
 
 def test_controls_stand_beside_their_row_with_interval_and_n(folders):
@@ -73,7 +86,7 @@ def test_controls_stand_beside_their_row_with_interval_and_n(folders):
     table = verdicts.control_table({"x": "moon", "y": "moon", "z": "coins"})
     [control] = table.itertuples(index=False)
     assert (control.row, control.profile, control.n) == ("P1", "laptop", 3) and control.mean == pytest.approx(2.9 / 3)
-    assert control.low == pytest.approx(0.95) and control.high == pytest.approx(1)  # two clusters: 0.95 and 1
+    assert (control.low, control.high) == mean_interval([0.9, 1, 1], ["moon", "moon", "coins"])[1:]
     page = verdicts.verdicts(ledger({"claim": "X1.1"}), table)._repr_html_()
     assert page.index("P1 NOT") < page.index("random signs of the same size") < page.index("P2 NOT")
     save_rows(rows.assign(profile="study"), root / "results/study/01_overlap.parquet")
@@ -96,12 +109,12 @@ def test_ledgers_are_joined_a_run_of_one_notebook_hides_no_other_claim_and_none_
     out, root = folders
     with pytest.raises(FileNotFoundError, match="fvit run all"):
         verdicts.load_claims()
-    old = ledger({"claim": "P1.2", "status": "PASS"}, {"claim": "P1.10", "status": "PASS"})
+    old = ledger({"claim": "P1.2", "status": "HOLDS"}, {"claim": "P1.10", "status": "HOLDS"})
     write(root / "results/laptop/claims.csv", old.to_csv(index=False))
-    write(out / "results/laptop/claims.csv", ledger({"claim": "P1.2", "status": "DIFFERS"}).to_csv(index=False))
+    write(out / "results/laptop/claims.csv", ledger({"claim": "P1.2", "status": "UNDECIDED"}).to_csv(index=False))
     write(root / "results/study/claims.csv", ledger({"claim": "P1.1", "profile": "study"}).to_csv(index=False))
     assert verdicts.load_claims()[["claim", "profile", "status"]].to_numpy().tolist() == [
-        ["P1.2", "laptop", "DIFFERS"], ["P1.10", "laptop", "PASS"], ["P1.1", "study", ""]]
+        ["P1.2", "laptop", "UNDECIDED"], ["P1.10", "laptop", "HOLDS"], ["P1.1", "study", ""]]
 
 
 def test_a_run_of_one_notebook_hides_no_other_figure(folders):
@@ -115,19 +128,20 @@ def test_a_run_of_one_notebook_hides_no_other_figure(folders):
         ("F01a", "old", root / "figures/laptop"), ("F02a", "new", out / "figures/laptop")]
 
 
-def test_the_readme_table_has_a_line_for_each_row_and_one_number(folders):
-    claims = ledger({"claim": "P1.1", "status": "PASS", "text": "first", "value": "0.1"},
-                    {"claim": "P1.2", "status": "PASS", "text": "a < b | c", "value": "0.25", "ci_low": "0.2",
-                     "ci_high": "0.3", "notebook": "01"},
-                    {"claim": "P3.4", "value": "0.1"}, {"claim": "P3.4", "value": "0.2", "profile": "study"},
-                    {"claim": "R2.1", "status": "DIFFERS", "text": "a time", "value": ""})
-    table = claims_tables.readme_table(claims).splitlines()
-    lines = {line.split(":")[0].removeprefix("| "): line for line in table[2:]}
-    assert list(lines) == list(ROWS)
-    assert "**PASS**, 2 PASS | a &lt; b \\| c: 0.25 [0.2, 0.3] (P1.2, laptop) | [01](notebooks/01_" in lines["P1"]
-    assert "0.2 (P3.4, study)" in lines["P3"]  # of the largest profile
-    assert "**NOT TESTED**" in lines["P4"] and "no run" in lines["P4"]
-    assert "a time: a time, see the dated rows (R2.1, laptop)" in lines["R2"]  # not the key's, which was not run
+def test_the_readme_table_has_a_line_for_each_question_with_the_number_that_decides(folders):
+    claims = ledger({"claim": "P1.1", "text": "first", "value": "0.1"},
+                    {"claim": "P1.2", "text": "a < b | c", "value": "0.25", "ci_low": "0.2", "ci_high": "0.3",
+                     "notebook": "01"},
+                    {"claim": "P3.6", "value": "0.1"}, {"claim": "P3.6", "value": "0.2", "profile": "study"},
+                    {"claim": "R2.3", "status": "HOLDS", "text": "a time", "value": ""})
+    lines = claims_tables.readme_table(claims).splitlines()[2:]
+    asked = [(row, question["data"]) for row, said in ROWS.items() for question in said["questions"]]
+    assert [(line.split(":")[0].removeprefix("| "), line.split(" | ")[1]) for line in lines] == asked
+    [of_p1], of_p3, [of_r2] = ([line for line in lines if line.startswith(f"| {row}:")] for row in ("P1", "P3", "R2"))
+    assert "| adaptive | **HOLDS** | a &lt; b \\| c: 0.25 [0.2, 0.3] (P1.2, laptop) | [01](notebooks/01_" in of_p1
+    assert "0.2 (P3.6, study)" in of_p3[0]  # of the largest profile
+    assert "**NOT TESTED**" in of_p3[1] and "no run" in of_p3[1]
+    assert "a time: a time, see the dated rows (R2.3, laptop)" in of_r2
 
 
 def committed(name):
@@ -160,7 +174,7 @@ def test_the_table_of_claims_is_in_notebook_00_and_has_a_row_for_each_with_links
 
 
 def test_updating_the_readme_changes_nothing_but_the_table(tmp_path):
-    path, claims = tmp_path / "README.md", ledger({"claim": "P1.1", "status": "PASS"})
+    path, claims = tmp_path / "README.md", ledger({"claim": "P1.1", "status": "HOLDS"})
     path.write_text("before\n<!-- findings -->\nold\n<!-- /findings -->\nafter\n")
     claims_tables.update_readme(path, claims)
     once = path.read_text()

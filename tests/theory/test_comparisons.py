@@ -133,7 +133,7 @@ def test_a_clear_effect_is_found_in_its_place():
         own, noise = np.tile(0.05 * rng.normal(size=(4, 5)), 8), 0.2 * rng.normal(size=(4, 40))
         shifts = np.array([[0], [0], [0.5], [-0.5]])  # power above 0.999 each: non-central t
         parts = [tidy(d, PHOTOGRAPHS * 8, method=m) for m, d in zip("abcd", shifts + own + noise, strict=True)]
-        table = compare(pd.concat(parts), n_boot=1)
+        table = compare(pd.concat(parts))
         found += (table.p_holm <= 0.05) * np.sign(table.difference)
     assert (abs(found[:2]) <= 2).all() and found[2] >= n - 1 and found[3] <= 1 - n
 
