@@ -1,7 +1,7 @@
 """Where the photographs of the scenes come from: `python tools/photographs.py FOLDER` makes their crops anew.
 
 FOLDER holds the Debian packages of PACKAGES as `apt-get download` leaves them. Writes the crops and their table into
-fvit/data/photographs, and docs/photographs.md from the table; without FOLDER only the page.
+fvit/data/photographs, and the table into docs/photographs.md; without FOLDER only the page.
 """
 
 import csv
@@ -153,9 +153,26 @@ def make(folder: Path) -> None:
     table.cache_clear()
 
 
+def page_table() -> str:
+    """The table of docs/photographs.md: name, split, author, licence, and the photograph that it is a crop of."""
+    lines = ["| name | split | author | licence | from |", "|---|---|---|---|---|"]
+    for row in sorted(table(), key=lambda row: row["name"]):
+        where = f"[{Path(row['original']).name}](<{row['page']}>), " if row["page"] else (
+            f"{Path(row['original']).name}, " if row["original"] else "")
+        lines.append(f"| `{row['name']}` | {row['split']} | {row['author']} | {row['licence']} | {where}"
+                     f"{row['package'].replace('_', ' ')} |")
+    return "\n".join(lines)
+
+
+def write_page() -> None:
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+    write_atomic(PAGE, f"{before}{MARKS[0]}\n{page_table()}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+
+
 def main(folders: list[str]) -> int:
     for folder in folders:
         make(Path(folder))
+    write_page()
     print({split: sum(row["split"] == split for row in table()) for split in ("train", "val", "test")})
     return 0
 
