@@ -20,7 +20,7 @@ from PIL import Image
 
 from fvit.base.files import write_atomic
 from fvit.base.paths import ROOT
-from fvit.data.photographs import FOLDER, TABLE, table
+from fvit.data.photographs import FOLDER, TABLE, TABLE_CRC32, table
 
 PAGE = ROOT / "docs" / "photographs.md"
 MARKS = "<!-- photographs -->", "<!-- /photographs -->"
@@ -151,6 +151,8 @@ def make(folder: Path) -> None:
     writer.writerows([*rows, *(new[photo] for photo in sorted(new))])
     write_atomic(TABLE, text.getvalue())
     table.cache_clear()
+    if (crc := zlib.crc32(text.getvalue().encode())) != TABLE_CRC32:
+        raise ValueError(f"another table: set TABLE_CRC32 = 0x{crc:08X} in fvit/data/photographs.py, then rerun")
 
 
 def page_table() -> str:
@@ -170,8 +172,12 @@ def write_page() -> None:
 
 
 def main(folders: list[str]) -> int:
-    for folder in folders:
-        make(Path(folder))
+    try:
+        for folder in folders:
+            make(Path(folder))
+    except ValueError as error:
+        print(f"photographs: {error}", file=sys.stderr)
+        return 1
     write_page()
     print({split: sum(row["split"] == split for row in table()) for split in ("train", "val", "test")})
     return 0

@@ -17,13 +17,16 @@ from fvit.base.paths import PACKAGE
 
 FOLDER = PACKAGE / "data" / "photographs"
 TABLE = FOLDER / "photographs.csv"
+TABLE_CRC32 = 0xAD8AC9B2  # a photograph in another split would make other scenes, and nobody would see it
 
 
 @cache
 def table() -> list[dict[str, str]]:
     """Rows of TABLE: name, split, crc32 (of the file, hexadecimal), file (in its package), and where it is from."""
-    with TABLE.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
+    text = TABLE.read_text(encoding="utf-8")
+    if zlib.crc32(text.encode()) != TABLE_CRC32:
+        raise OSError(f"{TABLE} is damaged, or not the table that the scenes are made of; reinstall fvit")
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 @cache

@@ -37,6 +37,16 @@ def test_no_two_show_the_same_picture():
     assert max(np.corrcoef(thumbs[a], thumbs[b])[0, 1] for a, b in combinations(ALL, 2)) < 0.99
 
 
+def test_a_damaged_table_is_refused(tmp_path, monkeypatch):
+    text = photographs.TABLE.read_text(encoding="utf-8")
+    monkeypatch.setattr(photographs, "TABLE", tmp_path / "photographs.csv")
+    photographs.TABLE.write_bytes(text.replace("\n", "\r\n").encode())  # as a checkout on Windows may write it
+    assert table.__wrapped__() == table()
+    photographs.TABLE.write_text(text.replace("chair,test,", "chair,train,"), encoding="utf-8")
+    with pytest.raises(OSError, match=r"photographs\.csv is damaged, or not the table .*; reinstall fvit"):
+        table.__wrapped__()
+
+
 def test_grey_ones_are_told_from_coloured_ones():
     assert is_grey("camera") and is_grey("moon") and not is_grey("coffee")
 
