@@ -41,7 +41,7 @@ DROPPED = {  # file -> why it is no background of a scene; looked at one by one
     "Painting-Colors_by__herobrine7gamer": "a drawing", "ocean-waves": "a painting", "valley-midnight": "a drawing",
     "waves-midnight": "a drawing", "saturnian-profile": "put together from many"}
 SIDE, LEAST = 256, 200  # pixels a side of a crop, and of the smallest that is taken
-N_TEST, N_VAL = 37, 13  # of these photographs, beside those of the wheels; fixed before they were looked at
+N_TEST, N_VAL = 37, 13  # of these, beside those of the wheels; fixed before any model saw them
 
 
 def members(deb: Path) -> Iterator[tuple[str, bytes]]:
