@@ -1,15 +1,13 @@
 """The embedded data set: real handwritten digits on real photographs, 64x64, with a pixel-exact mask.
 
-Digits are scikit-learn's `load_digits` (8x8 scans), photographs ship in the scikit-learn and scikit-image wheels: no
-download, and those of train, validation and test are disjoint. A scene is a pure function of (split, seed, index);
-colour carries no class information; distractor strokes see to it that "any blob" is no answer. Our own design.
+Digits are scikit-learn's `load_digits` (8x8 scans), photographs those of fvit.data.photographs: no download, and those
+of train, validation and test are disjoint. A scene is a pure function of (split, seed, index), and every photograph of
+a split comes once in each round of as many scenes; colour carries no class information; distractor strokes see to it
+that "any blob" is no answer. Our own design.
 """
 
 import colorsys
-import io
-import zlib
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 import torch
@@ -18,17 +16,9 @@ from scipy import ndimage
 
 from fvit.base import checks, rng
 from fvit.data.images import Images
+from fvit.data.photographs import is_grey, names, photograph
 
 SIZE = 64  # pixels a side
-PHOTOGRAPHS = {  # a photograph belongs to one split only
-    "train": ("china", "astronaut", "motorcycle_left", "camera", "hubble_deep_field", "ihc", "brick", "grass", "coins"),
-    "val": ("rocket", "retina", "gravel", "clock_motion"),
-    "test": ("coffee", "chelsea", "flower", "moon", "page")}
-CRC32 = {  # of the files: a damaged or another picture would make other scenes, and nobody would see it
-    "china": 0xCD0CD462, "astronaut": 0x3A0DC29E, "motorcycle_left": 0x375B213D, "camera": 0x18AA3E90,
-    "hubble_deep_field": 0xE91315B6, "ihc": 0xBC4C9EAB, "brick": 0x6CF9AB8D, "grass": 0x30736A2F, "coins": 0x37C21221,
-    "rocket": 0x2745D9F4, "retina": 0x63169089, "gravel": 0xC743D5B9, "clock_motion": 0xCDB0A97C,
-    "coffee": 0xC5ECBC0B, "chelsea": 0x8BA3C2C9, "flower": 0xA5CA919D, "moon": 0xF2B0986C, "page": 0xCFE71BC5}
 DIGITS = {"train": slice(0, 1200), "val": slice(1200, 1400), "test": slice(1400, None)}  # file order; writers unknown
 SPLITS = {  # split: (sources of digits and photographs, digits in a scene)
     "train": ("train", 1), "val": ("val", 1), "test": ("test", 1),
@@ -54,26 +44,6 @@ def digits(source: str) -> tuple[np.ndarray, np.ndarray]:
     return scans.reshape(-1, 8, 8)[part][legible[part]] / 16, labels[part][legible[part]]
 
 
-@cache
-def photograph(name: str) -> Image.Image:
-    """One photograph from the wheels, as 8-bit RGB; OSError if it is not there or not to the bit the one we know."""
-    mend = "reinstall scikit-image and scikit-learn from the lock"
-    places = ("skimage", "data", ".png"), ("skimage", "data", ".jpg"), ("sklearn", "datasets/images", ".jpg")
-    paths = [files(package) / folder / (name + suffix) for package, folder, suffix in places]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise FileNotFoundError(f"photograph {name!r} is in neither wheel; {mend}")
-    data = path.read_bytes()
-    if zlib.crc32(data) != CRC32[name]:
-        raise OSError(f"{path} is damaged, or not the picture that the scenes are made of; {mend}")
-    return Image.open(io.BytesIO(data)).convert("RGB")
-
-
-@cache
-def _is_grey(name: str) -> bool:
-    return bool(np.ptp(np.asarray(photograph(name)), axis=2).max() == 0)
-
-
 def _crop(g: np.random.Generator, name: str) -> np.ndarray:
     """A random crop of a photograph at a random zoom and focus, (SIZE, SIZE, 3) in [0, 1]."""
     photo = photograph(name)
@@ -83,23 +53,29 @@ def _crop(g: np.random.Generator, name: str) -> np.ndarray:
     crop = photo.resize((detail, detail), Image.Resampling.BOX, box=(left, top, left + side, top + side))
     pixels = np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float64) / 255
     pixels = pixels[:, ::-1] if g.random() < 0.5 else pixels
-    return pixels ** g.uniform(0.6, 1.6, size=3) if _is_grey(name) else pixels  # toned, so that grey says nothing
+    return pixels ** g.uniform(0.6, 1.6, size=3) if is_grey(name) else pixels  # toned, so that grey says nothing
 
 
-def _background(g: np.random.Generator, source: str) -> tuple[np.ndarray, str]:
-    """Background (SIZE, SIZE, 3) and the photograph it shows; training also sees recoloured, turned, mixed ones."""
-    name = str(g.choice(PHOTOGRAPHS[source]))
+def _photograph_of(split: str, seed: int, index: int) -> str:
+    """Its name: each round of scenes shows every photograph of the split once, in an order of its own."""
+    known = names(SPLITS[split][0])
+    number, place = divmod(index, len(known))
+    return known[rng.numpy_generator(seed, "photographs", split, number).permutation(len(known))[place]]
+
+
+def _background(g: np.random.Generator, source: str, name: str) -> np.ndarray:
+    """Background (SIZE, SIZE, 3) from a photograph; training also sees recoloured, turned, mixed ones."""
     pixels = _crop(g, name)
-    if source == "train":  # nine photographs are few: without this the ViT learns their colours
+    if source == "train":  # the photographs are few: without this the ViT learns their colours
         pixels = np.rot90(pixels, g.integers(4))[:, :, g.permutation(3)]
         if g.random() < 0.3:
             pixels = 1 - pixels
         if g.random() < 0.4:
             share = g.uniform(0.3, 0.7)
-            other = _crop(g, str(g.choice(PHOTOGRAPHS[source]))) if g.random() < 0.6 else _one_over_f(g)
+            other = _crop(g, str(g.choice(names(source)))) if g.random() < 0.6 else _one_over_f(g)
             pixels = share * pixels + (1 - share) * other
         pixels = np.clip((pixels - 0.5) * g.uniform(0.6, 1.3) + g.uniform(0.3, 0.7), 0, 1)
-    return pixels, name
+    return pixels
 
 
 def _one_over_f(g: np.random.Generator) -> np.ndarray:
@@ -172,7 +148,8 @@ def scene(split: str, seed: int, index: int) -> tuple[np.ndarray, np.ndarray, np
     """One scene: image (SIZE, SIZE, 3) uint8, classes (n,), masks (n, SIZE, SIZE) bool, name of its photograph."""
     source, n_digits = SPLITS[split]
     g = rng.numpy_generator(seed, "scene", split, index)
-    pixels, photo = _background(g, source)
+    photo = _photograph_of(split, seed, index)
+    pixels = _background(g, source, photo)
     scans, labels = digits(source)
     classes = g.choice(10, size=n_digits, replace=False)
     centres, heights = _place(g, n_digits)

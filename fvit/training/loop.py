@@ -130,8 +130,8 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
 
 
 SHIPPED = {  # how the weights in the package were trained: the defaults of `fvit train`
-    "scenes": {"teacher": {"steps": 3000, "batch": 32, "precision": "bfloat16"},
-               "vit": {"steps": 5000, "batch": 32, "precision": "bfloat16"},
+    "scenes": {"teacher": {"steps": 4000, "batch": 32, "precision": "bfloat16"},
+               "vit": {"steps": 7500, "batch": 32, "precision": "bfloat16"},
                "denoiser": {"steps": 1880, "batch": 32, "precision": "bfloat16"},
                "cnn": {"steps": 1880, "batch": 32, "precision": "bfloat16"}},
     "cifar10": {"teacher": {"steps": 3000, "batch": 64, "precision": "bfloat16"},

@@ -17,7 +17,7 @@ from fvit.training.denoiser import Denoising
 from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config
 
 CHAPTER, REUSE = 4096, 6  # scenes drawn at once, and how often each is seen, every time recoloured
-PAIR_SHARE = 0.25
+PAIR_SHARE = 0.4
 validation_scenes = cache(scenes.load_scenes)  # of (split, n): choices are made on these and never on test scenes
 
 

@@ -1,12 +1,14 @@
 """The embedded data set: reproducible, disjoint by split, legible, and with masks that are exactly the digits."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from fvit import load_images
-from fvit.data import scenes
-from fvit.data.scenes import DIGITS, LUMA, MIN_CONTRAST, PHOTOGRAPHS, SIZE, digits, photograph, scene, scene_batch
+from fvit.data.photographs import names
+from fvit.data.scenes import DIGITS, LUMA, MIN_CONTRAST, SIZE, SPLITS, _photograph_of, digits, scene, scene_batch
 
 
 def test_a_scene_depends_on_split_seed_and_index_only():
@@ -25,12 +27,10 @@ def test_shapes_ranges_and_labels():
     assert single.y.shape == (12,) and pairs.y.shape == (12, 2) and (pairs.y[:, 0] != pairs.y[:, 1]).all()
     assert single.mask.shape == (12, SIZE, SIZE) and pairs.mask.shape == (12, 2, SIZE, SIZE)
     assert single.mask.dtype == torch.int8 and set(single.mask.unique().tolist()) == {0, 1}
-    assert len(set(single.ids)) == 12 and set(single.groups) <= set(PHOTOGRAPHS["test"])
+    assert len(set(single.ids)) == 12 and set(single.groups) <= set(names("test"))
 
 
-def test_splits_share_no_digit_and_no_photograph():
-    names = [n for part in PHOTOGRAPHS.values() for n in part]
-    assert len(names) == len(set(names))
+def test_splits_share_no_digit():
     covered = [i for part in DIGITS.values() for i in range(*part.indices(1797))]
     assert sorted(covered) == list(range(1797))
     kept = sum(len(digits(s)[1]) for s in DIGITS)
@@ -38,21 +38,21 @@ def test_splits_share_no_digit_and_no_photograph():
     assert all(set(digits(s)[1]) == set(range(10)) for s in DIGITS)
 
 
-def test_a_damaged_photograph_is_refused(tmp_path, monkeypatch):
-    whole = scenes.files("skimage").joinpath("data", "coffee.png").read_bytes()
-    path = tmp_path / "data" / "coffee.png"
-    path.parent.mkdir()
-    monkeypatch.setattr(scenes, "files", lambda _: tmp_path)
-    path.write_bytes(whole)
-    assert np.array_equal(photograph.__wrapped__("coffee"), photograph("coffee"))
-    path.write_bytes(whole[:-1] + b"x")
-    with pytest.raises(OSError, match=r"coffee\.png is damaged, or not the picture .*; reinstall scikit-image"):
-        photograph.__wrapped__("coffee")
+@pytest.mark.parametrize("split", ["test", "pairs", "val", "train"])
+def test_each_round_of_scenes_shows_every_photograph_once_in_an_order_of_its_own(split):
+    known = names(SPLITS[split][0])
+    shown = [_photograph_of(split, 0, i) for i in range(3 * len(known))]
+    rounds = [shown[at : at + len(known)] for at in range(0, len(shown), len(known))]
+    assert all(sorted(r) == sorted(known) for r in rounds) and rounds[0] != rounds[1] != rounds[2]
+    assert shown[: len(known)] != [_photograph_of(split, 1, i) for i in range(len(known))]
 
 
-def test_photographs_are_found_and_differ():
-    means = {n: np.asarray(photograph(n)).mean((0, 1)).round(3).tolist() for part in PHOTOGRAPHS.values() for n in part}
-    assert len({tuple(m) for m in means.values()}) == len(means)
+def test_two_hundred_test_scenes_stand_on_forty_photographs_of_nearly_equal_weight():
+    shown = Counter(_photograph_of("test", 0, i) for i in range(200))
+    assert len(shown) >= 40 and max(shown.values()) - min(shown.values()) <= 1
+    batch = load_images("scenes", "test", 3, start=40)  # from one round into the next
+    assert batch.groups == [_photograph_of("test", 0, i) for i in (40, 41, 42)] == [scene("test", 0, i)[3] for i in (
+        40, 41, 42)]
 
 
 def _without_digit(split: str, index: int, monkeypatch) -> np.ndarray:

@@ -160,26 +160,28 @@ def test_figures(dice, tally, tmp_path, monkeypatch, capsys):
 
 @long
 def test_photographs(dice, tally, tmp_path, monkeypatch):
-    """Of the scenes' sources, in a copy of the folder where the wheels keep them."""
-    from fvit.data import scenes
+    """Of the scenes' sources, in a copy of the folders where a wheel and fvit keep them."""
+    from fvit.data import photographs
 
-    whole = {name: scenes.photograph.__wrapped__(name) for name in ("coffee", "camera", "moon")}
-    for package in ("skimage", "sklearn"):
-        folder = scenes.files(package) / ("data" if package == "skimage" else "datasets/images")
-        shutil.copytree(folder, tmp_path / package / folder.name if package == "skimage" else
-                        tmp_path / package / "datasets" / "images", ignore=shutil.ignore_patterns("*.py*", "__*"))
-    monkeypatch.setattr(scenes, "files", lambda package: tmp_path / package)
+    read = photographs.photograph.__wrapped__  # past the cache
+    whole = {name: read(name) for name in ("coffee", "camera", "chair")}
+    copies = {row["name"]: tmp_path / row["file"] for row in photographs.table() if row["name"] in whole}
+    for path in copies.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        package, _, inside = path.relative_to(tmp_path).as_posix().partition("/")
+        path.write_bytes((photographs.files(package) / inside).read_bytes())
+    monkeypatch.setattr(photographs, "files", lambda package: tmp_path / package)
     for _ in range(TIMES):
         name = dice.choice(list(whole))
-        [path] = (tmp_path / "skimage/data").glob(f"{name}.*")
+        path = copies[name]
         before = path.read_bytes()
         did = harm.damage(dice, path)
-        with pytest.raises(OSError, match=f"{path.name} .*reinstall") as caught:
-            scenes.photograph.__wrapped__(name)
+        with pytest.raises(OSError, match=f"{path.name}.*reinstall") as caught:
+            read(name)
             pytest.fail(f"{did}, and nobody says so")
         assert str(path) in str(caught.value)
         path.write_bytes(before)
-        assert scenes.photograph.__wrapped__(name).tobytes() == whole[name].tobytes()
+        assert read(name).tobytes() == whole[name].tobytes()
         tally("damaged photograph")
 
 

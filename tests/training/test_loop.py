@@ -63,9 +63,9 @@ def test_a_batch_depends_on_its_step_only():
     assert not torch.equal(fresh(3)[0], fresh(4)[0])
 
 
-def test_pairs_are_a_quarter_and_their_label_is_shared():
-    y = Scenes(0, 32, 32)._chapter(0)[1]
-    assert (y.sum(1) == 1).all() and (y.max(1).values == 0.5).sum() == 8
+def test_pairs_are_two_of_five_and_their_label_is_shared():
+    y = Scenes(0, 30, 30)._chapter(0)[1]
+    assert (y.sum(1) == 1).all() and (y.max(1).values == 0.5).sum() == 12
 
 
 def test_boxes_by_hand():
