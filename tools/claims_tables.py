@@ -12,7 +12,8 @@ from fvit.records.claims import ROWS
 from fvit.report import findings
 from fvit.report.verdicts import Verdicts, load_claims, rows_of, verdicts
 
-MARKS = {name: (f"<!-- {name} -->", f"<!-- /{name} -->") for name in ("opening", "findings", "buys", "certified")}  # of the README
+PARTS = ("opening", "findings", "buys", "certified")  # of the README, each between its marks
+MARKS = {name: (f"<!-- {name} -->", f"<!-- /{name} -->") for name in PARTS}
 
 
 def readme_parts(table: Verdicts | None = None) -> dict[str, str]:

@@ -104,8 +104,8 @@ def certified(*certificates, above=()):
             index="image_id", columns="certificate", values="value")
         if lacking := {*certificates, *above} - {*best}:
             raise NoRows(f"no rows of the certificates {', '.join(sorted(lacking))}")
-        bound = best[[*above]].max(1) if above else 0
-        return rate_interval(int((best[[*certificates]].max(1) > bound).sum()), len(best))
+        bound = best[[*above]].max(axis=1) if above else 0
+        return rate_interval(int((best[[*certificates]].max(axis=1) > bound).sum()), len(best))
 
     return found
 

@@ -132,8 +132,8 @@ def certified(rows) -> Said:
         lines.append(f"| {name} | {of.format(k=k)} | {own.median():.3f} | {(own > 0).sum()} of {n} |")
     plugin = at[at["metric"] == "plugin_radius"].groupby("certificate")["value"].median()
     return Said(f"On {n} test scenes, sigma {sigma:g}: the l2 radius within which {round(0.8 * k)} of the shown {k} "
-                f"tokens must stay in the top {k}, wrong with probability 0.001 at most an image, from draws that choose "
-                f"the set and {draws} others that bound (notebook 03, `study` rows):\n\n" + "\n".join(lines) +
+                f"tokens must stay in the top {k}, wrong with probability 0.001 at most an image, from draws that "
+                f"choose the set and {draws} others that bound (notebook 03, `study` rows):\n\n" + "\n".join(lines) +
                 "\n\nIf the mean of the draws that choose were exact, which nobody knows, the divergence radius of the "
                 f"paper's kind would be {plugin['renyi']:.3f}, its pooled form {plugin['pooled']:.3f}, and the sharp "
                 f"one {plugin['sharp']:.3f} (medians).")
