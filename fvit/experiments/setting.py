@@ -160,7 +160,10 @@ class Experiment:
         """Of the run that makes a table, noted in runs.csv; "" at laptop, where a second run is to change no byte."""
         if self.sizes.name == "laptop":
             return ""
-        inputs = provenance.inputs_digest(self.dataset, self.names["vit"]["source"], self.names["den"]["source"])
+        plain = {what: set(said) <= {"source", "root"} for what, said in self.names.items()}
+        named = {what: said["source"] if plain[what] else repr(said) for what, said in self.names.items()}
+        data = self.dataset if plain["data"] else named["data"]  # other arguments make another: a random ViT, a split
+        inputs = provenance.inputs_digest(data, named["vit"], named["den"])
         return provenance.log_run(results_dir(self.sizes.name) / "runs.csv", name, inputs=inputs)
 
 

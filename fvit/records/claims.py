@@ -15,6 +15,7 @@ from fvit.theory.intervals import Interval
 
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 OUTCOMES = ("HOLDS", "DOES NOT HOLD", "UNDECIDED")
+WORDS = ("text", "source", "expected", "note")  # of a claim that a lesson tests
 NOT_TESTED = "NOT TESTED"  # of a question: nothing is there to answer it
 CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_low", "ci_high", "n", "n_groups",
                  "relation", "bound", "source", "expected", "note"]
@@ -169,7 +170,7 @@ def put_on_record(claim_id: str, status: str, text: str, found: Interval | None,
 def _words(claim_id, given, fill_in):
     """Text, source, expected outcome and note: those given, else those of claims.toml, filled in."""
     who = f"claim {check_text(claim_id, 'id of a claim')}"
-    kept = {key: said for key, said in CHECKS.get(claim_id, {}).items() if key not in given}
+    kept = {key: words for key, words in CHECKS.get(claim_id, {}).items() if key in WORDS and key not in given}
     if lacking := [key for key in ("text", "source") if key not in kept | given]:
         raise ValueError(f"{who} is not in claims.toml: write it there, or give it a {' and a '.join(lacking)} here")
     check_used(fill_in, fields(*kept.values()), who)
@@ -178,4 +179,4 @@ def _words(claim_id, given, fill_in):
     for key in ("text", "source", "note"):
         if not (key == "note" and isinstance(words[key], str) and not words[key]):
             check_text(words[key], f"{key} of {who}")
-    return [words[key] for key in ("text", "source", "expected", "note")]
+    return [words[key] for key in WORDS]
