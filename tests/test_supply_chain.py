@@ -23,9 +23,9 @@ from fvit.base.paths import ROOT
 from fvit.data.photographs import FOLDER, table
 
 ROOT_OF_SKLEARN = Path(datasets.__file__).parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHIPPED = (ROOT / "docs" / "shipped.md").read_text(encoding="utf-8")
 DOCS = {"clock_motion": "clock", "ihc": "immunohistochemistry", "motorcycle_left": "stereo_motorcycle"}
-SAID = {  # words of the README -> words of scikit-image's documentation of that photograph
+SAID = {  # words of docs/shipped.md -> words of scikit-image's documentation of that photograph
     "public domain": r"public\s+domain", "CC0": "CC0", "no known restrictions": "No known copyright restrictions",
     "Scharstein et al. 2014": "Scharstein"}
 
@@ -90,7 +90,7 @@ def test_a_package_that_is_not_installed_is_named_and_the_one_that_states_no_lic
 
 
 def test_photographs_and_digits_are_under_the_licences_that_the_readme_names():
-    part = " ".join(README.partition("## Images and their sources")[2].partition("\n## ")[0].split())
+    part = " ".join(SHIPPED.partition("## Images and their sources")[2].partition("\n## ")[0].split())
     names = {row["name"] for row in table() if not row["file"].startswith("fvit/")}
     assert {name for name in names if f"`{name}`" not in part} == set()
     owned = (ROOT_OF_SKLEARN / "images" / "README.txt").read_text(encoding="utf-8")
@@ -100,7 +100,7 @@ def test_photographs_and_digits_are_under_the_licences_that_the_readme_names():
         words = [theirs for ours, theirs in SAID.items() if ours in line]
         theirs = getattr(skimage.data, DOCS.get(name, name)).__doc__
         assert all(re.search(word, theirs) for word in words), f"{name}: {words} not in scikit-image's documentation"
-        assert words or not re.search("CC0|public domain|copyright", theirs), f"{name}: the README says nothing"
+        assert words or not re.search("CC0|public domain|copyright", theirs), f"{name}: docs/shipped.md says nothing"
 
 
 def test_the_page_names_author_licence_and_origin_of_every_photograph_that_ships():

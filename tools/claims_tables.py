@@ -1,4 +1,4 @@
-"""The tables of claims of the README and of notebook 00, made from the ledgers under results/ and from claims.toml.
+"""What the README and notebook 00 say of the claims, made from results/ and from claims.toml.
 
 `python tools/claims_tables.py` puts the README's anew, after a run whose results are to be committed.
 """
@@ -6,29 +6,39 @@
 import html
 from pathlib import Path
 
-import pandas as pd
-
 from fvit.base.files import write_atomic
 from fvit.base.paths import NOTEBOOKS, ROOT
 from fvit.records.claims import ROWS
-from fvit.report.verdicts import load_claims, measured, verdicts
+from fvit.report import findings
+from fvit.report.verdicts import Verdicts, load_claims, rows_of, verdicts
 
-MARKS = "<!-- findings -->", "<!-- /findings -->"  # lines of the README between which `readme_table` stands
+PARTS = ("opening", "findings", "buys", "certified")  # of the README, each between its marks
+MARKS = {name: (f"<!-- {name} -->", f"<!-- /{name} -->") for name in PARTS}
 
 
-def readme_table(claims: pd.DataFrame | None = None) -> str:
-    """"What we found" as a Markdown table: a line for each question of ROWS, with the number that decides it.
+def readme_parts(table: Verdicts | None = None) -> dict[str, str]:
+    """What stands between MARKS: the first numbers, the table of claims, and what each part of DDS buys.
 
-    claims   as of `load_claims`, which is the default; of the profiles that have a check, the largest decides
+    table   as of `verdicts`, which is the default, from the rows on record
     """
-    lines = ["| claim | on | threat | verdict | decided by | in |", "|---|---|---|---|---|---|"]
-    for verdict in verdicts(load_claims() if claims is None else claims):
-        said, link = verdict.why, ""
-        if (check := verdict.check) is not None:
-            said = f"{check['text']}: {measured(check)} ({check['claim']}, {check['profile']})"
-            link = _link(check["notebook"])
-        lines.append(f"| {verdict.row}: {_cell(ROWS[verdict.row]['text'])} | {verdict.data} | {verdict.threat} "
-                     f"| **{verdict.status}** | {_cell(said)} | {link} |")
+    table = verdicts(load_claims()) if table is None else table
+    return {"opening": findings.opening(table), "findings": readme_table(table),
+            "buys": f"{findings.what_buys(table)}\n\n{findings.what_buys_table(table)}",
+            "certified": findings.certified(rows_of("scenes", "03_certificates")[0])}
+
+
+def readme_table(table: Verdicts) -> str:
+    """"What we found" as a Markdown table: a line for each question but those of the parts, with its number."""
+    lines, last = ["| claim | on | verdict | decided by | in |", "|---|---|---|---|---|"], ""
+    for verdict in (verdict for verdict in table if "pair" not in ROWS[verdict.row]):
+        head, said = ROWS[verdict.row], f"{verdict.why}: {verdict.measured}" if verdict.measured else verdict.why
+        claim = f"{verdict.row}: {_cell(head['text'])}"
+        claim += f" *(known {_cell(head['known'])})*" if "known" in head else ""
+        said += "".join(f"; beside: {part.asks}: {part.measured}, {part.status}" for part in verdict.beside
+                        if part.found is not None) + f" ({verdict.made})" * bool(verdict.made)
+        lines.append(f"| {claim if verdict.row != last else ''} | {verdict.on} | **{verdict.status}** | {_cell(said)} "
+                     f"| {_link(verdict.notebook)} |")
+        last = verdict.row
     return "\n".join(lines)
 
 
@@ -41,11 +51,13 @@ def claims_table() -> str:
     return "\n".join(lines)
 
 
-def update_readme(path: Path = ROOT / "README.md", claims: pd.DataFrame | None = None) -> Path:
-    """Put `readme_table` between the marks of the README, after a run whose results are to be committed."""
-    before, rest = path.read_text(encoding="utf-8").split(f"{MARKS[0]}\n")
-    _, after = rest.split(MARKS[1])
-    return write_atomic(path, f"{before}{MARKS[0]}\n{readme_table(claims)}\n{MARKS[1]}{after}")
+def update_readme(path: Path = ROOT / "README.md", table: Verdicts | None = None) -> Path:
+    """Put `readme_parts` between the marks of the README, after a run whose results are to be committed."""
+    text = path.read_text(encoding="utf-8")
+    for name, part in readme_parts(table).items():
+        before, rest = text.split(f"{MARKS[name][0]}\n")
+        text = f"{before}{MARKS[name][0]}\n{part}\n{MARKS[name][1]}{rest.split(MARKS[name][1])[1]}"
+    return write_atomic(path, text)
 
 
 def _cell(text):

@@ -63,6 +63,12 @@ def _photograph_of(split: str, seed: int, index: int) -> str:
     return known[rng.numpy_generator(seed, "photographs", split, number).permutation(len(known))[place]]
 
 
+def photograph_of(image_id: str) -> str:
+    """Name of the photograph that the scene of an id, such as "test-0-17", stands on; no image is made."""
+    split, seed, index = image_id.rsplit("-", 2)
+    return _photograph_of(checks.check_choice(split, SPLITS, "split"), int(seed), int(index))
+
+
 def _background(g: np.random.Generator, source: str, name: str) -> np.ndarray:
     """Background (SIZE, SIZE, 3) from a photograph; training also sees recoloured, turned, mixed ones."""
     pixels = _crop(g, name)

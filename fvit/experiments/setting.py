@@ -17,9 +17,9 @@ from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import Bench
 from fvit.experiments.blocks import run_blocks
-from fvit.records import defence_names, parameters, profiles, sources
+from fvit.records import defence_names, parameters, profiles, provenance, sources
 from fvit.records.profiles import PROFILES, Profile
-from fvit.records.rows import load_rows, save_rows
+from fvit.records.rows import conform, load_rows, save_rows
 from fvit.smoothing import DDS
 
 GRIDS = (256, 196)  # tokens that the k of a profile is meant for: of the scenes' ViT, and of ViT-B/16 at 224 pixels
@@ -150,10 +150,21 @@ class Experiment:
 
         given   as of `rows.conform`, which also gets the data set, the model, sigma, draws and k of these sizes
         """
-        own = {"profile": self.sizes.name, "dataset": self.dataset, "model": self.networks[0].name}
+        own = {"profile": self.sizes.name, "dataset": self.dataset, "model": self.networks[0].name,
+               "run_id": given.get("run_id") or self.run_id(name)}
         own |= {name: getattr(self.sizes, name) for name in ("sigma", "n_samples", "k")}
         rows = rows.drop(columns="photograph", errors="ignore")
         save_rows(rows, results_dir(self.sizes.name) / f"{name}.parquet", **own | given)
+
+    def run_id(self, name: str) -> str:
+        """Of the run that makes a table, noted in runs.csv; "" at laptop, where a second run is to change no byte."""
+        if self.sizes.name == "laptop":
+            return ""
+        plain = {what: set(said) <= {"source", "root"} for what, said in self.names.items()}
+        named = {what: said["source"] if plain[what] else repr(said) for what, said in self.names.items()}
+        data = self.dataset if plain["data"] else named["data"]  # other arguments make another: a random ViT, a split
+        inputs = provenance.inputs_digest(data, named["vit"], named["den"])
+        return provenance.log_run(results_dir(self.sizes.name) / "runs.csv", name, inputs=inputs)
 
 
 @dataclass(frozen=True)
@@ -194,6 +205,7 @@ class Run:
         if os.environ.get("FVIT_DRY_RUN"):
             print(f"  loads: {sources.said(self.on.names)}; on {self.on.place}")
         else:
+            found = conform(found, run_id=self.on.run_id(self.name))
             save_rows(found, results_dir(sizes.name) / f"{self.name}.parquet")
         return found
 

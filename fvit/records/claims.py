@@ -10,15 +10,35 @@ from fvit.base.paths import PACKAGE, results_dir
 from fvit.records import profiles
 from fvit.records.ledger import upsert
 from fvit.records.templates import check_used, fields, fill, read_words
+from fvit.records.words import said
 from fvit.theory.intervals import Interval
 
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 OUTCOMES = ("HOLDS", "DOES NOT HOLD", "UNDECIDED")
+WORDS = ("text", "source", "expected", "note")  # of a claim that a lesson tests
+NOT_TESTED = "NOT TESTED"  # of a question: nothing is there to answer it
 CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_low", "ci_high", "n", "n_groups",
                  "relation", "bound", "source", "expected", "note"]
-HEADS = read_words(PACKAGE / "claims.toml")  # "P1" -> text, source, notebooks; of a row of the table also questions
-ROWS = {head: said for head, said in HEADS.items() if "questions" in said}
-CHECKS = {claim_id: said for head in HEADS.values() for claim_id, said in head["checks"].items()}  # "P1.2" -> its words
+MEASURES, ATTACKS = ("map", "prediction"), ("transferred", "adaptive")
+KEPT = {"map": "more of the top-k stays", "prediction": "more images are right before and after"}
+
+
+def _asked(row: str, head: dict) -> dict:
+    """A head as claims.toml has it; one with a pair of defences with its questions and checks written out."""
+    if "pair" in head:
+        one, other = map(said, head["pair"])
+        parts = {f"{row}.{i}": part for i, part in enumerate(((m, t) for m in MEASURES for t in ATTACKS), 1)}
+        head["questions"] = [{"data": data, "threat": threat, "check": check}
+                             for data in head["data"] for check, (_, threat) in parts.items()]
+        head["checks"] = {check: {"source": head["source"], "rows": ["08_defences"], "asks":
+                                  f"{KEPT[of]} behind {one} than behind {other}" + ", each under its own attack" * (
+                                      threat == "adaptive")} for check, (of, threat) in parts.items()}
+    return head
+
+
+HEADS = {row: _asked(row, head) for row, head in read_words(PACKAGE / "claims.toml").items()}  # "P1" -> its words
+ROWS = {row: head for row, head in HEADS.items() if "questions" in head}  # those of the table
+CHECKS = {check: words for head in HEADS.values() for check, words in head["checks"].items()}  # "P1.2" -> its words
 
 
 class ClaimError(AssertionError):
@@ -133,10 +153,24 @@ def claim(claim_id, value, relation, bound, *, text=None, source=None, ci=None, 
     return found
 
 
+def put_on_record(claim_id: str, status: str, text: str, found: Interval | None, relation: str, bound: float,
+                  source: str, note: str) -> None:
+    """File a verdict in claims.csv of the current profile, as `claim` files a claim. It has no `expected`: what came
+    out before is of no matter to it. `found` is None where there is no number.
+    """
+    run, numbers = profiles.current, dict.fromkeys(("value", "ci_low", "ci_high", "n", "n_groups"), "")
+    if found is not None:
+        numbers = dict(zip(numbers, (*map(float, found), found.n, found.n_groups), strict=True))
+    row = {"claim": claim_id, "profile": run.name, "notebook": run.notebook, "status": status, "text": text,
+           **{name: "" if v is None or v != v else v for name, v in numbers.items()}, "relation": relation,
+           "bound": float(bound), "source": source, "expected": "", "note": note}
+    upsert(results_dir(run.name) / "claims.csv", row, key=("claim", "profile"), columns=CLAIM_COLUMNS)
+
+
 def _words(claim_id, given, fill_in):
     """Text, source, expected outcome and note: those given, else those of claims.toml, filled in."""
     who = f"claim {check_text(claim_id, 'id of a claim')}"
-    kept = {key: said for key, said in CHECKS.get(claim_id, {}).items() if key not in given}
+    kept = {key: words for key, words in CHECKS.get(claim_id, {}).items() if key in WORDS and key not in given}
     if lacking := [key for key in ("text", "source") if key not in kept | given]:
         raise ValueError(f"{who} is not in claims.toml: write it there, or give it a {' and a '.join(lacking)} here")
     check_used(fill_in, fields(*kept.values()), who)
@@ -145,4 +179,4 @@ def _words(claim_id, given, fill_in):
     for key in ("text", "source", "note"):
         if not (key == "note" and isinstance(words[key], str) and not words[key]):
             check_text(words[key], f"{key} of {who}")
-    return [words[key] for key in ("text", "source", "expected", "note")]
+    return [words[key] for key in WORDS]

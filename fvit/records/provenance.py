@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from fvit.base import devices
-from fvit.base.paths import NOTEBOOKS, PACKAGE, ROOT
+from fvit.base.paths import NOTEBOOKS, PACKAGE, ROOT, SHIPPED, shipped
 from fvit.records.ledger import read_table, upsert
 
 
@@ -53,20 +53,39 @@ def device_said() -> str:
     return f"{device}, {threads} threads" if threads else device
 
 
-RUN_COLUMNS = ["run_id", "date", "commit", "device", "threads", "load", "rounds", "what"]  # of runs.csv
+RUN_COLUMNS = ["run_id", "date", "commit", "device", "threads", "load", "rounds", "what", "inputs"]  # of runs.csv
 
 
-def log_run(path: Path | str, what: str, rounds: int | str = "") -> str:
+def log_run(path: Path | str, what: str, rounds: int | str = "", inputs: str = "") -> str:
     """Note in the table of runs at `path` when, by which commit and on what machine rows were made; returns `run_id`.
 
-    what, rounds   the tables that the run made; rounds of what was timed
+    what, rounds   the table that the run made; rounds of what was timed
+    inputs         `inputs_digest` of the models and images
 
-    The id is the date: a second run on one day takes the place of the first.
+    The id is date, commit and table: a second run on one day of the same code takes the place of the first.
     """
     today, load = str(date.today()), round(os.getloadavg()[0]) if hasattr(os, "getloadavg") else ""  # Windows has none
-    run = [today, today, commit(), *devices.named(), load, rounds, what]
+    code = commit()
+    run_id = " ".join(filter(None, (today, code, what)))
+    run = [run_id, today, code, *devices.named(), load, rounds, what, inputs]
     upsert(path, dict(zip(RUN_COLUMNS, run, strict=True)), key=("run_id",), columns=RUN_COLUMNS)
-    return today
+    return run_id
+
+
+PHOTOGRAPHS = PACKAGE / "data" / "photographs" / "photographs.csv"
+
+
+def inputs_digest(data: str, vit: str | None = None, den: str | None = None) -> str:
+    """Twelve hexadecimal digits that change with the images of a data set, the ViT or the denoiser that rows are of.
+
+    data, vit, den   names: of `data` by default. Of what ships with fvit the files count, of other sources the name
+    """
+    parts = {"data": (PHOTOGRAPHS.read_bytes() if data == "scenes" else data.encode())}
+    for what, source in (("vit", vit or data), ("denoiser", den or data)):
+        files = shipped(source, what).glob("*.safetensors") if source in SHIPPED else ()
+        found = {f"{what}/{path.name}": path.read_bytes() for path in files if not path.name.startswith("checkpoint")}
+        parts |= found or {what: str(source).encode()}
+    return _digest(parts)[:12]
 
 
 def run_said(path: Path | str, run_id: str) -> str:

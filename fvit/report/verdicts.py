@@ -1,18 +1,21 @@
-"""Verdicts on the paper's claims, from the ledgers of all notebooks, and the tables that say them."""
+"""Verdicts on the claims: each question answered from the rows of its data, and the table that says so."""
 
-import html
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from fvit.base.paths import PACKAGE
-from fvit.records.claims import ROWS, outcome
+from fvit.records.claims import CHECKS, NOT_TESTED, ROWS, outcome, put_on_record
+from fvit.records.provenance import inputs_digest
 from fvit.records.templates import read_words
+from fvit.report.answers import NoRows, answer, with_photographs
+from fvit.report.gallery import verdict_table
 from fvit.report.on_record import PROFILES, find_rows, joined
-from fvit.theory.intervals import mean_interval
+from fvit.theory.intervals import Interval, mean_interval
 
 CONTROLS = read_words(PACKAGE / "controls.toml")  # what a number beside a claim means nothing without
+LEAST_UNITS = 30  # independent photographs or images, below which a number decides nothing
 
 
 def load_claims() -> pd.DataFrame:
@@ -24,93 +27,174 @@ def load_claims() -> pd.DataFrame:
     return claims.sort_values("profile", key=lambda c: c.map(PROFILES.index), kind="stable", ignore_index=True)
 
 
-LEAST_UNITS = 30  # independent photographs or images, below which a mean decides nothing
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """The answer to a question: a claim of ROWS, on some data, under some threat; one check on record decides it."""
+    """The answer to a question: a claim of ROWS, on some data, under some threat; one check decides it."""
 
     row: str
     data: str
     threat: str
-    check: dict | None = None  # the check's line in the ledger of the largest profile that has it
-    others: pd.DataFrame | None = None  # lines of the row's other checks, which decide nothing
-    controls: pd.DataFrame | None = None  # those of the row, as of `control_table`
+    check: str
+    asks: str  # what is compared with what
+    found: Interval | None = None  # the number that decides; None: nothing answers the question
+    relation: str = ">"
+    bound: float = 0.0
+    made: str = ""  # which rows it is of, and which code of which day made them; of a ledger's line the profile
+    lacks: str = ""  # why nothing answers it
+    decided: str = ""  # of a time, which is of one machine and not in the ledger: what was decided then
+    notebook: str = ""  # that tests it
+    beside: tuple["Verdict", ...] = ()  # other checks, printed with it, which decide nothing
 
     @property
     def units(self) -> int | None:
-        """Independent units that the check rests on; None for what is computed and not sampled."""
-        said = self.check and (self.check["n_groups"] or self.check["n"])
-        return int(said) if said else None
+        """Independent units that the number rests on; None for what is computed and not sampled."""
+        return None if self.found is None else self.found.n_groups or self.found.n
 
     @property
     def status(self) -> str:
-        """One of `claims.OUTCOMES`, anew from the numbers on record; UNDECIDED below LEAST_UNITS; or NOT TESTED."""
-        if self.check is None:
-            return "NOT TESTED"
+        """One of `claims.OUTCOMES`; UNDECIDED on fewer than LEAST_UNITS; NOT TESTED where there is no number."""
+        if self.found is None:
+            return self.decided or NOT_TESTED
         if self.units is not None and self.units < LEAST_UNITS:
             return "UNDECIDED"
-        return recomputed(self.check)
+        value, low, high = self.found
+        return outcome(value, None if low != low else (low, high), self.relation, self.bound)
 
     @property
-    def asked(self) -> str:
-        return f"{ROWS[self.row]['text']} ({self.data}{'' if self.threat == 'none' else f', {self.threat}'})"
+    def id(self) -> str:
+        """Its name in the ledger: "P5 cifar10 adaptive, P5.2"."""
+        return f"{self.row} {self.data} {self.threat}, {self.check}"
+
+    @property
+    def on(self) -> str:
+        """Data and threat in words: "scenes, adaptive"."""
+        return self.data + ("" if self.threat == "none" else f", {self.threat}")
 
     @property
     def why(self) -> str:
-        """The check and its number; for few units, how many."""
-        if self.check is None:
-            return "no run of it is on record"
+        """What is compared; for few units, how many; for no answer, what lacks."""
         few = self.units is not None and self.units < LEAST_UNITS
-        few = f"; {self.units} independent units, wanted {LEAST_UNITS}" if few else ""
-        return f"{self.check['claim']} {self.check['text']}{few}"
+        return (f"{self.check} {self.asks}" + f"; {self.units} independent units, wanted {LEAST_UNITS}" * few
+                + f"; {self.lacks}" * bool(self.lacks))
+
+    @property
+    def measured(self) -> str:
+        """The number with interval and size: "0.467 [0.444, 0.488], n = 200 on 42 photographs"."""
+        if self.found is None:
+            return "a time, see the dated rows" if self.decided else ""
+        (value, low, high), n = self.found, self.found.n
+        interval = "" if low != low else f" [{low:.3g}, {high:.3g}]"
+        groups = f" on {self.found.n_groups} photographs" if self.found.n_groups else ""
+        return f"{value:.3g}{interval}" + (f", n = {n}{groups}" if n else "")
 
     def __repr__(self) -> str:
-        return f"{self.row:<3} {self.status:<13} {self.asked}: {self.why}"
-
-
-def recomputed(line: dict) -> str:
-    """The outcome of a ledger's line, from its value, interval, relation and bound."""
-    if not line["value"]:  # a time, which is of one machine
-        return line["status"]
-    ci = (float(line["ci_low"]), float(line["ci_high"])) if line["ci_low"] else None
-    return outcome(float(line["value"]), ci, line["relation"], float(line["bound"]))
+        return f"{self.row:<3} {self.status:<13} {self.on}: {self.why}"
 
 
 class Verdicts(list):
-    """The table of claims, a line a question: text without measured numbers, HTML with all, their controls beside."""
+    """The table of claims, a line a question: text without measured numbers; HTML with all, and all else beside."""
+
+    def __init__(self, found=(), claims=None, controls=None):
+        super().__init__(found)
+        self.claims, self.controls = claims, controls
+
+    def of(self, check: str, data: str = "scenes") -> Verdict | None:
+        """The verdict that a check decides, or that stands beside one; None if it is not in the table."""
+        every = [part for verdict in self for part in (verdict, *verdict.beside)]
+        return next((v for v in every if (v.check, v.data) == (check, data)), None)
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self))
 
     def _repr_html_(self) -> str:
-        parts = []
-        for row, said in ROWS.items():
-            asked = [verdict for verdict in self if verdict.row == row]
-            parts += [f"<h3>{row}: {html.escape(said['text'])}</h3>", *map(_question, asked)]
-            if asked:
-                lines = [_check_line(line) for line in asked[0].others.to_dict("records")]
-                lines += [f"<li><i>control</i> ({c.profile} rows): {html.escape(c.control)}: <b>{c.mean:.3g}</b> "
-                          f"[{c.low:.3g}, {c.high:.3g}], n = {c.n}</li>"
-                          for c in (() if asked[0].controls is None else asked[0].controls.itertuples())]
-                parts.append(f"<details><summary>{len(lines)} more checks and controls, which decide nothing</summary>"
-                             f"<ul>{''.join(lines)}</ul></details>")
-        return "".join(parts)
+        return verdict_table(self, self.claims, self.controls)
+
+    def record(self) -> "Verdicts":
+        """Put every verdict into the ledger of the current profile; returns them."""
+        for v in self:
+            put_on_record(v.id, v.status, v.asks, v.found, v.relation, v.bound, v.made or v.lacks, v.why)
+        return self
 
 
-def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None) -> Verdicts:
-    """A verdict for each question of ROWS, from a table as of `load_claims`; `controls`, of `control_table`, beside."""
-    found = []
-    for row, said in ROWS.items():
-        lines = claims[claims["claim"].str.split(".").str[0] == row]
-        deciding = {question["check"] for question in said["questions"]}
-        for question in said["questions"]:
-            own = lines[lines["claim"] == question["check"]].to_dict("records")
-            found.append(Verdict(row, question["data"], question["threat"], own[-1] if own else None,
-                                 lines[~lines["claim"].isin(deciding)],
-                                 None if controls is None else controls[controls["row"] == row]))
-    return Verdicts(found)
+def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None, rows=tuple(ROWS)) -> Verdicts:
+    """A verdict for each question of ROWS, anew from the rows on record, or where none are asked for from the ledger.
+
+    claims     a table as of `load_claims`: computed numbers (theorems, times), of which the largest profile decides,
+               and the checks that decide nothing
+    controls   as of `control_table`, shown beside
+    rows       which claims, by their names in ROWS
+    """
+    known, found = {}, []
+    for row in rows:
+        for question in ROWS[row]["questions"]:
+            data, threat = question["data"], question["threat"]
+            asked, *others = ((row, data, threat, check) for check in (question["check"], *question.get("beside", ())))
+            beside = tuple(_verdict(*about, claims, known) for about in others)
+            found.append(_verdict(*asked, claims, known, beside))
+    return Verdicts(found, claims, controls)
+
+
+def _verdict(row, data, threat, check, claims, known, beside=()) -> Verdict:
+    words, about = CHECKS[check], dict(row=row, data=data, threat=threat, check=check, beside=beside,
+                                       notebook=ROWS[row]["notebooks"][0])
+    if "rows" in words:
+        found, made, lacks = _from_rows(check, data, known)
+        return Verdict(asks=words["asks"], found=found, relation=words.get("relation", ">"), made=made, lacks=lacks,
+                       bound=float(words.get("bound", 0)), **about)
+    lines = claims[claims["claim"] == check].to_dict("records")
+    if not lines:
+        return Verdict(asks=words["text"], lacks="no run of it is on record", **about)
+    line, number = lines[-1], None
+    if line["value"]:
+        ends = [float(line[end]) if line[end] else np.nan for end in ("ci_low", "ci_high")]
+        number = Interval(float(line["value"]), *ends, *(int(line[n]) if line[n] else None for n in ("n", "n_groups")))
+    return Verdict(asks=line["text"], found=number, relation=line["relation"], bound=float(line["bound"]),
+                   made=line["profile"], decided="" if line["value"] else line["status"], **about)
+
+
+def _from_rows(check, data, known):
+    """(number, rows and run in words, what lacks) of a check from the first of its tables that can answer it.
+
+    known   (data, table) -> rows and run in words; filled here, so that each table is read once
+    """
+    lacks = []
+    for stem in CHECKS[check]["rows"]:
+        if (data, stem) not in known:
+            known[data, stem] = rows_of(data, stem)
+        rows, made, missing = known[data, stem]
+        if missing:
+            lacks.append(missing)
+            continue
+        try:
+            return answer(check, rows), made, ""
+        except NoRows as error:
+            lacks.append(f"{stem}: {error}")
+    return None, "", "; ".join(lacks)
+
+
+def rows_of(data: str, stem: str) -> tuple[pd.DataFrame | None, str, str]:
+    """(rows with photographs, table and run in words, what lacks) of a data set's table. No rows, and the reason, where
+    they do not say which run made them, or where that run was of other models or images than ship now.
+    """
+    folder = "study" if data == "scenes" else data
+    rows = find_rows(stem, [folder])
+    if rows is None:
+        return None, "", f"{stem}: no rows of {data} are on record"
+    runs = {run["run_id"]: run for run in _runs(folder)}
+    used = [runs.get(run_id) for run_id in dict.fromkeys(rows["run_id"])]
+    if None in used:
+        return None, "", f"{stem}: its {folder} rows do not say which run made them"
+    said = " and ".join(f"{run['date']}" + f" ({run['commit']})" * bool(run["commit"]) for run in used)
+    if any(run.get("inputs") != inputs_digest(data) for run in used):
+        return None, "", f"{stem}: its {folder} rows, of {said}, are of other models or images than ship now"
+    return with_photographs(rows), f"{stem}, {folder} rows of {said}", ""
+
+
+def _runs(folder):
+    try:
+        return joined([f"results/{folder}/runs.csv"], ["run_id"]).fillna("").to_dict("records")
+    except FileNotFoundError:
+        return []
 
 
 def control_table(photograph: dict[str, str]) -> pd.DataFrame:
@@ -127,41 +211,3 @@ def control_table(photograph: dict[str, str]) -> pd.DataFrame:
             mean = mean_interval(rows["value"], groups=rows["image_id"].map(photograph))
             found.append([row, control["text"], rows["profile"].iloc[0], *mean, mean.n])
     return pd.DataFrame(found, columns=["row", "control", "profile", "mean", "low", "high", "n"])
-
-
-def _question(verdict) -> str:
-    drawn = "" if verdict.check is None else f" {_drawn(verdict.check)} {measured(verdict.check)}"
-    where = verdict.data + ("" if verdict.threat == "none" else f", {verdict.threat}")
-    return f"<p><b>{verdict.status}</b> {html.escape(where)}: {html.escape(verdict.why)}{drawn}</p>"
-
-
-def _drawn(line, width=160, height=14) -> str:
-    """The interval as a bar with a dot for the value, against its bound, a rule; "" where there is no interval."""
-    if not line["ci_low"]:
-        return ""
-    low, value, high, bound = (float(line[name]) for name in ("ci_low", "value", "ci_high", "bound"))
-    first, last = min(low, bound), max(high, bound)
-    at = [f"{5 + (width - 10) * (v - first) / ((last - first) or 1):.1f}" for v in (low, value, high, bound)]
-    said = f"{_short(line['value'])}, interval {_short(line['ci_low'])} to {_short(line['ci_high'])}, bound {bound:.3g}"
-    return (f'<svg width="{width}" height="{height}" role="img" aria-label="{said}" stroke="currentColor">'
-            f'<line x1="{at[0]}" x2="{at[2]}" y1="7" y2="7" stroke-width="2"/><circle cx="{at[1]}" cy="7" r="3"/>'
-            f'<line x1="{at[3]}" x2="{at[3]}" y1="0" y2="14" stroke-dasharray="2"/></svg>')
-
-
-def _check_line(line):
-    note = f" ({html.escape(line['note'])})" if line["note"] else ""
-    return (f"<li><b>{line['status']}</b> {line['claim']} ({line['profile']}, notebook {line['notebook']}): "
-            f"{html.escape(line['text'])}: <b>{measured(line)}</b>, asked for {html.escape(line['relation'])} "
-            f"{_short(line['bound'])}; {html.escape(line['source'])}{note}</li>")
-
-
-def measured(claim):
-    if not claim["value"]:
-        return "a time, see the dated rows"
-    interval = f" [{_short(claim['ci_low'])}, {_short(claim['ci_high'])}]" if claim["ci_low"] else ""
-    groups = f" on {claim['n_groups']} photographs" if claim["n_groups"] else ""
-    return _short(claim["value"]) + interval + (f", n = {claim['n']}{groups}" if claim["n"] else "")
-
-
-def _short(number: str) -> str:
-    return f"{float(number):.3g}"

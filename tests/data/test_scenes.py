@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fvit import load_images
+from fvit.data import scenes
 from fvit.data.photographs import names
 from fvit.data.scenes import DIGITS, LUMA, MIN_CONTRAST, SIZE, SPLITS, _photograph_of, digits, scene, scene_batch
 
@@ -122,3 +123,11 @@ def test_colour_carries_no_class_information():
 def test_bad_requests_say_what_is_known(arguments, words):
     with pytest.raises(ValueError, match=words):
         load_images(**({"source": "scenes", "split": "test", "n": 2} | arguments))
+
+
+def test_an_id_names_its_photograph_without_an_image_being_made():
+    for split in ("test", "pairs", "val"):
+        few = load_images("scenes", split, 3, start=41, seed=2)
+        assert [scenes.photograph_of(i) for i in few.ids] == few.groups
+    with pytest.raises(ValueError, match="unknown split"):
+        scenes.photograph_of("holiday-0-1")

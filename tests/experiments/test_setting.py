@@ -16,7 +16,8 @@ from fvit.experiments.bench import Bench
 from fvit.experiments.controls import all_controls
 from fvit.models.diffusers_files import load_denoiser
 from fvit.models.vit_files import load_vit
-from fvit.records import profiles
+from fvit.records import profiles, provenance
+from fvit.records.ledger import read_table
 from fvit.records.rows import load_rows, save_rows
 
 WHAT = {"methods": ["rollout"], "attacks": [], "radii": [8 / 255], "measures": ["segmentation"]}
@@ -145,3 +146,18 @@ def test_a_notebook_that_stays_with_the_scenes_does_at_paper_too_and_a_loaded_ne
     assert fvit.experiment("07", "paper", "scenes", "scenes", "scenes").device == "auto"
     with pytest.raises(ValueError, match=r"vit is a ViT, wanted a source, .*run the cell of the parameters again"):
         fvit.experiment("07", "paper", on.networks[0])
+
+
+def test_beyond_laptop_rows_name_a_run_that_says_when_by_what_code_and_on_which_models(out, run):
+    assert set(run.rows()["run_id"]) == {""} and not list(out.rglob("runs.csv"))
+    on = fvit.experiment("07", "study", seed=1, **SIZES)
+    made = on.run("07_scores", attack_rows, **WHAT).rows()
+    [noted] = read_table(out / "results/study/runs.csv")
+    assert set(made["run_id"]) == {noted["run_id"]} and noted["what"] == "07_scores"
+    assert noted["inputs"] == provenance.inputs_digest("scenes")
+    on.save("05_overlap", made.assign(run_id=""), run_id="mine")
+    assert set(load_rows(out / "results/study/05_overlap.parquet")["run_id"]) == {"mine"}
+    random = replace(on, names=on.names | {"vit": RANDOM})
+    random.save("01_overlap", made.assign(run_id=""))
+    inputs = {line["what"]: line["inputs"] for line in read_table(out / "results/study/runs.csv")}
+    assert inputs["07_scores"] == noted["inputs"] != inputs["01_overlap"]

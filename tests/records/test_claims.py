@@ -163,12 +163,19 @@ def test_claims_toml_is_whole():
     ids = [claim_id for head, said in claims.HEADS.items() for claim_id in said["checks"]]
     assert len(ids) == len(set(ids)) == len(claims.CHECKS)
     for head, said in claims.HEADS.items():
-        assert set(said) - {"questions", "controls"} == {"text", "source", "notebooks", "checks"} and said["checks"]
+        assert set(said) - {"questions", "controls", "known", "pair", "data"} == {
+            "text", "source", "notebooks", "checks"} and said["checks"]
+        for question in said.get("questions", ()):
+            assert set(question) - {"beside"} == {"data", "threat", "check"}
+            assert question["threat"] in ("none", "transferred", "adaptive")
+            assert {question["check"], *question.get("beside", ())} <= set(said["checks"])
         assert all(sorted(paths.NOTEBOOKS.glob(f"{number}_*.ipynb")) for number in said["notebooks"])
         assert all(claim_id.split(".")[0] == head for claim_id in said["checks"])
-        assert said.get("key", next(iter(said["checks"]))) in said["checks"]
     for said in claims.CHECKS.values():
-        assert {"text", "source"} <= set(said) <= {"text", "source", "expected", "note"}
+        words, decides = {"text", "source", "expected", "note"}, {"asks", "rows", "relation", "bound"}
+        assert "source" in said and set(said) <= words | decides
+        assert "text" in said or {"asks", "rows"} <= set(said)
+        assert said.get("relation", ">") in claims.RELATIONS and ("rows" in said) == ("asks" in said)
         assert said.get("expected", NO) in claims.OUTCOMES[1:]  # HOLDS is what is expected without a word
 
 
@@ -184,10 +191,12 @@ def calls(function: str):
 
 def test_notebooks_use_every_claim_once_and_state_none_themselves():
     found = {args[0].value: (number, args, keywords) for number, args, keywords in calls("claim")}
-    assert sorted(found) == sorted(claims.CHECKS)
+    assert sorted(found) == sorted(check for check, said in claims.CHECKS.items() if "text" in said)
     for claim_id, (number, args, keywords) in found.items():
         said = claims.CHECKS[claim_id]
         assert len(args) == 4 and number in claims.HEADS[claim_id.split(".")[0]]["notebooks"], claim_id
+        if "rows" in said:  # a lesson asks of its rows what the verdict asks of all
+            assert (args[2].value, ast.literal_eval(args[3])) == (said.get("relation", ">"), said.get("bound", 0))
         wanted, given = templates.fields(said["text"], said.get("note", "")), set(keywords) - {"ci"}
         assert given == wanted or (None in given and given - {None} < wanted), claim_id  # None: **several
 
@@ -195,6 +204,11 @@ def test_notebooks_use_every_claim_once_and_state_none_themselves():
 @pytest.mark.parametrize("profile", ["laptop", "study"])
 def test_the_committed_ledgers_say_what_claims_toml_says(profile):
     for row in read_table(paths.ROOT / "results" / profile / "claims.csv"):
+        if not row["expected"]:  # a verdict
+            check = row["claim"].rpartition(", ")[2]
+            assert row["note"].startswith(f"{check} {row['text']}")
+            assert row["text"] == claims.CHECKS[check].get("asks", row["text"])
+            continue
         said = claims.CHECKS[row["claim"]]
         for word in ("text", "source", "note"):
             assert pattern(said.get(word, "")).fullmatch(row[word]), (row["claim"], word)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fvit.base import devices, files
-from fvit.records import provenance, words
+from fvit.records import ledger, provenance, words
 from fvit.records.rows import KEY, SCHEMA, conform, load_rows, save_rows
 
 ROW = {"run_id": "r", "profile": "laptop", "dataset": "scenes", "image_id": "test-0007", "model": "vit",
@@ -116,8 +116,34 @@ def test_a_run_is_noted_once_and_said_in_words(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance.os, "getloadavg", lambda: (1.6, 0, 0))
     for rounds in (5, 3):
         run_id = provenance.log_run(path, "09_cost", rounds)
-    assert provenance.run_said(path, run_id) == f"{run_id}, cpu, 2 threads, load 2, 3 rounds"
+    [run] = ledger.read_table(path)  # the second on that day takes the place of the first
+    assert run_id == " ".join(filter(None, (run["date"], run["commit"], "09_cost"))) and run["rounds"] == "3"
+    assert provenance.run_said(path, run_id) == f"{run['date']}, cpu, 2 threads, load 2, 3 rounds"
     monkeypatch.setattr(devices, "named", lambda: ("cuda, H100", ""))
-    assert provenance.run_said(path, provenance.log_run(path, "09_cost")) == f"{run_id}, cuda, H100, load 2"
+    other = provenance.log_run(path, "07_scores", inputs=provenance.inputs_digest("scenes"))
+    assert provenance.run_said(path, other) == f"{run['date']}, cuda, H100, load 2"
+    assert [run["what"] for run in ledger.read_table(path)] == ["07_scores", "09_cost"]
     with pytest.raises(KeyError):
         provenance.run_said(path, "never")
+
+
+def test_the_digest_of_inputs_changes_with_images_and_models_and_with_nothing_else(tmp_path, monkeypatch):
+    def digest(**files):
+        for name, data in files.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "model.safetensors").write_bytes(data)
+            (tmp_path / name / "checkpoint.safetensors").write_bytes(data * 2)  # of a training, and of no matter
+        return provenance.inputs_digest("scenes")
+
+    monkeypatch.setattr(provenance, "shipped", lambda data, what: tmp_path / what)
+    monkeypatch.setattr(provenance, "PHOTOGRAPHS", tmp_path / "photographs.csv")
+    provenance.PHOTOGRAPHS.write_text("a")
+    first = digest(vit=b"v", denoiser=b"d", teacher=b"t")
+    assert digest(teacher=b"other") == first != digest(vit=b"other") and digest(vit=b"v") == first
+    assert digest(denoiser=b"other") != first and digest(denoiser=b"d") == first
+    (tmp_path / "vit" / "checkpoint.safetensors").unlink()
+    assert provenance.inputs_digest("scenes") == first == provenance.inputs_digest("scenes", "scenes", "scenes")
+    assert len({first, *(provenance.inputs_digest(*names) for names in (
+        ("cifar10",), ("scenes", "vit_tiny"), ("scenes", "scenes", "other/prior")))}) == 4
+    provenance.PHOTOGRAPHS.write_text("b")
+    assert provenance.inputs_digest("scenes") != first

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fvit.base import paths
-from fvit.records.claims import CLAIM_COLUMNS, ROWS
+from fvit.records.claims import CHECKS, CLAIM_COLUMNS, ROWS
 from fvit.records.rows import save_rows
 from fvit.report import gallery, on_record, verdicts
 from fvit.report.saving import MANIFEST_COLUMNS
@@ -40,43 +40,6 @@ def write(path, text):
     path.write_text(text, encoding="utf-8")
 
 
-FEW = {"claim": "P5.2", "value": "0.5", "ci_low": "0.4", "ci_high": "0.6", "n": "200", "n_groups": "40", "bound": "0.1"}
-
-
-def verdict_on(question, *lines):
-    return {(v.row, v.threat): v for v in verdicts.verdicts(ledger(*lines))}[question]
-
-
-@pytest.mark.parametrize(("changed", "status"), [
-    ({}, "HOLDS"), ({"ci_low": "0.05"}, "UNDECIDED"),
-    ({"bound": "0.7"}, "DOES NOT HOLD"), ({"n_groups": "29"}, "UNDECIDED"),
-    ({"n_groups": "", "n": "30"}, "HOLDS"),
-    ({"n_groups": "", "n": "29"}, "UNDECIDED"), ({"claim": "P5.3"}, "NOT TESTED"),
-    ({"ci_low": "", "ci_high": "", "n": "", "n_groups": ""}, "HOLDS"), ({"status": "DOES NOT HOLD"}, "HOLDS"),
-])
-def test_one_check_decides_a_question_by_its_numbers_and_turns_with_them(changed, status):
-    others = {"claim": "P5.1", "status": "HOLDS"}, {"claim": "P5.20", "status": "DOES NOT HOLD"}  # which never vote
-    assert verdict_on(("P5", "adaptive"), FEW | changed, *others).status == status
-
-
-def test_the_largest_profile_decides_and_a_question_that_nobody_asked_is_not_tested():
-    assert verdict_on(("P5", "adaptive"), FEW, FEW | {"profile": "study", "bound": "0.7"}).status == "DOES NOT HOLD"
-    assert verdict_on(("P1", "adaptive"), FEW).status == "NOT TESTED"
-
-
-def test_text_holds_verdicts_and_html_numbers_beside_their_n_and_the_interval_against_its_bound():
-    line = FEW | {"text": "a < b", "status": "HOLDS"}
-    table = verdicts.verdicts(ledger(line, {"claim": "P5.3", "status": "DOES NOT HOLD", "text": "other"}))
-    [said] = [text for text in repr(table).splitlines() if "P5.2" in text]
-    assert said.startswith("P5  HOLDS") and "(scenes, adaptive): P5.2 a < b" in said and "0.5" not in said
-    page = table._repr_html_()
-    assert "a &lt; b" in page and "0.5 [0.4, 0.6], n = 200 on 40 photographs" in page
-    assert 'aria-label="0.5, interval 0.4 to 0.6, bound 0.1"' in page
-    assert page.index("other") > page.index("which decide nothing")
-    few = repr(verdict_on(("P5", "adaptive"), line | {"n_groups": "5"}))
-    assert few.startswith("P5  UNDECIDED") and few.endswith("5 independent units, wanted 30")
-
-
 def test_controls_stand_beside_their_row_with_interval_and_n(folders):
     root = folders[1]
     rows = pd.DataFrame({"image_id": list("xyz") * 2, "aim": ["random_signs"] * 3 + ["prediction"] * 3,
@@ -84,11 +47,12 @@ def test_controls_stand_beside_their_row_with_interval_and_n(folders):
         method="raw_attention", eps=8 / 255, profile="laptop")
     save_rows(pd.concat([rows, rows.assign(eps=4 / 255, value=0.0)]), root / "results/laptop/01_overlap.parquet")
     table = verdicts.control_table({"x": "moon", "y": "moon", "z": "coins"})
-    [control] = table.itertuples(index=False)
+    [control] = table.itertuples(index=False)  # of the others no rows are there
     assert (control.row, control.profile, control.n) == ("P1", "laptop", 3) and control.mean == pytest.approx(2.9 / 3)
     assert (control.low, control.high) == mean_interval([0.9, 1, 1], ["moon", "moon", "coins"])[1:]
-    page = verdicts.verdicts(ledger({"claim": "X1.1"}), table)._repr_html_()
-    assert page.index("P1 NOT") < page.index("random signs of the same size") < page.index("P2 NOT")
+    page = gallery.verdict_table(verdicts.verdicts(ledger({"claim": "X1.1"}), rows=["P1", "P3"]), controls=table)
+    assert page.index("P1: 1 more checks") < page.index("random signs of the same size")
+    assert page.count("<details>") == 1  # P3 has none
     save_rows(rows.assign(profile="study"), root / "results/study/01_overlap.parquet")
     assert verdicts.control_table(dict.fromkeys("xyz", "moon")).profile.tolist() == ["study"]
 
@@ -129,37 +93,44 @@ def test_a_run_of_one_notebook_hides_no_other_figure(folders):
 
 
 def test_the_readme_table_has_a_line_for_each_question_with_the_number_that_decides(folders):
-    claims = ledger({"claim": "P1.1", "text": "first", "value": "0.1"},
-                    {"claim": "P1.2", "text": "a < b | c", "value": "0.25", "ci_low": "0.2", "ci_high": "0.3",
-                     "notebook": "01"},
-                    {"claim": "P3.6", "value": "0.1"}, {"claim": "P3.6", "value": "0.2", "profile": "study"},
+    claims = ledger({"claim": "P3.6", "value": "0.1"},
+                    {"claim": "P3.6", "text": "a < b | c", "value": "0.25", "ci_low": "0.2", "ci_high": "0.3",
+                     "profile": "study"},
+                    {"claim": "P3.8", "text": "other", "value": "-1"},
                     {"claim": "R2.3", "status": "HOLDS", "text": "a time", "value": ""})
-    lines = claims_tables.readme_table(claims).splitlines()[2:]
-    asked = [(row, question["data"]) for row, said in ROWS.items() for question in said["questions"]]
-    assert [(line.split(":")[0].removeprefix("| "), line.split(" | ")[1]) for line in lines] == asked
-    [of_p1], of_p3, [of_r2] = ([line for line in lines if line.startswith(f"| {row}:")] for row in ("P1", "P3", "R2"))
-    assert "| adaptive | **HOLDS** | a &lt; b \\| c: 0.25 [0.2, 0.3] (P1.2, laptop) | [01](notebooks/01_" in of_p1
-    assert "0.2 (P3.6, study)" in of_p3[0]  # of the largest profile
-    assert "**NOT TESTED**" in of_p3[1] and "no run" in of_p3[1]
-    assert "a time: a time, see the dated rows (R2.3, laptop)" in of_r2
+    lines = claims_tables.readme_table(verdicts.verdicts(claims)).splitlines()[2:]
+    asked = [(row, q) for row, head in ROWS.items() if "pair" not in head for q in head["questions"]]
+    assert [line.split(" | ")[1].split(",")[0] for line in lines] == [q["data"] for _, q in asked]
+    by = {row: [line for line, (of, _) in zip(lines, asked, strict=True) if of == row] for row, _ in asked}
+    assert "l2 | **HOLDS** | P3.6 a &lt; b \\| c: 0.25 [0.2, 0.3] (study) | [04](notebooks/04_" in by["P3"][0]
+    assert by["P3"][0].startswith("| P3: ") and "full text was not at hand" in by["P3"][0]
+    assert by["P3"][1].startswith("|  | linf | **NOT TESTED**") and "no run" in by["P3"][1]
+    assert "beside: other: -1, DOES NOT HOLD" in by["P3"][1]
+    assert "**HOLDS** | R2.3 a time: a time, see the dated rows" in by["R2"][0]
+    assert "cifar10, adaptive | **NOT TESTED** | P1.2 " in by["P1"][1]
+    assert "no rows of cifar10 are on record" in by["P1"][1]
 
 
 def committed(name):
-    """A file as committed, "" if it is not: numbers of another machine's run are none of the README's."""
+    """A file as committed, b"" if it is not: numbers of another machine's run are none of the README's."""
     if shutil.which("git") and (paths.ROOT / ".git").exists():
-        shown = subprocess.run(["git", "show", f"HEAD:{name}"], cwd=paths.ROOT, capture_output=True)
-        return shown.stdout.decode()
-    return (paths.ROOT / name).read_text(encoding="utf-8") if (paths.ROOT / name).exists() else ""
+        return subprocess.run(["git", "show", f"HEAD:{name}"], cwd=paths.ROOT, capture_output=True).stdout
+    return (paths.ROOT / name).read_bytes() if (paths.ROOT / name).exists() else b""
 
 
 def test_the_readme_says_what_the_committed_results_say(folders):
     _, root = folders
-    for name in (f"results/{profile}/claims.csv" for profile in on_record.PROFILES):
-        if text := committed(name):
-            write(root / name, text)
-    _, rest = committed("README.md").split(f"{claims_tables.MARKS[0]}\n")
-    assert rest.split(f"\n{claims_tables.MARKS[1]}")[0] == claims_tables.readme_table(), (
-        "put the table anew, by tools/claims_tables.py, into the commit that changes results/")
+    stems = {stem for words in CHECKS.values() for stem in words.get("rows", ())}
+    for name in [f"results/{folder}/{file}" for folder in (*on_record.PROFILES, "cifar10")
+                 for file in ("claims.csv", "runs.csv", *(f"{stem}.parquet" for stem in stems))]:
+        if data := committed(name):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(data)
+    text = committed("README.md").decode()
+    for name, part in claims_tables.readme_parts().items():
+        first, last = claims_tables.MARKS[name]
+        assert text.partition(f"{first}\n")[2].partition(f"\n{last}")[0] == part, (
+            f"put {name} anew, by tools/claims_tables.py, into the commit that changes results/")
 
 
 def test_the_table_of_claims_is_in_notebook_00_and_has_a_row_for_each_with_links_that_are_there():
@@ -173,13 +144,14 @@ def test_the_table_of_claims_is_in_notebook_00_and_has_a_row_for_each_with_links
         assert links and all((paths.NOTEBOOKS / link).is_file() for link in links)
 
 
-def test_updating_the_readme_changes_nothing_but_the_table(tmp_path):
-    path, claims = tmp_path / "README.md", ledger({"claim": "P1.1", "status": "HOLDS"})
-    path.write_text("before\n<!-- findings -->\nold\n<!-- /findings -->\nafter\n")
-    claims_tables.update_readme(path, claims)
-    once = path.read_text()
-    assert once == f"before\n<!-- findings -->\n{claims_tables.readme_table(claims)}\n<!-- /findings -->\nafter\n"
-    assert claims_tables.update_readme(path, claims).read_text() == once
+def test_updating_the_readme_changes_nothing_but_what_stands_between_marks(tmp_path, folders):
+    path, table = tmp_path / "README.md", verdicts.verdicts(ledger({"claim": "P3.6", "status": "HOLDS"}), rows=["P3"])
+    marks = claims_tables.MARKS
+    path.write_text("before\n" + "".join(f"{a}\nold\n{b}\nafter {name}\n" for name, (a, b) in marks.items()))
+    claims_tables.update_readme(path, table)
+    once, parts = path.read_text(), claims_tables.readme_parts(table)
+    assert once == "before\n" + "".join(f"{a}\n{parts[name]}\n{b}\nafter {name}\n" for name, (a, b) in marks.items())
+    assert claims_tables.update_readme(path, table).read_text() == once
 
 
 def test_cells_say_mean_interval_and_words_and_leave_blank_what_was_not_run():

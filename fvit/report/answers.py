@@ -1,0 +1,149 @@
+"""What decides a question: for each check of claims.toml that has rows, its number from them in a few lines."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from fvit.records.claims import ATTACKS, HEADS, MEASURES
+from fvit.report import tables
+from fvit.report.contrasts import values_by_defence
+from fvit.theory.intervals import Interval, mean_interval, rate_interval
+
+RAW = {"method": "raw_attention"}
+MEAN_MAP = ("sharp", "renyi")  # certificates of the mean map, which the paper is about
+
+
+class NoRows(LookupError):
+    """Rows lack what a question asks about: a defence, an attack, a metric."""
+
+
+def answer(check: str, rows: pd.DataFrame) -> Interval:
+    """The number that decides `check`, with its 95 % interval and the units it rests on.
+
+    check   a key of ANSWERS, such as "P5.2"
+    rows    tidy rows of one data set with a column photograph, as of `with_photographs`
+
+    Raises NoRows where they do not hold what is asked; KeyError for another check.
+    """
+    found = ANSWERS[check](rows)
+    if not isinstance(found, Interval):
+        raise TypeError(f"{check} is answered by a {type(found).__name__}, wanted an Interval")
+    return found
+
+
+def with_photographs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the photograph that each image is of; images of other data sets than the scenes are their own."""
+    from fvit.data.scenes import photograph_of  # late: loads torch
+
+    images, are_scenes = rows["image_id"].unique(), rows["dataset"].eq("scenes").all()
+    of = {image: photograph_of(image) if are_scenes else image for image in images}
+    return rows.assign(photograph=rows["image_id"].map(of))
+
+
+def difference(rows, measure: str, threat: str, one: str = "dds", other: str = "none", method="raw_attention"):
+    """Mean over images of a defence's value minus another's (`values_by_defence`), intervals over photographs."""
+    kept = rows["metric"].isin(["topk_overlap", "fidelity", "right"]) & rows["method"].isin([method, ""])
+    values = values_by_defence(_some(rows[kept], f"of predictions or of {method}"), method)
+    values = values[(values["measure"] == measure) & (values["threat"] == threat)]
+    sides = [_some(values[values["defence"] == side], f"of the {measure} behind {side}, threat {threat!r}")
+             .set_index(["image_id", "photograph"])["value"] for side in (one, other)]
+    return _over_photographs((sides[0] - sides[1]).reset_index())  # NaN, which is refused, for an image one side lacks
+
+
+def gain(measure: str, threat: str, one: str = "dds", other: str = "none"):
+    return lambda rows: difference(rows, measure, threat, one, other)
+
+
+def least(*answers):
+    """The one whose interval begins lowest: all of them hold if and only if it does, without a correction."""
+    return lambda rows: min((found(rows) for found in answers), key=lambda interval: interval[1])
+
+
+def least_method(threat: str):
+    """The explanation method whose top-k gains least from DDS."""
+    def found(rows):
+        from fvit.explanations.methods import METHODS  # late: loads torch
+
+        if lacking := sorted({*METHODS} - {*rows["method"].unique()}):
+            raise NoRows(f"no rows of the methods {', '.join(lacking)}, and the claim is of any")
+        return min((difference(rows, "map", threat, method=m) for m in METHODS), key=lambda interval: interval[1])
+
+    return found
+
+
+def overlap_at(eps_255: int):
+    """Top-k overlap of bare raw attention under its own explanation attack."""
+    where = RAW | {"defence": "none", "aim": "explanation", "made_on": "vit", "metric": "topk_overlap"}
+    return lambda rows: _over_photographs(_some(_where(rows[np.isclose(rows["eps"], eps_255 / 255)], where),
+                                                f"of an explanation attack at {eps_255}/255"))
+
+
+def fidelity(rows):
+    return _over_photographs(_some(_where(rows, RAW | {"defence": "dds", "metric": "fidelity"}), "of fidelity of DDS"))
+
+
+def clean_iou(rows):
+    return tables.gain(tables.image_iou(_some(_where(rows, RAW | {"aim": "none"}), "of segmentation")))
+
+
+def clean_area(rows):
+    rows = _some(_where(rows, {"aim": "none", "metric": "negative", "method": "vta"}), "of perturbation tests of vta")
+    return _own(tables.gain(tables.auc_rows(rows, "mean_height")))
+
+
+def certified(*certificates, above=()):
+    """Share of photographs on whose first scene the best of the certificates has a radius above 0, or above that of
+    `above` from the same draws: one scene a photograph, so that the exact interval is one of independent units."""
+    def found(rows):
+        rows = _some(_where(rows, {"metric": "radius", "level": 0.8}), "of certified radii, overlap 0.8")
+        n_images = rows.groupby("n_samples")["image_id"].nunique()
+        rows = rows[rows["n_samples"] == n_images[n_images == n_images.max()].index.max()]  # draws that all scenes have
+        first = rows.drop_duplicates("photograph")["image_id"]
+        best = rows[rows["image_id"].isin(first)].assign(value=rows["value"].clip(lower=0)).pivot(
+            index="image_id", columns="certificate", values="value")
+        if lacking := {*certificates, *above} - {*best}:
+            raise NoRows(f"no rows of the certificates {', '.join(sorted(lacking))}")
+        bound = best[[*above]].max(axis=1) if above else 0
+        return rate_interval(int((best[[*certificates]].max(axis=1) > bound).sum()), len(best))
+
+    return found
+
+
+def sharp_over_renyi(rows):
+    rows = _some(_where(rows, {"metric": "plugin_radius", "level": 0.8}), "of plug-in radii, overlap 0.8")
+    wide = rows.pivot(index=["image_id", "photograph"], columns="certificate", values="value")
+    return _over_photographs((wide["sharp"] / wide["renyi"]).rename("value").reset_index())
+
+
+def _where(rows, cells):
+    return rows[np.logical_and.reduce([rows[column] == cell for column, cell in cells.items()])]
+
+
+def _some(rows, what):
+    if len(rows):
+        return rows
+    raise NoRows(f"no rows {what}")
+
+
+def _over_photographs(rows):
+    return _own(mean_interval(rows["value"], groups=rows["photograph"]))
+
+
+def _own(found):
+    """An interval without a count of photographs where each image is one."""
+    return Interval(*found, found.n) if found.n_groups == found.n else found
+
+
+ANSWERS = {
+    "P1.2": overlap_at(8), "P1.7": overlap_at(4), "P1.8": overlap_at(2), "P1.9": overlap_at(1),
+    "P2.1": certified("votes"), "P2.5": certified(*MEAN_MAP),
+    "P4.1": gain("prediction", "transferred"), "P4.2": gain("prediction", "adaptive"),
+    "P5.1": gain("map", "transferred"), "P5.2": gain("map", "adaptive"),
+    "P6.1": clean_iou, "P6.13": clean_area, "P6.14": fidelity, "P6.15": gain("prediction", "none"),
+    "P7.6": least(gain("map", "transferred", "dds", "denoise_only"), gain("map", "transferred", "dds", "noise_only")),
+    "P7.7": least(gain("map", "adaptive", "dds", "denoise_only"), gain("map", "adaptive", "dds", "noise_only")),
+    "R1.5": least_method("transferred"), "R1.6": least_method("adaptive"),
+    "O2.5": certified("votes", above=("renyi",)), "O2.6": sharp_over_renyi,
+} | {check: gain(measure, threat, *head["pair"]) for head in HEADS.values() if "pair" in head  # what a part of DDS buys
+     for check, (measure, threat) in zip(head["checks"], product(MEASURES, ATTACKS), strict=True)}

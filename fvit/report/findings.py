@@ -1,0 +1,139 @@
+"""What was found, in sentences and tables made from verdicts: each reads as its outcome asks."""
+
+import numpy as np
+
+from fvit.records.claims import NOT_TESTED, OUTCOMES, ROWS
+from fvit.records.words import said as defence_said
+
+HOLDS, FAILS, OPEN = OUTCOMES
+ON = {"scenes": "**Scenes** (handwritten digits on photographs, 64 x 64 pixels, a small ViT)",
+      "cifar10": "**CIFAR-10** (natural photographs of 32 x 32 pixels, a small ViT)"}
+SAID = {  # check -> what is said of it where it holds, where it does not, and where that is open
+    "P1.2": ("an explanation attack at 8/255 leaves bare attention {n} of its top-k",) * 3,
+    "P5.1": ("DDS keeps more of it, by {n}, if the attack was made on the bare ViT",
+             "DDS keeps no more of it ({n}) even if the attack was made on the bare ViT",
+             "that DDS keeps more of it is not shown ({n}), even if the attack was made on the bare ViT"),
+    "P5.2": ("and by {n} if each meets the attack made through itself",
+             "and no more ({n}) if each meets the attack made through itself",
+             "and that is not shown ({n}) if each meets the attack made through itself"),
+    "P4.1": ("more predictions are right before and after a prediction attack, by {n} if it was made on the bare ViT",
+             "no more predictions are right before and after a prediction attack made on the bare ViT ({n})",
+             "that more predictions survive a prediction attack made on the bare ViT is not shown ({n})"),
+    "P4.2": ("and by {n} under their own", "and no more under their own ({n})", "which is open under their own ({n})"),
+    "P6.1": ("clean maps stay as good (IoU {n})", "clean maps get worse (IoU {n})",
+             "whether clean maps stay as good is open (IoU {n})"),
+    "P6.13": ("clean maps rank pixels as well (area {n})", "clean maps rank pixels worse (area {n})",
+              "whether clean maps rank pixels as well is open (area {n})"),
+    "P6.14": ("they share {n} of the top-k with the bare ones",) * 3,
+    "P6.15": ("clean accuracy changes by {n}",) * 3,
+    "P7.7": ("under attacks made through each, DDS beats both its halves, the better one by {n}",
+             "under attacks made through each, DDS does not beat its better half ({n})",
+             "that DDS beats its better half under attacks made through each is not shown ({n})"),
+    "R1.6": ("of all methods the one that gains least still gains {n}",
+             "at least one method gains nothing ({n})", "that every method gains is not shown (least: {n})"),
+}
+SIGNED = ("P4", "P5", "P6.1", "P7", "R1", "O")  # differences, which have a sign
+BUYS = {HOLDS: "buys {n}", FAILS: "buys nothing of ({n})", OPEN: "is not shown to buy any of ({n})"}
+PARTS = {"O4": "noise before the denoiser", "O5": "the denoiser behind the noise", "O6": "the diffusion prior, over a "
+         "blur behind the same noise,", "O7": "over a plain CNN behind the same noise it",
+         "O8": "and all of DDS, over a blur alone,"}
+OF = {"map": "of the top-k", "prediction": "of the predictions"}
+
+
+CERTIFICATES = {"votes": "share of draws with the token in their top {k}", "clipped": "mean of min(attention, c)",
+                "cdf": "the same, from each token's whole law", "sharp": "mean attention", "renyi": "mean attention"}
+
+
+class Said(str):
+    """Markdown text as the value of a cell."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def number(verdict, signed: bool | None = None) -> str:
+    """"+0.47 [0.44, 0.49]" of a difference, "0.37 [0.30, 0.44]" of a level."""
+    signed = verdict.check.startswith(SIGNED) and verdict.check != "P6.14" if signed is None else signed
+    value, low, high = verdict.found
+    sign = "+" if signed else ""
+    return f"{value:{sign}.2f}" + ("" if low != low else f" [{low:.2f}, {high:.2f}]")
+
+
+def found_on(table, data: str) -> str:
+    """What was found on a data set, in a sentence; what was not tested is named."""
+    said, lacking = [], []
+    for check, ways in SAID.items():
+        verdict = table.of(check, data)
+        if verdict is None:
+            continue
+        if verdict.found is None:
+            lacking.append(check.split(".")[0])
+            continue
+        few = f" (UNDECIDED on {verdict.units} units)" * (verdict.units is not None and verdict.status == OPEN and
+                                                           verdict.units < 30)
+        said.append(ways[OUTCOMES.index(verdict.status)].format(n=number(verdict)) + few)
+    sizes = [v for v in table if v.data == data and v.found is not None and v.found.n]
+    size = f", {max(v.found.n for v in sizes)} images" if sizes else ""
+    untested = f"not tested on the images and models that ship now: {', '.join(dict.fromkeys(lacking))}" * bool(lacking)
+    return f"{ON.get(data, f'**{data}**')}{size}: {'; '.join([*said, *([untested] if untested else [])])}."
+
+
+def opening(table) -> Said:
+    """The README's first paragraph of numbers: a sentence for each data set that questions ask about."""
+    return Said("\n\n".join(found_on(table, data) for data in dict.fromkeys(v.data for v in table) if data in ON))
+
+
+def what_buys(table, data: str = "scenes") -> Said:
+    """What noise, denoiser and prior buy on a data set, in one sentence, under attacks made through each defence."""
+    told = []
+    for row, part in PARTS.items():
+        both = {measure: table.of(f"{row}.{at}", data) for measure, at in (("map", 2), ("prediction", 4))}
+        ways = [f"{BUYS[v.status].format(n=number(v))} {OF[measure]}" for measure, v in both.items()
+                if v is not None and v.found is not None]
+        if ways:
+            told.append(f"{part} {' and '.join(ways)}")
+    where = {"scenes": "the scenes", "cifar10": "CIFAR-10"}.get(data, data)
+    if not told:
+        return Said(f"What noise, denoiser and prior each buy on {where} is not tested on the images and models that "
+                    "ship now.")
+    return Said(f"Under attacks at 8/255 made through each defence, on {where}: {'; '.join(told)} (differences of the "
+                "share kept, 95 %).")
+
+
+def what_buys_table(table) -> Said:
+    """The same as Markdown: a line for each part and data set, with every difference, its interval and verdict."""
+    heads = [f"{measure}, {threat}" for measure in OF for threat in ("transferred", "adaptive")]
+    lines = [f"| what DDS has | over | on | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 3)]
+    for row in PARTS:
+        other = ROWS[row]["pair"][1]
+        for data in ROWS[row]["data"]:
+            four = [table.of(f"{row}.{at}", data) for at in range(1, 5)]
+            cells = [NOT_TESTED if v is None or v.found is None else f"{number(v)} {v.status}" for v in four]
+            what = ROWS[row]["text"].removeprefix("(ours) ")
+            lines.append(f"| {row}: {what} | {defence_said(other)} | {data} | {' | '.join(cells)} |")
+    return Said("\n".join(lines))
+
+
+def certified(rows) -> Said:
+    """What `03_certificates` holds, in a sentence and a Markdown table; `rows` None: that it is not tested."""
+    if rows is None:
+        return Said("Not tested on the images and models that ship now.")
+    at = rows[np.isclose(rows["level"], 0.8)]
+    n_images = at[at["metric"] == "radius"].groupby("n_samples")["image_id"].nunique()
+    draws = n_images[n_images == n_images.max()].index.max()
+    radii = at[(at["metric"] == "radius") & (at["n_samples"] == draws)].assign(value=lambda t: t["value"].clip(lower=0))
+    k, n, sigma = int(at["k"].iloc[0]), radii["image_id"].nunique(), at["sigma"].iloc[0]
+    lines = ["| certificate | map | median radius | scenes with a radius above 0 |", "|---|---|---|---|"]
+    for name, of in CERTIFICATES.items():
+        own = radii.loc[radii["certificate"] == name, "value"]
+        lines.append(f"| {name} | {of.format(k=k)} | {own.median():.3f} | {(own > 0).sum()} of {n} |")
+    plugin = at[at["metric"] == "plugin_radius"].groupby("certificate")["value"].median()
+    return Said(f"On {n} test scenes, sigma {sigma:g}: the l2 radius within which {round(0.8 * k)} of the shown {k} "
+                f"tokens must stay in the top {k}, wrong with probability 0.001 at most an image, from draws that "
+                f"choose the set and {draws} others that bound (notebook 03, `study` rows):\n\n" + "\n".join(lines) +
+                "\n\nIf the mean of the draws that choose were exact, which nobody knows, the divergence radius of the "
+                f"paper's kind would be {plugin['renyi']:.3f}, its pooled form {plugin['pooled']:.3f}, and the sharp "
+                f"one {plugin['sharp']:.3f} (medians).")
