@@ -4,7 +4,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from fvit.report.style import legend_below, lines, one_panel, panels_by, ticks_at
+from fvit.report.style import (
+    NO_INFORMATION,
+    SHADE,
+    errors,
+    legend_below,
+    lines,
+    one_panel,
+    panels_by,
+    shade,
+    threat_look,
+    ticks_at,
+)
 
 READINGS = {"relative_mass": "mass, relative to clean", "topk_overlap": "overlap"}  # of an attack: metric -> its label
 
@@ -14,23 +25,61 @@ def _log_ticks(ax, values):
     ticks_at(ax, values)
 
 
-def _legend(ax):
-    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+def plot_path(df, k) -> plt.Figure:
+    """What sigma buys and costs: a path through (likeness to bare attention, stability), its points labelled by sigma.
+
+    df   sigma, measure ("fidelity", those of MEASURES, "accuracy", which is written), mean, low, high; a row of measure
+         NO_INFORMATION shades its level
+    """
+    ax = one_panel(5.4, 4.0)
+    for level in df[df["measure"] == NO_INFORMATION].itertuples():
+        shade(ax, level.low, level.high, along="y")
+        ax.annotate("no information", (0.02, (level.low + level.high) / 2), xycoords=ax.get_yaxis_transform(),
+                    va="center", fontsize="small", color="0.35")
+    at = {measure: part.sort_values("sigma").set_index("sigma") for measure, part in df.groupby("measure")}
+    x = at["fidelity"]
+    for measure, name in MEASURES.items():
+        if measure in at:
+            y = at[measure]
+            ax.errorbar(x["mean"], y["mean"], xerr=errors(x) if measure == "adaptive attack" else None, yerr=errors(y),
+                        label=name, elinewidth=0.8, linewidth=1.5, markersize=6, **LOOKS[measure])
+    for sigma, row in at["adaptive attack"].iterrows():
+        right = at["accuracy"]["mean"] if "accuracy" in at else {}
+        text = f"sigma {sigma:g}" + (f"\nright {right[sigma]:.2f}" if sigma in right else "")
+        ax.annotate(text, (x["mean"][sigma], row["mean"]), xytext=(7, -9), textcoords="offset points", va="top",
+                    fontsize="small", bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8})
+    ax.set(ylim=(0, 1.03), xlabel=f"fidelity: share of bare attention's top {k} in the clean map of DDS",
+           ylabel=f"stability: share of the clean top {k} kept")
+    ax.margins(x=0.14)
+    legend_below(ax.figure, ax, ncols=3)
+    return ax.figure
 
 
-def plot_ablation(df, x, xlabel, ylabel, n_tokens=None) -> plt.Figure:
-    """Shares in [0, 1] against one setting, a line per measure; df: the column named by x, measure, mean, low, high.
+MEASURES = {"fresh noise": "no attack, other noise", "transferred attack": "transferred attack", "adaptive attack":
+            "adaptive attack"}
+LOOKS = {measure: threat_look("dds", measure.removesuffix(" attack")) for measure in MEASURES}
+
+
+def plot_ablation(df, x, xlabel, ylabel, n_tokens=None, seconds=None) -> plt.Figure:
+    """Overlap against one setting, a line for each of MEASURES; df: the column named by x, measure, mean, low, high.
 
     n_tokens   where x is k: the overlap k / n_tokens of two random sets is drawn, too
+    seconds    {value of x: seconds of an image}, for a second axis above
     """
-    ax = one_panel(4.6, 3.2)
-    lines(ax, df, "measure", x, shift=lambda values, place: values * 1.02**place)  # so that no bar hides another
+    ax = one_panel(4.8, 3.4)
+    df = df[df["measure"].isin(MEASURES)]
+    lines(ax, df, "measure", x, shift=lambda values, place: values * 1.02**place, look=LOOKS.get, names=MEASURES.get)
     if n_tokens:
         sizes = np.geomspace(df[x].min(), df[x].max(), 50)
-        ax.plot(sizes, sizes / n_tokens, "--", color="0.4", linewidth=1.2, label="two random sets, k / tokens")
+        ax.fill_between(sizes, sizes / n_tokens, color=SHADE, linewidth=0, label="two random sets, k / tokens")
     _log_ticks(ax, df[x])
-    ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(-0.02, 1.03))
-    _legend(ax)
+    ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.03))
+    if seconds:
+        above = ax.secondary_xaxis("top")
+        above.set_xticks(list(seconds), [f"{value:.2g}" for value in seconds.values()])
+        above.minorticks_off()
+        above.set_xlabel("seconds of an image", fontsize="small")
+    legend_below(ax.figure, ax)
     return ax.figure
 
 
@@ -102,19 +151,3 @@ def plot_times(df, by_batch) -> plt.Figure:
     right.grid(axis="x", visible=False)
     right.legend(frameon=False, fontsize="small", loc="upper center", ncols=2)
     return fig
-
-
-def plot_frontier(df, k) -> plt.Figure:
-    """What overlap a number of seconds buys, a line per condition, each point labelled with its draws.
-
-    df   n_samples, seconds of an image, measure, mean, low, high
-    """
-    ax = one_panel(4.8, 3.3)
-    lines(ax, df, "measure", "seconds")
-    for n, seconds in df.groupby("n_samples")["seconds"].first().items():
-        ax.annotate(f"n = {n}", (seconds, 0.03), ha="center", fontsize="small", color="0.3")
-        ax.axvline(seconds, color="0.85", linewidth=0.8, zorder=0)
-    ax.set(xscale="log", xlabel="seconds of an image, log scale", ylabel=f"top-{k} overlap", ylim=(0, 1.03))
-    ax.margins(x=0.12)
-    _legend(ax)
-    return ax.figure
