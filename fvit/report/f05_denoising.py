@@ -21,20 +21,19 @@ from fvit.report.style import (
 )
 
 
-def plot_psnr(df, gaps):
+def plot_psnr(df):
     """Left: PSNR against the noise width, before and after one call. Right: what more calls change in it.
 
-    df     image ("noisy" and "one shot" are drawn), sigma, mean, low, high
-    gaps   image, sigma, mean, low, high of the difference to "one shot", image by image
+    df   image, sigma, mean, low, high, minus: "" for the PSNR, "one shot" for its difference to that of one call
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.0), layout="constrained")
     looks = {"noisy": {"color": "0.45", "linestyle": ":"}, "one shot": {"color": COLOURS["denoise_only"]}}
-    ends = lines(left, df[df["image"].isin(looks)], "image", "sigma", look=looks.get)
+    ends = lines(left, df[df["minus"] == ""], "image", "sigma", look=lambda image: looks.get(image, {}))
     label_ends(left, ends)
     right.axhline(0, color=COLOURS["denoise_only"], linewidth=1.4)
     right.annotate("one shot", (0.02, 0), xycoords=right.get_yaxis_transform(), xytext=(0, 3),
                    textcoords="offset points", fontsize="small", color=COLOURS["denoise_only"])
-    ends = lines(right, gaps, "image", "sigma", colours=["0.25", "#5e3c99"], markers="s^", dashes=["--", "-"],
+    ends = lines(right, df[df["minus"] != ""], "image", "sigma", colours=["0.25", "#5e3c99"], markers="s^", dashes=["--", "-"],
                  shift=lambda x, place: x * 1.05 ** (2 * place))
     label_ends(right, ends)
     for ax, label in ((left, "PSNR to the clean image (dB)"), (right, "PSNR minus that of one shot (dB)")):

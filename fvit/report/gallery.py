@@ -28,6 +28,9 @@ def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
 def load_manifest() -> pd.DataFrame:
     """Every figure on record, in order of its number, with the folder of its files; joined as by `load_claims`."""
     table = joined(["figures/MANIFEST.csv"], ["figure", "profile"])
+    if "rows" not in table:  # of an older fvit
+        table["rows"] = ""
+    table["rows"] = table["rows"].replace("", None).fillna(table["profile"])
     return table.assign(folder=[row.root / "figures" / row.profile for row in table.itertuples()])
 
 
@@ -39,13 +42,16 @@ def wrong_digests(manifest: pd.DataFrame) -> list[str]:
 
 
 class Figures:
-    """All figures as thumbnails with title, caption and claims; as text, their numbers and titles."""
+    """All figures as thumbnails with title, caption and claims; as text, their numbers, titles and whose rows they show.
+
+    A figure that two profiles drew from the same table stands here once.
+    """
 
     def __init__(self, manifest: pd.DataFrame, width: int = 420):
-        self.manifest, self.width = manifest, width
+        self.manifest, self.width = manifest.drop_duplicates(["figure", "csv_sha256"]), width
 
     def __repr__(self) -> str:
-        return "\n".join(f"{row.figure}  {row.title} ({row.profile})" for row in self.manifest.itertuples())
+        return "\n".join(f"{row.figure}  {row.title} ({row.rows} rows)" for row in self.manifest.itertuples())
 
     def _repr_html_(self) -> str:
         return "".join(self._figure(row) for row in self.manifest.itertuples())
@@ -58,7 +64,7 @@ class Figures:
         picture = base64.b64encode(resized(png, self.width, colours=128)).decode()
         return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="../figures/{row.profile}/{png.name}">'
                 f'<img width="{self.width}" alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a>'
-                f"<p>{said['caption']} <i>Rows: {row.profile}; notebook {row.notebook}; claims "
+                f"<p>{said['caption']} <i>Rows: {row.rows}; notebook {row.notebook}; claims "
                 f"{html.escape(row.claim_ids) or 'none'}.</i></p>")
 
 
