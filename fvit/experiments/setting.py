@@ -139,7 +139,7 @@ class Experiment:
         return "over images" if len(set(groups)) == len(list(groups)) else "clustered by group of images"
 
     def no_information(self, methods, images: Images | None = None) -> pd.DataFrame:
-        """Rows of `controls.no_information_rows` of the bare ViT, with a column photograph; of the scenes at least 32."""
+        """Rows of `controls.no_information_rows` of the bare ViT with a column photograph; of at least 32 scenes."""
         images = images or self.images(max(self.sizes.n_images, 32) if self.is_scenes else None)
         rows = no_information_rows(self.bench, images, methods)
         return rows.assign(photograph=rows["image_id"].map(dict(zip(images.ids, images.groups, strict=True))))

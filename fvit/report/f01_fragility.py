@@ -17,9 +17,7 @@ def plot_overlap_by_eps(df, k):
     fig, panels = panels_by(df, "method", 3.4, 2.9, ylabel=f"share of the clean top {k} that is kept")
     for ax, method, part in panels:
         for level in part[part["aim"] == NO_INFORMATION].itertuples():
-            shade(ax, level.low, level.high, along="y")
-            ax.annotate("no information", (0.02, (level.low + level.high) / 2), xycoords=ax.get_yaxis_transform(),
-                        va="center", fontsize="small", color="0.35")
+            shade(ax, level.low, level.high, along="y", named=True)
         part = part[part["aim"] != NO_INFORMATION]
         ends = lines(ax, part.assign(eps=255 * part["eps"]), "aim", "eps", look=lambda aim: LOOKS.get(aim, {}))
         ax.set(xlabel="attack radius eps, in 1/255 (linf)", ylim=(0, 1.03), xlim=(0, None),

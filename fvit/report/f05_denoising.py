@@ -33,8 +33,8 @@ def plot_psnr(df):
     right.axhline(0, color=COLOURS["denoise_only"], linewidth=1.4)
     right.annotate("one shot", (0.02, 0), xycoords=right.get_yaxis_transform(), xytext=(0, 3),
                    textcoords="offset points", fontsize="small", color=COLOURS["denoise_only"])
-    ends = lines(right, df[df["minus"] != ""], "image", "sigma", colours=["0.25", "#5e3c99"], markers="s^", dashes=["--", "-"],
-                 shift=lambda x, place: x * 1.05 ** (2 * place))
+    ends = lines(right, df[df["minus"] != ""], "image", "sigma", colours=["0.25", "#5e3c99"], markers="s^",
+                 dashes=["--", "-"], shift=lambda x, place: x * 1.05 ** (2 * place))
     label_ends(right, ends)
     for ax, label in ((left, "PSNR to the clean image (dB)"), (right, "PSNR minus that of one shot (dB)")):
         ax.set(xscale="log", xlabel="noise std sigma, [0, 1] units", ylabel=label)

@@ -72,7 +72,7 @@ def plot_area_gain(df) -> plt.Figure:
     ax.axhline((pd.Series(order).str.startswith("negative")).sum() - 0.5, color="0.6", linewidth=0.8)
     ax.grid(axis="y", visible=False)
     ax.set(ylim=(len(order) - 0.5, -0.5),
-           xlabel="area that DDS gains over bare (negative: more kept; positive: less), paired")
+           xlabel="what DDS gains over bare, in area under the curve, paired")
     ax.annotate("DDS ranks worse", (0, 1), xycoords=("data", "axes fraction"), xytext=(-6, 4), ha="right",
                 textcoords="offset points", fontsize="small", color="0.35")
     ax.annotate("DDS ranks better", (0, 1), xycoords=("data", "axes fraction"), xytext=(6, 4),

@@ -2,8 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 
+from fvit.records.words import made_on_itself
 from fvit.report.style import (
     NO_INFORMATION,
     SHADE,
@@ -33,9 +35,7 @@ def plot_path(df, k) -> plt.Figure:
     """
     ax = one_panel(5.4, 4.0)
     for level in df[df["measure"] == NO_INFORMATION].itertuples():
-        shade(ax, level.low, level.high, along="y")
-        ax.annotate("no information", (0.02, (level.low + level.high) / 2), xycoords=ax.get_yaxis_transform(),
-                    va="center", fontsize="small", color="0.35")
+        shade(ax, level.low, level.high, along="y", named=True)
     at = {measure: part.sort_values("sigma").set_index("sigma") for measure, part in df.groupby("measure")}
     x = at["fidelity"]
     for measure, name in MEASURES.items():
@@ -60,13 +60,23 @@ MEASURES = {"fresh noise": "no attack, other noise", "transferred attack": "tran
 LOOKS = {measure: threat_look("dds", measure.removesuffix(" attack")) for measure in MEASURES}
 
 
-def plot_ablation(df, x, xlabel, ylabel, n_tokens=None, seconds=None) -> plt.Figure:
-    """Overlap against one setting, a line for each of MEASURES; df: the column named by x, measure, mean, low, high.
+def measures(rows) -> pd.Series:
+    """What each of the rows of notebook 09 measures, in its words: one of MEASURES, "fidelity" or "accuracy"."""
+    attacked = np.where(made_on_itself(rows), "adaptive attack", "transferred attack")
+    found = pd.Series(attacked, rows.index).mask(rows["aim"] == "fresh_noise", "fresh noise")
+    return found.mask(rows["metric"] == "fidelity", "fidelity").mask(rows["metric"] == "right", "accuracy")
 
-    n_tokens   where x is k: the overlap k / n_tokens of two random sets is drawn, too
-    seconds    {value of x: seconds of an image}, for a second axis above
+
+def plot_ablation(df, x, xlabel, ylabel, n_tokens=None) -> plt.Figure:
+    """Overlap against one setting, a line for each of MEASURES.
+
+    df         the column named by x, measure, mean, low, high; a column seconds (of an image) is a second axis above;
+               a row of measure NO_INFORMATION shades its level
+    n_tokens   where x is k: the overlap k / n_tokens of two random sets is shaded
     """
     ax = one_panel(4.8, 3.4)
+    for level in df[df["measure"] == NO_INFORMATION].itertuples():
+        shade(ax, level.low, level.high, along="y", named=True)
     df = df[df["measure"].isin(MEASURES)]
     lines(ax, df, "measure", x, shift=lambda values, place: values * 1.02**place, look=LOOKS.get, names=MEASURES.get)
     if n_tokens:
@@ -74,9 +84,10 @@ def plot_ablation(df, x, xlabel, ylabel, n_tokens=None, seconds=None) -> plt.Fig
         ax.fill_between(sizes, sizes / n_tokens, color=SHADE, linewidth=0, label="two random sets, k / tokens")
     _log_ticks(ax, df[x])
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.03))
-    if seconds:
+    if "seconds" in df:
+        seconds = df.groupby(x)["seconds"].first()
         above = ax.secondary_xaxis("top")
-        above.set_xticks(list(seconds), [f"{value:.2g}" for value in seconds.values()])
+        above.set_xticks(seconds.index, [f"{value:.2g}" for value in seconds], fontsize="small")
         above.minorticks_off()
         above.set_xlabel("seconds of an image", fontsize="small")
     legend_below(ax.figure, ax)

@@ -42,7 +42,7 @@ def wrong_digests(manifest: pd.DataFrame) -> list[str]:
 
 
 class Figures:
-    """All figures as thumbnails with title, caption and claims; as text, their numbers, titles and whose rows they show.
+    """All figures as thumbnails with title, caption and claims; as text, their numbers, names and whose rows they show.
 
     A figure that two profiles drew from the same table stands here once.
     """
@@ -51,7 +51,7 @@ class Figures:
         self.manifest, self.width = manifest.drop_duplicates(["figure", "csv_sha256"]), width
 
     def __repr__(self) -> str:
-        return "\n".join(f"{row.figure}  {row.title} ({row.rows} rows)" for row in self.manifest.itertuples())
+        return "\n".join(f"{row.figure}  {_name(row)} ({row.rows} rows)" for row in self.manifest.itertuples())
 
     def _repr_html_(self) -> str:
         return "".join(self._figure(row) for row in self.manifest.itertuples())
@@ -66,6 +66,12 @@ class Figures:
                 f'<img width="{self.width}" alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a>'
                 f"<p>{said['caption']} <i>Rows: {row.rows}; notebook {row.notebook}; claims "
                 f"{html.escape(row.claim_ids) or 'none'}.</i></p>")
+
+
+def _name(row):
+    """A figure's name in words: titles have numbers, which another machine may round otherwise."""
+    path = _file(row, "json")
+    return path.stem.partition("_")[2].replace("_", " ") if path else row.title
 
 
 def _file(row, suffix):

@@ -35,7 +35,7 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     df         exactly the rows drawn; floats are written with six figures
     caption    names the interval and n; alt says what is seen, with its numbers
     source     paper and year, or "ours"; claim_ids the claims it is evidence for
-    rows       the profile whose rows are drawn, if not the current one: a figure of a laptop run may show those of study
+    rows       the profile whose rows are drawn, if not the current one: a laptop run may show those of study
     returns    path of the png
 
     Nothing is written before all is drawn, each file whole or not at all, the manifest last; then files of the same
@@ -122,7 +122,8 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     """Show the saved figure, then its caption and alt sentence; `profile` is another one than the current, if given.
 
     Two outputs, a picture and a caption: every viewer draws a PNG output, while git hosts drop pictures inside HTML
-    and nbconvert drops the alt text of a PNG (so it stands below as well). Only ids and titles are plain text.
+    and nbconvert drops the alt text of a PNG (so it stands below as well). Only ids and names are plain text: titles
+    have numbers, which another machine may round otherwise.
     Raises FileNotFoundError if the figure was not saved.
     """
     check_id(figure_id)
@@ -140,8 +141,9 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
         raise ValueError(f"figure {figure_id} in {folder} is damaged ({type(error).__name__}: {error}); "
                          "`fvit run` the notebook that saves it") from error
     words = {key: html.escape(said[key]) for key in ("caption", "alt", "source")}
-    caption = f"<p><b>{figure_id}.</b> {words['caption']} ({words['source']})<br><i>{words['alt']}</i></p>"
-    display(Shown(f"Figure {figure_id}: {said['title']}", {"image/png": picture},
+    caption = (f"<p><b>{figure_id}. {html.escape(said['title'])}.</b> {words['caption']} ({words['source']})<br>"
+               f"<i>{words['alt']}</i></p>")
+    display(Shown(f"Figure {figure_id}: {found[0].stem.partition('_')[2].replace('_', ' ')}", {"image/png": picture},
                    {"image/png": {"alt": said["alt"], "width": _shown_width(png)}}))
     display(Shown(f"Caption of figure {figure_id}", {"text/html": caption}))
 

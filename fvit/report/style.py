@@ -178,9 +178,9 @@ def dumbbell_key(df, **said):
     return key + [Patch(color=SHADE, label=words[NO_INFORMATION])] * bool(len(level))
 
 
-def shade(ax, low, high, along="x", rows=None):
+def shade(ax, low, high, along="x", rows=None, named=False):
     """Shade the level of no information, from low to high, on axis `along`; in rows (from, to) of the axes, else all
-    through; a level without width is a dotted line.
+    through; a level without width is a dotted line. `named`: what it is stands in it, on its left.
     """
     if rows:
         ax.fill_betweenx(rows, low, high, color=SHADE, zorder=0, linewidth=0)
@@ -188,6 +188,9 @@ def shade(ax, low, high, along="x", rows=None):
             ax.plot([low, low], rows, ":", color="0.4", linewidth=1.3, zorder=1)
     else:
         (ax.axvspan if along == "x" else ax.axhspan)(low, high, color=SHADE, zorder=0)
+    if named:
+        ax.annotate("no information", (0.02, (low + high) / 2), xycoords=ax.get_yaxis_transform(), va="center",
+                    fontsize="small", color="0.35")
 
 
 def label_ends(ax, ends, names=str):
