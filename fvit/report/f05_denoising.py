@@ -56,7 +56,7 @@ def plot_defences(df, k, order=None):
 
 def _defences(ax, df, k, order=None):
     """The rows of `plot_defences` in `ax`."""
-    order = list(order or [d for d in dict.fromkeys(df["defence"]) if d])
+    order = list(order or dict.fromkeys(df.loc[df["condition"] != NO_INFORMATION, "defence"]))
     shown = df[df["defence"].isin(order)].sort_values("defence", key=lambda d: d.map(order.index), kind="stable")
     for level in df[df["condition"] == NO_INFORMATION].itertuples():
         shade(ax, level.low, level.high)

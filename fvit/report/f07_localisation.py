@@ -17,8 +17,8 @@ from fvit.report.style import (
 
 def _sides(df):
     """Handles that name the defences of df by their colours."""
-    sides = list(dict.fromkeys(df["defence"]))
-    return [plt.Line2D([], [], color=colour(side, sides), linewidth=4, label=said(side)) for side in sides if side]
+    sides = list(dict.fromkeys(df.loc[df["condition"] != NO_INFORMATION, "defence"]))
+    return [plt.Line2D([], [], color=colour(side, sides), linewidth=4, label=said(side)) for side in sides]
 
 
 def plot_scores(df, score: str) -> plt.Figure:
