@@ -187,7 +187,8 @@ def shade(ax, low, high, along="x", rows=None, named=False):
         if low == high:
             ax.plot([low, low], rows, ":", color="0.4", linewidth=1.3, zorder=1)
     else:
-        (ax.axvspan if along == "x" else ax.axhspan)(low, high, color=SHADE, zorder=0)
+        label = None if named else THREAT_SAID[NO_INFORMATION]
+        (ax.axvspan if along == "x" else ax.axhspan)(low, high, color=SHADE, zorder=0, label=label)
     if named:
         ax.annotate("no information", (0.02, (low + high) / 2), xycoords=ax.get_yaxis_transform(), va="center",
                     fontsize="small", color="0.35")

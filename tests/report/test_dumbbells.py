@@ -118,6 +118,9 @@ def test_no_words_lie_upon_each_other_or_beyond_the_edge_and_twice_drawn_is_draw
     touching = [pair for pair in combinations(boxes, 2) if all(
         min(getattr(boxes[one], f"{axis}1") for one in pair) - max(getattr(boxes[one], f"{axis}0") for one in pair) > 1
         for axis in "xy")]
+    shown = min(9.1 * 120, saving.INLINE_WIDTH) / 96 / 9.1  # of an inch on the page, at least
+    letters = [text.get_fontsize() for text in fig.findobj(Text) if text.get_text() in boxes]
+    assert min(letters) * shown >= 8
     beyond = [text for text, box in boxes.items() if box.x0 < -1 or box.x1 > fig.bbox.x1 + 1]
     assert len(boxes) > 5 and (touching, beyond) == ([], [])
 

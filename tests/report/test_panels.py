@@ -12,14 +12,12 @@ def spans(ax, look):
     """The outlines of one look as sets of (x from, x to, y from, y to) in tokens, y from the bottom."""
     found = [part for part in ax.collections if mcolors.same_color(part.get_edgecolor()[0], look["color"])]
     loops = [loop for part in found for path in part.get_paths() for loop in path.to_polygons(closed_only=False)]
-    return {tuple(int(round(4 * end)) for end in (*loop[:, 0].min(keepdims=True), *loop[:, 0].max(keepdims=True),
-                                                  *loop[:, 1].min(keepdims=True), *loop[:, 1].max(keepdims=True)))
-            for loop in loops}
+    return {tuple(round(4 * end(loop[:, axis])) for axis in (0, 1) for end in (np.min, np.max)) for loop in loops}
 
 
 def test_tokens_that_a_map_keeps_loses_and_finds_are_outlined_in_three_lines_and_the_share_is_said():
     clean, after = np.zeros((4, 4)), np.zeros((4, 4))
-    clean[0, :2], after[0, 0], after[3, 3] = (0.5, 0.4), 0.5, 0.4  # keeps the upper left, loses its right, finds a corner
+    clean[0, :2], after[0, 0], after[3, 3] = (0.5, 0.4), 0.5, 0.4  # one stays, one is lost, one is new
     rows = encode({"image": np.full((3, 4, 4), 0.5), "clean": clean, "after": after})
     over = {"clean": "image", "after": "image"}
     fig = draw_panels(rows, 3, overlay=over, against={"clean": "clean", "after": "clean"}, k=2)

@@ -21,7 +21,7 @@ from PIL import Image
 from fvit.base import paths
 from fvit.records import profiles
 from fvit.records.provenance import source_digest
-from fvit.report import f06_methods, f07_localisation, f08_ranking, saving, style
+from fvit.report import f06_methods, f08_ranking, saving, style
 from fvit.report.panels import decode_panel, draw_panels, encode, encode_map, encode_rgb
 from fvit.report.saving import save_figure, show_figure
 
@@ -93,8 +93,8 @@ def test_four_files_a_manifest_row_and_a_sidecar_that_says_what_a_reader_needs(t
     assert list(row) == saving.MANIFEST_COLUMNS
     assert row == {
         "figure": "F03", "title": "Overlap & attack", "source": "Hu et al. 2024", "notebook": "01", "profile": "laptop",
-        "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest("01"), "seed": "7",
-        "device_kind": "cuda", "claim_ids": "P1.2 P5.1",
+        "rows": "laptop", "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest("01"),
+        "seed": "7", "device_kind": "cuda", "claim_ids": "P1.2 P5.1",
     }
     assert round(Image.open(png).info["dpi"][0]) == 200
     pdf = png.with_suffix(".pdf").read_bytes()
@@ -380,7 +380,6 @@ def test_a_panel_may_have_a_scale_of_its_own():
 
 REDRAWN = {  # the widest figures, by which function each is drawn from the CSV beside it
     "F06c": lambda df: f06_methods.plot_cascade(df, 25),
-    "F07a": lambda df: f07_localisation.plot_scores(df, "mIoU, in [0, 1]"),
     "F07c": lambda df: draw_panels(df, 7, label="attention share"),
     "F08b": lambda df: f08_ranking.plot_clean_curves(
         df, ["random_order", "constant_map", "mask"])}
@@ -397,6 +396,15 @@ def test_letters_of_the_widest_figures_have_8_points_on_the_page(figure_id, tmp_
     shown = saving._shown_width(tmp_path / "it.png") / 96 / (Image.open(tmp_path / "it.png").width / saving.DPI)
     letters = [text for text in fig.findobj(Text) if text.get_text().strip() and text.get_visible()]
     assert len(letters) > 20 and min(text.get_fontsize() for text in letters) * shown >= 8
+
+
+@pytest.mark.parametrize("rows", [None, "study"])
+def test_a_figure_says_whose_rows_it_draws(tmp_path, rows):
+    sidecar = json.loads(save(rows=rows).with_suffix(".json").read_text(encoding="utf-8"))
+    (row,) = manifest_rows(tmp_path)
+    assert row["rows"] == sidecar["rows"] == (rows or "laptop") and row["profile"] == sidecar["profile"] == "laptop"
+    with pytest.raises(ValueError, match="unknown rows 'weekly', known: laptop, study, paper"):
+        save(rows="weekly")
 
 
 def test_draw_panels_refuses_unknown_panels_and_names_used_twice():
