@@ -380,7 +380,7 @@ def test_a_panel_may_have_a_scale_of_its_own():
 
 REDRAWN = {  # the widest figures, by which function each is drawn from the CSV beside it
     "F06c": lambda df: f06_methods.plot_cascade(df, 25),
-    "F07c": lambda df: draw_panels(df, 7, label="attention share"),
+    "F07c": lambda df: draw_panels(df, 4, label="attention share"),
     "F08b": lambda df: f08_ranking.plot_clean_curves(
         df, ["random_order", "constant_map", "mask"])}
 
