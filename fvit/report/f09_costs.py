@@ -43,14 +43,18 @@ def plot_path(df, k) -> plt.Figure:
             y = at[measure]
             ax.errorbar(x["mean"], y["mean"], xerr=errors(x) if measure == "adaptive attack" else None, yerr=errors(y),
                         label=name, elinewidth=0.8, linewidth=1.5, markersize=6, **LOOKS[measure])
-    for sigma, row in at["adaptive attack"].iterrows():
-        right = at["accuracy"]["mean"] if "accuracy" in at else {}
-        text = f"sigma {sigma:g}" + (f"\nright {right[sigma]:.2f}" if sigma in right else "")
-        ax.annotate(text, (x["mean"][sigma], row["mean"]), xytext=(7, -9), textcoords="offset points", va="top",
-                    fontsize="small", bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8})
     ax.set(ylim=(0, 1.03), xlabel=f"fidelity: share of bare attention's top {k} in the clean map of DDS",
            ylabel=f"stability: share of the clean top {k} kept")
     ax.margins(x=0.14)
+    points, right = x["mean"].sort_values(), at["accuracy"]["mean"] if "accuracy" in at else {}
+    gap = np.diff(ax.get_xlim())[0] * 0.17  # labels stand in a row at the foot, moved apart
+    steps = gap * np.arange(len(points))
+    places = steps + np.maximum.accumulate(points - steps)
+    places -= max(0, places.iloc[-1] + gap / 2 - ax.get_xlim()[1])
+    for sigma, place in places.items():
+        text = f"sigma {sigma:g}" + (f"\nright {right[sigma]:.2f}" if sigma in right else "")
+        ax.annotate(text, (points[sigma], at["adaptive attack"]["mean"][sigma]), xytext=(place, 0.03), ha="center",
+                    fontsize="small", arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.7})
     legend_below(ax.figure, ax, ncols=3)
     return ax.figure
 

@@ -103,7 +103,7 @@ def test_defences_stand_in_the_order_asked_for_and_others_are_left_out():
     (lambda df: plots.headline(df, 4), headline()[0]),
     (lambda df: plots.scores(df, "mIoU"), by_method(["none", "dds"], condition=["clean", "explanation, adaptive"])),
     (lambda df: plots.path(df, 25), means(measure=["fidelity", "adaptive attack", "accuracy"], sigma=[
-        0.1, 0.25, 0.5]).assign(low=lambda df: df["mean"], high=lambda df: df["mean"] + 0.02)),
+        0.1, 0.25, 0.5])),
     (plots.area_gain, means("difference", kind=SIGNS, method=["vta", "attribution_rollout"], condition=["clean"])),
 ])
 def test_no_words_lie_upon_each_other_or_beyond_the_edge_and_twice_drawn_is_drawn_alike(plot, df):
