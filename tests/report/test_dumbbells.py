@@ -113,7 +113,7 @@ def test_no_words_lie_upon_each_other_or_beyond_the_edge_and_twice_drawn_is_draw
         fig.canvas.draw()
         again = [saving.png_bytes(plot(df)) for _ in range(2)]
     assert again[0] == again[1]
-    boxes = {text.get_text(): text.get_window_extent() for text in fig.findobj(Text)
+    boxes = {text.get_text(): Text.get_window_extent(text) for text in fig.findobj(Text)
              if re.search("[a-z]", text.get_text()) and text.get_visible()}  # not the numbers at ticks, drawn or not
     touching = [pair for pair in combinations(boxes, 2) if all(
         min(getattr(boxes[one], f"{axis}1") for one in pair) - max(getattr(boxes[one], f"{axis}0") for one in pair) > 1
