@@ -17,6 +17,7 @@ from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import Bench
 from fvit.experiments.blocks import run_blocks
+from fvit.experiments.controls import no_information_rows
 from fvit.records import defence_names, parameters, profiles, provenance, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import conform, load_rows, save_rows
@@ -136,6 +137,12 @@ class Experiment:
         if self.is_scenes:
             return "clustered by photograph"
         return "over images" if len(set(groups)) == len(list(groups)) else "clustered by group of images"
+
+    def no_information(self, methods, images: Images | None = None) -> pd.DataFrame:
+        """Rows of `controls.no_information_rows` of the bare ViT with a column photograph; of at least 32 scenes."""
+        images = images or self.images(max(self.sizes.n_images, 32) if self.is_scenes else None)
+        rows = no_information_rows(self.bench, images, methods)
+        return rows.assign(photograph=rows["image_id"].map(dict(zip(images.ids, images.groups, strict=True))))
 
     def run(self, name: str, compute: Callable, block: int = 16, **what) -> "Run":
         """The rows of `compute(bench, images, **what)` over all images, in blocks of `block`; nothing is computed yet.

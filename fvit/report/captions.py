@@ -12,12 +12,13 @@ from fvit.report.saving import check_id, current_run, save_figure, show_figure
 WORDS = ("title", "caption", "alt", "source")
 
 
-def figure(figure_id, fig, df, *, seed=0, device_kind="cpu", variant="", sizes=None, **numbers) -> None:
+def figure(figure_id, fig, df, *, seed=0, device_kind="cpu", variant="", sizes=None, rows=None, **numbers) -> None:
     """Save and show a figure by `save_figure` and `show_figure`, its words from notebooks/words/, filled in.
 
     fig, df     as of `save_figure`
     variant     where the words have a key "alt_images" beside "alt", variant="images" takes it
-    sizes       the Profile whose sizes are {k}, {sigma}, ... in the words, if not the current one
+    sizes       the Profile whose sizes are {k}, {sigma}, ... in the words, and whose rows are drawn, if not the current
+    rows        the name of the profile whose rows are drawn, if it is another one than that of `sizes`
     numbers     what else the words ask for; {kept[bare]:.2f} asks for a dict or Series `kept` with that key. For
                 each=, a DataFrame or list of dicts, every row fills in the template "each", and what comes of it,
                 joined by "each_join" ("; " by default), stands for {each}; likewise for "each_rank" and so on. A
@@ -29,16 +30,16 @@ def figure(figure_id, fig, df, *, seed=0, device_kind="cpu", variant="", sizes=N
     words, where = _words(path, figure_id, variant), f"figure {figure_id} of {path.name}"
     values, used = asdict(run) | {"profile": run.name} | numbers, fields(*(words[word] for word in WORDS))
     for name in [name for name in words if name.startswith("each") and name in numbers]:
-        rows = numbers[name]
-        if isinstance(rows, pd.DataFrame):
-            rows = (rows.reset_index() if any(rows.index.names) else rows).to_dict("records")
-        rows = [{key: DEFENCES.get(v, v) if key == "defence" else v for key, v in row.items()} for row in rows]
-        used |= fields(words[name]) - {key for row in rows for key in row}
-        values[name] = words.get(f"{name}_join", "; ").join(fill(words[name], values | row, where) for row in rows)
+        each = numbers[name]
+        if isinstance(each, pd.DataFrame):
+            each = (each.reset_index() if any(each.index.names) else each).to_dict("records")
+        each = [{key: DEFENCES.get(v, v) if key == "defence" else v for key, v in row.items()} for row in each]
+        used |= fields(words[name]) - {key for row in each for key in row}
+        values[name] = words.get(f"{name}_join", "; ").join(fill(words[name], values | row, where) for row in each)
     check_used(numbers, used, where)
     said = {word: fill(words[word], values, f"{word} of {where}") for word in WORDS}
     save_figure(fig, figure_id, df, name=words["name"], **said, claim_ids=words.get("claim_ids", ()), seed=seed,
-                device_kind=device_kind)
+                device_kind=device_kind, rows=rows or run.name)
     show_figure(figure_id)
 
 

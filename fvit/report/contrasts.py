@@ -5,6 +5,7 @@ import pandas as pd
 
 from fvit.base.checks import check_choice
 from fvit.records.words import made_on_itself, said
+from fvit.report.style import NO_INFORMATION, shade
 from fvit.theory.intervals import interval_table, mean_interval
 
 QUESTIONS = (  # what is asked, the defence that has it, the same without it
@@ -106,9 +107,23 @@ def no_information(rows, method: str = "raw_attention") -> tuple[float, float]:
 
 def no_information_band(ax, rows, method: str = "raw_attention", along: str = "x") -> None:
     """Shade in `ax` the level of `no_information`; `along` is the axis that shows overlap, "x" or "y"."""
-    low, high = no_information(rows, method)
-    span = ax.axvspan if check_choice(along, ("x", "y"), "axis") == "x" else ax.axhspan
-    span(low, high, color="0.85", zorder=0, label="no information: other images' maps, a constant map")
+    shade(ax, *no_information(rows, method), along=check_choice(along, ("x", "y"), "axis"))
+
+
+def with_no_information(table, rows, column: str = "condition", methods=("raw_attention",)) -> pd.DataFrame:
+    """A figure's table and, for each of the methods, the level of `no_information` of `rows` as a row: `column` is
+    style.NO_INFORMATION, defence "", low and high the ends of the level. Figures shade what such rows say.
+    """
+    levels = [dict(zip(("low", "high"), no_information(rows, method), strict=True)) | {"method": method, "defence": ""}
+              for method in methods]
+    levels = pd.DataFrame(levels).assign(**{column: NO_INFORMATION})
+    return pd.concat([table, levels[[name for name in levels if name in table]]], ignore_index=True)
+
+
+def at_every_radius(rows) -> pd.DataFrame:
+    """The rows of the images that met every attack at every radius, so that a line joins what is of the same images."""
+    met = rows[["image_id", "defence", "aim", "made_on", "eps"]].drop_duplicates().groupby("image_id").size()
+    return rows[rows["image_id"].isin(met.index[met == met.max()])]
 
 
 def as_said(table) -> pd.DataFrame:

@@ -2,9 +2,9 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
+from matplotlib.lines import Line2D
 
-from fvit.report.style import DASHES, label_ends, lines, one_panel, panels_by
+from fvit.report.style import DASHES, label_ends, legend_below, lines, one_panel, panels_by
 
 
 def plot_simplex(df) -> plt.Figure:
@@ -74,36 +74,58 @@ def plot_overlap_by_radius(df) -> plt.Figure:
 
 
 def plot_certified_share(df) -> plt.Figure:
-    """Share of images certified against the radius.
+    """Share of images certified against the radius, the certificates that reach farthest first in the legend below.
 
     df   certificate, kind "radius" or "plugin" (dotted), radius, share
     """
-    ax = one_panel(5.2, 3.0)
-    certificates = list(dict.fromkeys(df["certificate"]))
-    colours = dict(zip(certificates, sns.color_palette("colorblind", len(certificates)), strict=True))
+    ax = one_panel(5.2, 3.9)
+    farthest = df.groupby(["kind", "certificate"])["share"].transform("sum")
+    df = df.assign(farthest=-farthest).sort_values(["kind", "farthest", "radius"], ascending=[False, True, True])
 
     def look(series):
-        plugin = {"linestyle": ":", "marker": None} if series[0] == "plugin" else {}
-        return plugin | {"color": colours[series[1]]}
+        kind, certificate = series
+        return _look(certificate) | ({"linestyle": ":", "marker": None} if kind == "plugin" else {})
 
-    lines(ax, df, ["kind", "certificate"], "radius", "share", dashes=DASHES[:3] * 2, look=look, linewidth=1.6,
-          markevery=15, names=lambda series: series[1] + ", exact mean (no guarantee)" * (series[0] == "plugin"))
-    ax.set(xlabel="l2 radius, for images in [0, 1]", ylabel="share of scenes certified", ylim=(-0.02, 1.03))
-    ax.legend(frameon=False, fontsize="small")
+    lines(ax, df, ["kind", "certificate"], "radius", "share", look=look, linewidth=1.6, markevery=15,
+          names=lambda series: series[1] + ", exact mean (no guarantee)" * (series[0] == "plugin"))
+    last = df[df["share"] > 0]["radius"].max()
+    ax.set(xlabel="l2 radius, for images in [0, 1]", ylabel="share of scenes certified", ylim=(-0.02, 1.03),
+           xlim=(-0.01, min(df["radius"].max(), 1.1 * last) if last > 0 else None))
+    legend_below(ax.figure, ax)
     return ax.figure
 
 
+LOOKS = {"votes": ("#0173b2", "o", "-"), "clipped": ("#d55e00", "^", "--"), "cdf": ("#029e73", "D", "-."),
+         "renyi": ("#cc78bc", "v", (0, (3, 1, 1, 1))), "sharp": ("#949494", "s", (0, (5, 2)))}  # of a certificate
+
+
+def _look(certificate):
+    return dict(zip(("color", "marker", "linestyle"), LOOKS.get(certificate, ("0.3", "P", "-")), strict=True))
+
+
 def plot_radius_by_draws(df) -> plt.Figure:
-    """Median radius against the overlap asked for, a panel per certificate, a line per number of draws.
+    """Median radius against the overlap asked for: a band for each certificate, from the fewest to the most draws.
 
     df   overlap, certificate, n_samples, radius
     """
-    largest = df.groupby("certificate")["radius"].transform("max")
-    df = df.assign(largest=-largest).sort_values(["largest", "n_samples"])
-    fig, panels = panels_by(df, "certificate", 2.3, 2.7, ylabel="median certified l2 radius")
-    for ax, _, part in panels:
-        lines(ax, part, "n_samples", "overlap", "radius", names="{} draws".format)
-        ax.set_xlabel("overlap to keep")
-        ax.invert_xaxis()
-    panels[-1][0].legend(frameon=False, fontsize="small", loc="upper right")
-    return fig
+    ax = one_panel(5.4, 3.3)
+    few, many = df["n_samples"].min(), df["n_samples"].max()
+    ends = []
+    for certificate, part in df.groupby("certificate", sort=False):
+        wide = part.pivot(index="overlap", columns="n_samples", values="radius").sort_index(ascending=False)
+        look = _look(certificate)
+        ax.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=look["color"], alpha=0.15, linewidth=0)
+        for n in sorted(wide):
+            ax.plot(wide.index, wide[n], markersize=5, linewidth=1.6 if n == many else 1, **look | {
+                "linestyle": {few: ":", many: "-"}.get(n, "--"),
+                "markerfacecolor": look["color"] if n == many else "white"})
+        ends.append((certificate, wide[many].iloc[-1], look["color"]))
+    ax.set(xlabel="overlap that is to be kept for certain", ylabel="median certified l2 radius", ylim=(-0.01, None))
+    ax.set_xticks(sorted(df["overlap"].unique()))
+    ax.invert_xaxis()
+    label_ends(ax, ends)
+    keys = [Line2D([], [], color="0.3", marker="o", markersize=5, markerfacecolor="0.3" if n == many else "white",
+                   linestyle={few: ":", many: "-"}.get(n, "--"), label=f"{n} draws") for n in
+            sorted(df["n_samples"].unique())]
+    legend_below(ax.figure, ax, ncols=len(keys), handles=keys)
+    return ax.figure

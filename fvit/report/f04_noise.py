@@ -8,9 +8,23 @@ from fvit.report.style import DASHES, label_ends, lines, one_panel, panels_by, t
 
 
 def plot_noise_by_divergence(df):
-    """Variance over the Gaussian's against the divergence, a line per noise; df: noise, divergence, relative."""
-    return _over_the_gaussian(df, "noise", "divergence", (5.2, 3.0), markersize=3.5, ylim=(0, None),
-                              xlabel="divergence allowed (nats)", ylabel="variance / Gaussian variance")
+    """Variance over the Gaussian's against the divergence: the best noise and the lower bound beside named noises.
+
+    df   noise, divergence, relative; "best possible" and "lower bound" stand out, other noises are thin
+    """
+    fig = _over_the_gaussian(df, "noise", "divergence", (5.4, 3.3), markersize=3.5, ylim=(0, None),
+                             xlabel="divergence allowed (nats)", ylabel="variance / Gaussian variance", look=_of_noise)
+    ax, bound = fig.axes[0], df[df["noise"] == "lower bound"]
+    ax.fill_between(bound["divergence"], bound["relative"], color="0.9", linewidth=0, zorder=0)
+    ax.annotate("no noise is here", (0.03, 0.05), xycoords="axes fraction", fontsize="small", color="0.35")
+    return fig
+
+
+def _of_noise(noise):
+    known = {"best possible": {"color": "#0173b2", "linewidth": 2.4, "linestyle": "-", "marker": "o", "zorder": 4},
+             "lower bound": {"color": "0.35", "linewidth": 1.4, "linestyle": "--", "marker": None},
+             "Laplace": {"color": "#8c564b", "linewidth": 1}}
+    return known.get(noise, {"linewidth": 1})
 
 
 def plot_noise_densities(df):
@@ -36,11 +50,11 @@ def plot_max_norm(df):
                               "Gaussian's", xlabel="exponent p of exp(-|z / b|^p); 2 is Gaussian")
 
 
-def _over_the_gaussian(df, by, x, size, names=str, log=True, markersize=4, **axes):
+def _over_the_gaussian(df, by, x, size, names=str, log=True, markersize=4, look=None, **axes):
     """A line of `relative` against `x` for each value of column `by`, and the Gaussian's at 1, named on a log axis."""
     ax = one_panel(*size)
     ax.set_xscale("log" if log else "linear")
-    ends = lines(ax, df, by, x, "relative", dashes=DASHES, markersize=markersize)
+    ends = lines(ax, df, by, x, "relative", dashes=DASHES, markersize=markersize, look=look)
     ax.axhline(1, color="0.3", linewidth=1)
     ticks_at(ax, df[x])
     ax.set(**axes)

@@ -1,8 +1,41 @@
 """Figures of notebook 06, which explanation."""
 
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 
-from fvit.report.style import dots, legend_below, lines, one_panel, panels_by
+from fvit.report.panels import decode, draw_panel, shared_scale
+from fvit.report.style import WIDEST, dots, legend_below, lines, one_panel, panels_by
+
+
+def plot_both_classes(df, titles, label="share of the map") -> plt.Figure:
+    """The two maps of every method over the scene, and their difference, three panels a method, two methods a row.
+
+    df       rows of `panels.encode`: "scene"; masks "mask 0", "mask 1" of the digits; "METHOD 0", "METHOD 1"
+    titles   {panel: its title}; that of a METHOD stands above the difference, in red where the first map is greater
+    """
+    pictures = decode(df)
+    methods = [name[:-2] for name in pictures if name.endswith(" 0") and name != "mask 0"]
+    masks, nrows = [pictures["mask 0"], pictures["mask 1"]], -(-len(methods) // 2)
+    fig = plt.figure(figsize=(WIDEST, 1.68 * nrows + 0.4), layout="constrained")
+    blocks = fig.subfigures(nrows, 2, squeeze=False, wspace=0.04)
+    for block in list(blocks.flat)[len(methods):]:
+        block.set_visible(False)
+    for block, method in zip(blocks.flat, methods, strict=False):
+        maps = [pictures[f"{method} {i}"] for i in (0, 1)]
+        of_both = shared_scale(maps)
+        signed = ScalarMappable(Normalize(-of_both.norm.vmax, of_both.norm.vmax), "coolwarm")
+        for i, (ax, heat) in enumerate(zip(block.subplots(1, 3), (*maps, maps[0] - maps[1]), strict=True)):
+            draw_panel(ax, heat, signed if i == 2 else of_both, pictures["scene"])
+            for digit, mask in enumerate(masks):
+                rows, columns = ((np.arange(n) + 0.5) / n for n in mask.shape)
+                asked = digit == i or (i == 2 and digit == 0)
+                ax.contour(columns, 1 - rows, mask, [0.5], colors=["black"], linewidths=[1.2 if asked else 0.8],
+                           linestyles=["solid" if asked else (0, (2, 1.5))])
+            ax.set_title(titles[f"{method} {i}" if i < 2 else method], fontsize="small")
+    return fig
 
 
 def plot_pointing(df):

@@ -1,95 +1,86 @@
-"""Figures of notebook 07, scores with and without DDS under attack."""
-
-from itertools import cycle
+"""Figures of notebook 07, does DDS localise better."""
 
 import matplotlib.pyplot as plt
-import numpy as np
-import seaborn as sns
 
 from fvit.records.words import said
-from fvit.report.style import MARKERS, dots, legend_below, lines, one_panel, panels_by
+from fvit.report.style import (
+    NO_INFORMATION,
+    WIDEST,
+    colour,
+    dots,
+    dumbbell_key,
+    dumbbells,
+    legend_below,
+    one_panel,
+)
 
-SIDES = {"none": ("--", "white"), "dds": ("-", None)}  # defence -> dash, face of the markers (None: filled)
-OTHERS = "-.", None  # the same of other defences
+
+def _sides(df):
+    """Handles that name the defences of df by their colours."""
+    sides = list(dict.fromkeys(df.loc[df["condition"] != NO_INFORMATION, "defence"]))
+    return [plt.Line2D([], [], color=colour(side, sides), linewidth=4, label=said(side)) for side in sides]
 
 
-def plot_scores_by_eps(df, score: str, ncols=4) -> plt.Figure:
-    """A score against the attack radius, a panel per method, a line per defence and condition.
+def plot_scores(df, score: str) -> plt.Figure:
+    """A score of every method, a row each, under attacks of one radius: a panel for what the attack aims at.
 
-    df      method, defence ("none", "dds" or "constant_map": a dotted level), condition, eps, mean, low, high
+    df      method, defence, condition ("clean", "explanation, transferred", ...), mean, low, high, as of
+            `style.dumbbells`; rows of NO_INFORMATION are the score of a constant map
     score   its name, with its unit
     """
-    methods = list(dict.fromkeys(df["method"]))
-    fig, panels = panels_by(df, "method", 2.2, 2.1, ncols=ncols, extra=(0.4, 0.8), sharex=True)
-    for number, (ax, method, part) in enumerate(panels):
-        for level in part.loc[part["defence"] == "constant_map", "mean"].unique()[:1]:
-            ax.axhline(level, color="0.4", linestyle=":", linewidth=1.2, label=said("constant_map"))
-        part = part[part["defence"] != "constant_map"].sort_values("eps", kind="stable")
-        lines(ax, part.assign(eps=255 * part["eps"]), ["defence", "condition"], "eps", names=_name,
-              look=_look(df), shift=lambda eps, place: eps + 0.16 * place)
-        ax.set_title(method, fontsize="small")
-        ax.set_xticks(sorted(df["eps"].unique() * 255))
-        if number >= len(methods) - ncols:
-            ax.set_xlabel("attack radius, linf, in 1/255", fontsize="small")
-            ax.tick_params(labelbottom=True)
-    fig.supylabel(score, fontsize="small")
-    legend_below(fig, panels[0][0])
+    aims = [aim for aim in ("explanation", "prediction") if df["condition"].str.startswith(aim).any()]
+    sides = df.loc[df["condition"] != NO_INFORMATION, "defence"].nunique()
+    height = (0.2 + 0.17 * sides) * df["method"].nunique() + 1.5
+    fig, axes = plt.subplots(1, len(aims), figsize=(WIDEST, height), sharey=True, sharex=True, squeeze=False,
+                             layout="constrained")
+    for ax, aim in zip(axes[0], aims, strict=True):
+        part = df[df["condition"].isin(["clean", NO_INFORMATION]) | df["condition"].str.startswith(aim)]
+        dumbbells(ax, part, "method", gap=0.62 / sides, apart=0.24 / sides, order=list(dict.fromkeys(df["method"])))
+        ax.set(xlabel=score, title=f"attack on the {aim}")
+        _rules(ax)
+    legend_below(fig, axes[0, 0], ncols=3, handles=[*_sides(df), *dumbbell_key(
+        df, no_information="what a constant map scores")])
     return fig
 
 
-def _name(series):
-    return f"{said(series[0])}: {series[1]}"
-
-
-def _look(df):
-    """Series -> colour of the side, marker of the condition; one side's markers are open, so that a grey print is read.
-
-    A condition that starts with "control" is grey.
-    """
-    conditions = list(dict.fromkeys(df.loc[df["defence"] != "constant_map", "condition"]))
-
-    sides = list(dict.fromkeys([*SIDES, *df["defence"]]))
-    colours = dict(zip([side for side in sides if side != "constant_map"], cycle(sns.color_palette()), strict=False))
-
-    def look(series):
-        defence, condition = series
-        dash, face = SIDES.get(defence, OTHERS)
-        colour = "0.45" if condition.startswith("control") else colours[defence]
-        return {"color": colour, "linestyle": dash, "markerfacecolor": face or colour,
-                "marker": (MARKERS + "P*h")[conditions.index(condition)]}
-
-    return look
+def _rules(ax):
+    """Lines between the rows."""
+    for y in range(len(ax.get_yticks()) - 1):
+        ax.axhline(y + 0.5, color="0.8", linewidth=0.8, zorder=1)
 
 
 def plot_overlap_by_method(df, k: int) -> plt.Figure:
-    """Top-k overlap with one's own clean map, a row per method, a marker per series.
+    """Top-k overlap with one's own clean map, a row per method: what of it each attack leaves.
 
-    df   method, defence, condition, mean, low, high. A condition that starts with "control" is drawn in grey
+    df   method, defence, condition, mean, low, high, as of `style.dumbbells`
     """
-    methods, look = list(dict.fromkeys(df["method"])), _look(df)
-    ax = one_panel(6.2, 0.62 * len(methods) + 1.7)
-    dots(ax, df, "method", methods, ["defence", "condition"], gap=0.11, names=_name, markersize=4.5, capsize=1.5,
-         look=lambda series: look(series) | {"linestyle": ""})
-    for y in np.arange(len(methods) - 1) + 0.5:
-        ax.axhline(y, color="0.85", linewidth=0.8)
-    ax.grid(axis="y", visible=False)
-    ax.axvline(1, color="0.4", linestyle="--", linewidth=1, label="constant map (stable, and says nothing)")
-    ax.set(xlim=(-0.02, 1.03), ylim=(len(methods) - 0.5, -0.5), xlabel=f"top-{k} overlap")
-    legend_below(ax.figure, ax, fontsize="x-small")
+    sides = df.loc[~df["condition"].isin([NO_INFORMATION, "fidelity"]), "defence"].nunique()
+    ax = one_panel(6.6, (0.2 + 0.17 * sides) * df["method"].nunique() + 1.8)
+    dumbbells(ax, df, "method", gap=0.62 / sides, apart=0.24 / sides)
+    _rules(ax)
+    ax.set(xlim=(-0.02, 1.03), xlabel=f"share of the clean top {k} that is kept")
+    legend_below(ax.figure, ax, ncols=2, handles=[*_sides(df), *dumbbell_key(df)])
     return ax.figure
 
 
 def plot_class_explained(df, k: int) -> plt.Figure:
-    """Top-k overlap with the class fixed and with the class predicted anew; a panel per defence.
+    """Top-k overlap with the class fixed (full) and with the class predicted anew (hollow); a row per method.
 
     df   method, defence, explained ("fixed", then "re-predicted"), mean, low, high
     """
-    methods = list(dict.fromkeys(df["method"]))
+    methods, sides = list(dict.fromkeys(df["method"])), list(dict.fromkeys(df["defence"]))
     names = {"fixed": "class fixed", "re-predicted": "class predicted anew"}
-    fig, panels = panels_by(df, "defence", 3.3, 0.42 * len(methods) + 1.5)
-    for ax, defence, part in panels:
-        dots(ax, part, "method", methods, "explained", gap=0.2, names=names.get)
-        ax.set_title(said(defence), fontsize="small")
-        ax.set(xlim=(-0.02, 1.03), ylim=(len(methods) - 0.5, -0.5), xlabel=f"top-{k} overlap")
-    legend_below(fig, panels[0][0])
-    return fig
+    ax = one_panel(5.8, 0.62 * len(methods) + 1.5)
+
+    def look(series):
+        shade_of = colour(series[0], sides)
+        return {"color": shade_of, "markerfacecolor": shade_of if series[1] == "fixed" else "white",
+                "marker": "os"[sides.index(series[0]) % 2]}
+
+    dots(ax, df, "method", methods, ["defence", "explained"], gap=0.17, look=look,
+         names=lambda series: f"{said(series[0])}, {names[series[1]]}")
+    _rules(ax)
+    ax.grid(axis="y", visible=False)
+    ax.set(xlim=(-0.02, 1.03), ylim=(len(methods) - 0.5, -0.5), xlabel=f"share of the clean top {k} that is kept")
+    legend_below(ax.figure, ax)
+    return ax.figure

@@ -1,9 +1,20 @@
 """Figures of notebook 08, does it rank pixels better."""
 
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from fvit.records.words import said
-from fvit.report.style import DASHES, MARKERS, WIDEST, legend_below, lines, panels_by
+from fvit.report.style import (
+    WIDEST,
+    colour,
+    dots,
+    label_ends,
+    legend_below,
+    lines,
+    one_panel,
+    panels_by,
+    threat_look,
+)
 
 BETTER = {"positive": "lower is better", "negative": "higher is better"}  # the two tests, by their kind
 
@@ -36,52 +47,55 @@ def plot_clean_curves(df, controls) -> plt.Figure:
         lines(ax, grey, "method", "removed", intervals="", colours=["0.45"], markers=None, dashes=("-", "--", ":"),
               linewidth=1.1, names=lambda name: name.replace("_", " "))
         lines(ax, rows[rows["method"] == method], "defence", "removed", intervals="band", markersize=3, linewidth=1.3,
-              names=said)
+              names=said, look=lambda defence: {"color": colour(defence, df["defence"])})
         ax.set(ylim=(-0.03, 1.03), xticks=[0, 0.5, 1])
     legend_below(fig, panels[0][0], ncols=len(panels[0][0].lines))
     return fig
 
 
-def plot_auc_by_radius(df, convention) -> plt.Figure:
-    """Area under the curves against the attack radius: a column per method, a row per test.
+def plot_area_gain(df) -> plt.Figure:
+    """What DDS adds to the area under the perturbation curves, in its better direction: a row per test and method.
 
-    df           method, line (what the map is of, and which attack), explained ("fixed" is drawn solid, the other
-                 dashed and hollow), kind ("positive" or "negative"), eps, mean, low, high; clean maps at eps 0
-    convention   of the area, for the label
+    df   kind ("positive" or "negative"), method, condition ("clean", "transferred", "adaptive"), difference, low, high
+         (DDS minus bare, image by image), n
     """
-    methods, names = list(dict.fromkeys(df["method"])), list(dict.fromkeys(df["line"]))
-    place = df["line"].map(names.index) - 1
-    df = df.assign(x=255 * df["eps"] + 0.12 * place * (df["eps"] > 0)).sort_values("eps", kind="stable")
-    fig, panels = _grid(methods, 2.3, 4.9, "row", "attack radius, linf, in 1/255", f" AUC, {convention}", "small")
-    colours = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    sign = df["kind"].map({"negative": 1, "positive": -1})
+    gain = pd.DataFrame({"row": df["kind"] + " test: " + df["method"].str.replace("_", " "), "condition":
+                         df["condition"], "defence": "dds", "mean": sign * df["difference"],
+                         "low": df["low"].where(sign > 0, -df["high"]), "high": df["high"].where(sign > 0, -df["low"])})
+    order = [row for kind in BETTER for row in dict.fromkeys(gain["row"]) if row.startswith(kind)][::-1]
+    order = sorted(order, key=lambda row: not row.startswith("negative"))
+    ax = one_panel(6.4, 0.42 * len(order) + 1.5)
+    ax.axvline(0, color="0.2", linewidth=1.2)
+    looks = {met: threat_look("dds", met) | {"linestyle": ""} for met in MET}
+    dots(ax, gain, "row", order, "condition", gap=0.2, names=MET.get, look=looks.get)
+    ax.axhline((pd.Series(order).str.startswith("negative")).sum() - 0.5, color="0.6", linewidth=0.8)
+    ax.grid(axis="y", visible=False)
+    ax.set(ylim=(len(order) - 0.5, -0.5),
+           xlabel="what DDS gains over bare, in area under the curve, paired")
+    ax.annotate("DDS ranks worse", (0, 1), xycoords=("data", "axes fraction"), xytext=(-6, 4), ha="right",
+                textcoords="offset points", fontsize="small", color="0.35")
+    ax.annotate("DDS ranks better", (0, 1), xycoords=("data", "axes fraction"), xytext=(6, 4),
+                textcoords="offset points", fontsize="small", color="0.35")
+    legend_below(ax.figure, ax, ncols=3)
+    return ax.figure
 
-    def look(series):
-        i, solid = names.index(series[0]), series[1] == "fixed"
-        return {"color": colours[i], "marker": MARKERS[i], "linestyle": "-" if solid else "--",
-                "zorder": 3 if solid else 2, "markerfacecolor": colours[i] if solid else "white"}
 
-    for ax, test, method in panels:
-        part = df[(df["kind"] == test) & (df["method"] == method)]
-        lines(ax, part, ["line", "explained"], "x", look=look, elinewidth=0.8,
-              names=lambda series: series[0] + ", class re-predicted" * (series[1] != "fixed"))
-        ax.set_xticks(sorted({round(255 * eps) for eps in df["eps"]}))
-    drawn = {bars.get_label(): bars for ax, _, _ in panels for bars in ax.containers}
-    drawn = sorted(drawn.values(), key=lambda bars: bars.get_label().endswith("re-predicted"))
-    fig.legend(handles=drawn, loc="outside lower center", ncols=min(3, len(drawn)), frameon=False, fontsize="small")
-    return fig
+MET = {"clean": "no attack", "transferred": "the attack on bare, for both", "adaptive": "for DDS one made through it"}
 
 
 def plot_accuracy(df) -> plt.Figure:
-    """Robust accuracy against the attack radius, a panel per kind of attack.
+    """Robust accuracy against the attack radius, a panel per kind of attack; only of images met at every radius.
 
     df   threat ("transferred", "adaptive"), defence, eps, robust, low, high; clean accuracy at eps 0
     """
-    fig, panels = panels_by(df.assign(mean=df["robust"], x=255 * df["eps"]), "threat", 3.5, 3.0,
-                            ylabel="robust accuracy\n(right before and after)")
-    for ax, _, part in panels:
-        lines(ax, part.sort_values("eps", kind="stable"), "defence", "x", dashes=DASHES[0:2] + DASHES[3:4],
-              markersize=5, linewidth=1.3, names=said, shift=lambda x, place: x + 0.12 * place)
-        ax.set(xlabel="attack radius, 1/255 (linf)", ylim=(-0.03, 1.03),
+    fig, panels = panels_by(df.assign(mean=df["robust"], x=255 * df["eps"]), "threat", 3.7, 3.0, extra=(0.8, 0),
+                            ylabel="right before and after")
+    for ax, threat, part in panels:
+        looks = {defence: threat_look(defence, threat, df["defence"]) for defence in part["defence"]}
+        ends = lines(ax, part.sort_values("eps", kind="stable"), "defence", "x", markersize=5, linewidth=1.5,
+                     shift=lambda x, place: x + 0.12 * place, look=looks.get)
+        ax.set(xlabel="attack radius, 1/255 (linf)", ylim=(-0.03, 1.03), title=f"{threat} attack",
                xticks=sorted({round(255 * eps) for eps in df["eps"]}))
-    panels[0][0].legend(frameon=False, fontsize="small", loc="lower left")
+        label_ends(ax, ends, said)
     return fig

@@ -2,9 +2,22 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 
-from fvit.report.style import legend_below, lines, one_panel, panels_by, ticks_at
+from fvit.records.words import made_on_itself
+from fvit.report.style import (
+    NO_INFORMATION,
+    SHADE,
+    errors,
+    legend_below,
+    lines,
+    one_panel,
+    panels_by,
+    shade,
+    threat_look,
+    ticks_at,
+)
 
 READINGS = {"relative_mass": "mass, relative to clean", "topk_overlap": "overlap"}  # of an attack: metric -> its label
 
@@ -14,23 +27,74 @@ def _log_ticks(ax, values):
     ticks_at(ax, values)
 
 
-def _legend(ax):
-    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+def plot_path(df, k) -> plt.Figure:
+    """What sigma buys and costs: a path through (likeness to bare attention, stability), its points labelled by sigma.
+
+    df   sigma, measure ("fidelity", those of MEASURES, "accuracy", which is written), mean, low, high; a row of measure
+         NO_INFORMATION shades its level
+    """
+    ax = one_panel(5.4, 4.0)
+    for level in df[df["measure"] == NO_INFORMATION].itertuples():
+        shade(ax, level.low, level.high, along="y", named=True)
+    at = {measure: part.sort_values("sigma").set_index("sigma") for measure, part in df.groupby("measure")}
+    x = at["fidelity"]
+    for measure, name in MEASURES.items():
+        if measure in at:
+            y = at[measure]
+            ax.errorbar(x["mean"], y["mean"], xerr=errors(x) if measure == "adaptive attack" else None, yerr=errors(y),
+                        label=name, elinewidth=0.8, linewidth=1.5, markersize=6, **LOOKS[measure])
+    ax.set(ylim=(0, 1.03), xlabel=f"fidelity: share of bare attention's top {k} in the clean map of DDS",
+           ylabel=f"stability: share of the clean top {k} kept")
+    ax.margins(x=0.14)
+    points, right = x["mean"].sort_values(), at["accuracy"]["mean"] if "accuracy" in at else {}
+    gap = np.diff(ax.get_xlim())[0] * 0.17  # labels stand in a row at the foot, moved apart
+    steps = gap * np.arange(len(points))
+    places = steps + np.maximum.accumulate(points - steps)
+    places -= max(0, places.iloc[-1] + gap / 2 - ax.get_xlim()[1])
+    for sigma, place in places.items():
+        text = f"sigma {sigma:g}" + (f"\nright {right[sigma]:.2f}" if sigma in right else "")
+        ax.annotate(text, (points[sigma], at["adaptive attack"]["mean"][sigma]), xytext=(place, 0.03), ha="center",
+                    fontsize="small", arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.7})
+    legend_below(ax.figure, ax, ncols=3)
+    return ax.figure
+
+
+MEASURES = {"fresh noise": "no attack, other noise", "transferred attack": "transferred attack", "adaptive attack":
+            "adaptive attack"}
+LOOKS = {measure: threat_look("dds", measure.removesuffix(" attack")) for measure in MEASURES}
+
+
+def measures(rows) -> pd.Series:
+    """What each of the rows of notebook 09 measures, in its words: one of MEASURES, "fidelity" or "accuracy"."""
+    attacked = np.where(made_on_itself(rows), "adaptive attack", "transferred attack")
+    found = pd.Series(attacked, rows.index).mask(rows["aim"] == "fresh_noise", "fresh noise")
+    return found.mask(rows["metric"] == "fidelity", "fidelity").mask(rows["metric"] == "right", "accuracy")
 
 
 def plot_ablation(df, x, xlabel, ylabel, n_tokens=None) -> plt.Figure:
-    """Shares in [0, 1] against one setting, a line per measure; df: the column named by x, measure, mean, low, high.
+    """Overlap against one setting, a line for each of MEASURES.
 
-    n_tokens   where x is k: the overlap k / n_tokens of two random sets is drawn, too
+    df         the column named by x, measure, mean, low, high; a column seconds (of an image) is a second axis above;
+               a row of measure NO_INFORMATION shades its level
+    n_tokens   where x is k: the overlap k / n_tokens of two random sets is shaded
     """
-    ax = one_panel(4.6, 3.2)
-    lines(ax, df, "measure", x, shift=lambda values, place: values * 1.02**place)  # so that no bar hides another
+    ax = one_panel(4.8, 3.4)
+    for level in df[df["measure"] == NO_INFORMATION].itertuples():
+        shade(ax, level.low, level.high, along="y", named=True)
+    df = df[df["measure"].isin(MEASURES)]
+    lines(ax, df, "measure", x, shift=lambda values, place: values * 1.02**place, look=LOOKS.get, names=MEASURES.get)
     if n_tokens:
         sizes = np.geomspace(df[x].min(), df[x].max(), 50)
-        ax.plot(sizes, sizes / n_tokens, "--", color="0.4", linewidth=1.2, label="two random sets, k / tokens")
+        ax.fill_between(sizes, sizes / n_tokens, color=SHADE, linewidth=0, label="two random sets, k / tokens")
     _log_ticks(ax, df[x])
-    ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(-0.02, 1.03))
-    _legend(ax)
+    ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.03))
+    if "seconds" in df:
+        seconds = df.groupby(x)["seconds"].first()
+        above = ax.secondary_xaxis("top")
+        above.set_xticks(seconds.index, [f"{value:.2g}" for value in seconds], fontsize="small")
+        above.minorticks_off()
+        above.set_xlabel("seconds of an image", fontsize="small")
+    legend_below(ax.figure, ax)
     return ax.figure
 
 
@@ -102,19 +166,3 @@ def plot_times(df, by_batch) -> plt.Figure:
     right.grid(axis="x", visible=False)
     right.legend(frameon=False, fontsize="small", loc="upper center", ncols=2)
     return fig
-
-
-def plot_frontier(df, k) -> plt.Figure:
-    """What overlap a number of seconds buys, a line per condition, each point labelled with its draws.
-
-    df   n_samples, seconds of an image, measure, mean, low, high
-    """
-    ax = one_panel(4.8, 3.3)
-    lines(ax, df, "measure", "seconds")
-    for n, seconds in df.groupby("n_samples")["seconds"].first().items():
-        ax.annotate(f"n = {n}", (seconds, 0.03), ha="center", fontsize="small", color="0.3")
-        ax.axvline(seconds, color="0.85", linewidth=0.8, zorder=0)
-    ax.set(xscale="log", xlabel="seconds of an image, log scale", ylabel=f"top-{k} overlap", ylim=(0, 1.03))
-    ax.margins(x=0.12)
-    _legend(ax)
-    return ax.figure

@@ -29,6 +29,9 @@ def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
 def load_manifest() -> pd.DataFrame:
     """Every figure on record, in order of its number, with the folder of its files; joined as by `load_claims`."""
     table = joined(["figures/MANIFEST.csv"], ["figure", "profile"])
+    if "rows" not in table:  # of an older fvit
+        table["rows"] = ""
+    table["rows"] = table["rows"].replace("", None).fillna(table["profile"])
     return table.assign(folder=[row.root / "figures" / row.profile for row in table.itertuples()])
 
 
@@ -40,13 +43,16 @@ def wrong_digests(manifest: pd.DataFrame) -> list[str]:
 
 
 class Figures:
-    """All figures as thumbnails with title, caption and claims; as text, their numbers and titles."""
+    """All figures as thumbnails with title, caption and claims; as text, their numbers, names and whose rows they show.
+
+    A figure that two profiles drew from the same table stands here once.
+    """
 
     def __init__(self, manifest: pd.DataFrame, width: int = 420):
-        self.manifest, self.width = manifest, width
+        self.manifest, self.width = manifest.drop_duplicates(["figure", "csv_sha256"]), width
 
     def __repr__(self) -> str:
-        return "\n".join(f"{row.figure}  {row.title} ({row.profile})" for row in self.manifest.itertuples())
+        return "\n".join(f"{row.figure}  {_name(row)} ({row.rows} rows)" for row in self.manifest.itertuples())
 
     def _repr_html_(self) -> str:
         return "".join(self._figure(row) for row in self.manifest.itertuples())
@@ -59,8 +65,14 @@ class Figures:
         picture = base64.b64encode(resized(png, self.width, colours=128)).decode()
         return (f'<h3>{row.figure} {html.escape(row.title)}</h3><a href="../figures/{row.profile}/{png.name}">'
                 f'<img width="{self.width}" alt="{said["alt"]}" src="data:image/png;base64,{picture}"></a>'
-                f"<p>{said['caption']} <i>Rows: {row.profile}; notebook {row.notebook}; claims "
+                f"<p>{said['caption']} <i>Rows: {row.rows}; notebook {row.notebook}; claims "
                 f"{html.escape(row.claim_ids) or 'none'}.</i></p>")
+
+
+def _name(row):
+    """A figure's name in words: titles have numbers, which another machine may round otherwise."""
+    path = _file(row, "json")
+    return path.stem.partition("_")[2].replace("_", " ") if path else row.title
 
 
 def _file(row, suffix):

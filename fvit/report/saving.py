@@ -24,17 +24,18 @@ from fvit.records.provenance import commit, source_digest, versions
 
 DPI, INLINE_WIDTH = 200, 900  # of a saved PNG; pixels of the widest shown in a notebook
 SUFFIXES = (".csv", ".png", ".pdf", ".json")
-MANIFEST_COLUMNS = ["figure", "title", "source", "notebook", "profile", "csv_sha256", "source_sha256", "seed",
+MANIFEST_COLUMNS = ["figure", "title", "source", "notebook", "profile", "rows", "csv_sha256", "source_sha256", "seed",
                     "device_kind", "claim_ids"]
 
 
 def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
-                claim_ids=(), seed=0, device_kind="cpu") -> Path:
+                claim_ids=(), seed=0, device_kind="cpu", rows=None) -> Path:
     """Write F03_name.{csv,json,png,pdf} to the current profile's figures, then the row of MANIFEST.csv; close `fig`.
 
     df         exactly the rows drawn; floats are written with six figures
     caption    names the interval and n; alt says what is seen, with its numbers
     source     paper and year, or "ours"; claim_ids the claims it is evidence for
+    rows       the profile whose rows are drawn, if not the current one: a laptop run may show those of study
     returns    path of the png
 
     Nothing is written before all is drawn, each file whole or not at all, the manifest last; then files of the same
@@ -43,6 +44,7 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     """
     run, words = current_run(), {"title": title, "caption": caption, "alt": alt, "source": source}
     check_id(figure_id)
+    rows = run.name if rows is None else check_choice(rows, profiles.PROFILES, "rows")
     if not (isinstance(name, str) and len(name) < 100 and re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", name)):
         raise ValueError(f"figure {figure_id} is named {name!r}, wanted a name in snake_case")
     if missing := [word for word, text in words.items() if not (isinstance(text, str) and text.strip())]:
@@ -59,7 +61,8 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
     for text in [*df.columns, *ids]:
         check_text(text, f"column or claim of figure {figure_id}")
     seed, table = check_seed(seed), table.encode()
-    sidecar = {**words, "figure": figure_id, "notebook": run.notebook, "profile": run.name, "parameters": asdict(run),
+    sidecar = {**words, "figure": figure_id, "notebook": run.notebook, "profile": run.name, "rows": rows,
+               "parameters": asdict(run),
                "versions": versions(), "columns": list(df.columns), "n_rows": len(df)}
     if run.name != "laptop":  # whose figures are made anew with every commit, which cannot name itself
         sidecar["commit"] = commit()
@@ -119,7 +122,8 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
     """Show the saved figure, then its caption and alt sentence; `profile` is another one than the current, if given.
 
     Two outputs, a picture and a caption: every viewer draws a PNG output, while git hosts drop pictures inside HTML
-    and nbconvert drops the alt text of a PNG (so it stands below as well). Only ids and titles are plain text.
+    and nbconvert drops the alt text of a PNG (so it stands below as well). Only ids and names are plain text: titles
+    have numbers, which another machine may round otherwise.
     Raises FileNotFoundError if the figure was not saved.
     """
     check_id(figure_id)
@@ -137,8 +141,9 @@ def show_figure(figure_id: str, profile: str | None = None) -> None:
         raise ValueError(f"figure {figure_id} in {folder} is damaged ({type(error).__name__}: {error}); "
                          "`fvit run` the notebook that saves it") from error
     words = {key: html.escape(said[key]) for key in ("caption", "alt", "source")}
-    caption = f"<p><b>{figure_id}.</b> {words['caption']} ({words['source']})<br><i>{words['alt']}</i></p>"
-    display(Shown(f"Figure {figure_id}: {said['title']}", {"image/png": picture},
+    caption = (f"<p><b>{figure_id}. {html.escape(said['title'])}.</b> {words['caption']} ({words['source']})<br>"
+               f"<i>{words['alt']}</i></p>")
+    display(Shown(f"Figure {figure_id}: {found[0].stem.partition('_')[2].replace('_', ' ')}", {"image/png": picture},
                    {"image/png": {"alt": said["alt"], "width": _shown_width(png)}}))
     display(Shown(f"Caption of figure {figure_id}", {"text/html": caption}))
 

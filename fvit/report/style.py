@@ -5,9 +5,21 @@ from itertools import cycle
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 WIDEST = 9.1  # inches of a figure; at saving.INLINE_WIDTH letters of 8 points ("small") still are 8 on the page
 MARKERS = "osD^vX"  # varied with the colour, as dashes are, so that a grey print can be read
+COLOURS = {  # of a defence, the same in all figures; by words.DEFENCES
+    "none": "#d55e00", "dds": "#0173b2", "denoise_only": "#b8860b", "noise_only": "#cc78bc", "blur": "#029e73",
+    "blur_narrow": "#6fc4a5", "wavelet": "#8c564b", "cnn": "#5e3c99", "noise_blur": "#015c43", "noise_cnn": "#9e86c4",
+    "dds_published": "#56b4e9", "reference_chain": "#4d4d4d", "constant_map": "#767676"}
+OTHERS = ("#a50026", "#7f7f00", "#31688e", "#c51b7d")  # of a reader's own
+SHADE = "0.87"
+THREATS = {  # what was met -> marker and its face (None: the colour of the defence), dash of lines
+    "clean": ("|", None, ":"), "fresh noise": ("|", None, ":"), "transferred": ("o", "white", "--"),
+    "adaptive": ("o", None, "-")}
+NO_INFORMATION = "no information"  # a condition: (low, high) is the overlap that maps have for nothing
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 
 
@@ -92,6 +104,96 @@ def dots(ax, df, rows, order, by, *, gap=0.16, markers=MARKERS, names=str, look=
     ax.set_yticks(range(len(order)), order)
 
 
+def colour(defence, known=()) -> str:
+    """The colour of a defence; of a reader's own one of OTHERS, by its place among the `known`."""
+    own = [code for code in dict.fromkeys(known) if code not in COLOURS]
+    return COLOURS[defence] if defence in COLOURS else OTHERS[own.index(defence) % len(OTHERS) if defence in own else 0]
+
+
+def threat(condition: str) -> str:
+    """Of "explanation, adaptive" what matters for the look: "adaptive"; what is a defence's own attack is adaptive."""
+    last = condition.rpartition(", ")[2]
+    return "adaptive" if last == "its own" else last
+
+
+def threat_look(defence, met, known=()) -> dict:
+    """The style of a line: colour of the defence, dash and face of the marker of what was met, one of THREATS."""
+    (marker, face, dash), shade_of = THREATS[met], colour(defence, known)
+    if met in ("clean", "fresh noise"):
+        marker, shade_of = "s", "0.45"
+    return {"color": shade_of, "linestyle": dash, "marker": marker, "markerfacecolor": face or shade_of}
+
+
+def dumbbells(ax, df, rows, *, gap=0.3, names=str, apart=0.0, order=None):
+    """In a row of `ax` for each value of column `rows`, from the top, a line for each defence: from what it has without
+    an attack (a tick) or under the transferred one (hollow) to the adaptive one (full); intervals are thin.
+
+    df      defence, condition (as of THREATS, or ending in one after ", "; others are left out; NO_INFORMATION shades
+            its row from low to high), mean, low, high
+    gap     between the defences of a row; apart: between the ends of a line, so that intervals do not cover each other
+    """
+    order = order or list(dict.fromkeys(df[rows]))
+    df = df.assign(threat=df["condition"].map(threat), place=df[rows].map(order.index))
+    for row in df[df["threat"] == NO_INFORMATION].itertuples():
+        shade(ax, row.low, row.high, rows=(row.place - 0.5, row.place + 0.5))
+    df = df[df["threat"].isin(THREATS)]
+    for place, part in df.groupby("place"):
+        sides = list(dict.fromkeys(part["defence"]))
+        for i, side in enumerate(sides):
+            own = part[part["defence"] == side].drop_duplicates("threat", keep="last").set_index("threat")
+            own = own.loc[[name for name in THREATS if name in own.index]]
+            y = place + gap * (i - (len(sides) - 1) / 2)
+            shade_of = colour(side, df["defence"])
+            attacked = own.drop("fresh noise", errors="ignore")
+            heights = y + apart * (np.arange(len(attacked)) - (len(attacked) - 1) / 2)
+            ax.plot(attacked["mean"], heights, color=shade_of, alpha=0.35, linewidth=3, zorder=2)
+            for name, height in [*zip(attacked.index, heights, strict=True), ("fresh noise", y)]:
+                if name not in own.index:
+                    continue
+                marker, face, _ = THREATS[name]
+                tick = marker == "|"
+                ax.errorbar(own.loc[[name], "mean"], [height], xerr=None if tick else errors(own.loc[[name]]),
+                            color="0.25" if name == "fresh noise" else shade_of, marker=marker,
+                            markerfacecolor=face or shade_of, markersize=13 if tick else 6, markeredgewidth=1.6,
+                            elinewidth=1, capsize=0, linestyle="", zorder=4)
+    ax.set_yticks(range(len(order)), [names(value) for value in order])
+    ax.set_ylim(len(order) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+
+
+THREAT_SAID = {"clean": "no attack", "fresh noise": "no attack, other noise (the ceiling)", "transferred":
+               "transferred attack", "adaptive": "adaptive attack, made on what it meets", NO_INFORMATION:
+               "no information: what unrelated images share"}
+
+
+def dumbbell_key(df, **said):
+    """Handles of a legend of `dumbbells` for what `df` has; `said` says a threat or no_information in other words."""
+    found, words = set(df["condition"].map(threat)), THREAT_SAID | {k.replace("_", " "): v for k, v in said.items()}
+    key = [Line2D([], [], color="0.25", linestyle="", marker=marker, markerfacecolor=face or "0.25", label=words[name],
+                  markeredgewidth=1.6, markersize=12 if marker == "|" else 6)
+           for name, (marker, face, _) in THREATS.items() if name in found]
+    level = df[df["condition"] == NO_INFORMATION]
+    if len(level) and (level["low"] == level["high"]).all():
+        return [*key, Line2D([], [], color="0.4", linestyle=":", label=words[NO_INFORMATION])]
+    return key + [Patch(color=SHADE, label=words[NO_INFORMATION])] * bool(len(level))
+
+
+def shade(ax, low, high, along="x", rows=None, named=False):
+    """Shade the level of no information, from low to high, on axis `along`; in rows (from, to) of the axes, else all
+    through; a level without width is a dotted line. `named`: what it is stands in it, on its left.
+    """
+    if rows:
+        ax.fill_betweenx(rows, low, high, color=SHADE, zorder=0, linewidth=0)
+        if low == high:
+            ax.plot([low, low], rows, ":", color="0.4", linewidth=1.3, zorder=1)
+    else:
+        label = None if named else THREAT_SAID[NO_INFORMATION]
+        (ax.axvspan if along == "x" else ax.axhspan)(low, high, color=SHADE, zorder=0, label=label)
+    if named:
+        ax.annotate("no information", (0.02, (low + high) / 2), xycoords=ax.get_yaxis_transform(), va="center",
+                    fontsize="small", color="0.35")
+
+
 def label_ends(ax, ends, names=str):
     """Direct labels beside the right ends of lines, (value, y, colour), moved apart where they would overlap."""
     low, high = ax.get_ylim()
@@ -109,7 +211,7 @@ def ticks_at(ax, values, form="g"):
     ax.minorticks_off()
 
 
-def legend_below(fig, ax, ncols=2, fontsize="small", also=()):
-    """The legend of `ax`, and of the artists `also`, below all panels of the figure."""
-    fig.legend(handles=[*ax.get_legend_handles_labels()[0], *also], loc="outside lower center", ncols=ncols,
-               frameon=False, fontsize=fontsize)
+def legend_below(fig, ax, ncols=2, fontsize="small", also=(), handles=None):
+    """The legend of `ax`, or of `handles`, and of the artists `also`, below all panels of the figure."""
+    handles = ax.get_legend_handles_labels()[0] if handles is None else handles
+    fig.legend(handles=[*handles, *also], loc="outside lower center", ncols=ncols, frameon=False, fontsize=fontsize)

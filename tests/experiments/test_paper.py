@@ -78,11 +78,11 @@ def test_05_takes_them_from_its_section_4_on(out, vit, den, drawn):
     assert set(rows.dataset) == {"imagenet"} and set(rows.model) == {"vit"} and names["cfg"].k == 2
     met = rows.groupby(["defence", "aim", "made_on", "metric"]).image_id.nunique()
     assert met.eq(2).all() and met.groupby("defence").size().to_dict() == {
-        "none": 3, "constant_map": 3, "denoise_only": 4, "noise_only": 4, "dds": 4}
+        "none": 3, "constant_map": 3, "blur": 4, "denoise_only": 4, "noise_only": 4, "dds": 4}
     assert len(names["training"]) == 4 and not set(names["training"].ids) & set(names["ids"])
     assert claims(out) == {f"{kind}.{n}" for kind, most in {"M5": 4, "O3": 3, "P5": 5, "P7": 2}.items()
                            for n in range(1, most + 1)}
-    assert "over 2 test scenes" in drawn["F05b"] and drawn["F05d"].startswith("2 of 2 draws at sigma 0.25: noisy")
+    assert "2 test scenes; bars" in drawn["F05b"] and drawn["F05d"].startswith("2 of 2 draws at sigma 0.25: noisy")
     assert "over 2 images of imagenet, linf 8/255" in drawn["F05e"] and drawn["F05e"].endswith("intervals over images.")
 
 

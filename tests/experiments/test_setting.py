@@ -109,6 +109,16 @@ def test_at_laptop_the_committed_study_rows_are_shown(on, run, out):
                                                              "clustered by photograph")
 
 
+def test_the_level_of_no_information_is_of_many_scenes_however_few_are_attacked(on):
+    rows = on.no_information(["raw_attention"])
+    assert rows.image_id.nunique() == 32 and on.sizes.n_images == 2
+    data = on.images(32)
+    assert rows.set_index("image_id").photograph.to_dict() == dict(zip(data.ids, data.groups, strict=True))
+    assert set(zip(rows.defence, rows.aim, strict=True)) == {("none", "other_image"), ("constant_map", "none")}
+    own = on.no_information(["rollout"], on.images(6))
+    assert own.image_id.nunique() == 6 and set(own.method) == {"rollout"}
+
+
 def test_a_dry_run_computes_one_image_and_says_what_is_loaded(run, out, monkeypatch, capsys):
     monkeypatch.setenv("FVIT_DRY_RUN", str(out / "none"))
     assert len(run.rows()) == 0 and not list(out.rglob("*.parquet"))

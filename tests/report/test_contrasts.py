@@ -6,7 +6,15 @@ import pandas as pd
 import pytest
 
 from fvit.records.rows import conform
-from fvit.report.contrasts import as_said, no_information, no_information_band, values_by_defence, what_buys
+from fvit.report.contrasts import (
+    as_said,
+    at_every_radius,
+    no_information,
+    no_information_band,
+    values_by_defence,
+    what_buys,
+    with_no_information,
+)
 from fvit.theory.intervals import mean_interval
 
 IMAGES = {f"i{n}": f"photo{n % 3}" for n in range(6)}
@@ -110,3 +118,22 @@ def test_the_band_goes_from_what_unrelated_maps_share_to_what_a_constant_map_doe
         plt.close()
     with pytest.raises(ValueError, match=r"no rows of 'vta' with aim 'other_image'.*no_information_rows"):
         no_information(levels(), "vta")
+
+
+def test_a_figure_s_table_gets_the_level_as_a_row_of_each_method():
+    table = pd.DataFrame({"method": ["raw_attention"], "condition": ["clean"], "mean": [0.9], "low": 0.8, "high": 1.0})
+    rows = levels()
+    both = pd.concat([rows, rows.assign(method="vta", value=rows.value / 2)])
+    found = with_no_information(table, both, methods=("raw_attention", "vta"))
+    assert list(found.columns) == list(table.columns) and found.iloc[0].equals(table.iloc[0])
+    assert found[1:].method.tolist() == ["raw_attention", "vta"] and set(found.condition[1:]) == {"no information"}
+    for method, low, high in found[1:][["method", "low", "high"]].itertuples(index=False):
+        assert (low, high) == no_information(both, method)
+
+
+def test_lines_join_the_images_that_met_every_attack_at_every_radius():
+    rows = pd.DataFrame([{"image_id": name, "defence": defence, "aim": aim, "made_on": "vit", "eps": eps}
+                         for defence in ("none", "dds") for name, radii in (("a", (0, 4, 8)), ("b", (0, 8)))
+                         for eps in radii for aim in ("prediction",)])
+    assert set(at_every_radius(rows).image_id) == {"a"} and len(at_every_radius(rows)) == 6
+    assert at_every_radius(rows[rows.eps != 4]).image_id.nunique() == 2

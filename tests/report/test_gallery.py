@@ -85,9 +85,10 @@ def test_a_run_of_one_notebook_hides_no_other_figure(folders):
     out, root = folders
     with pytest.raises(FileNotFoundError, match="fvit run all"):
         gallery.load_manifest()
-    write(root / "figures/MANIFEST.csv", f"{HEAD}F01a,old,,01,laptop,,,0,cpu,\nF02a,old,,02,laptop,,,0,cpu,\n")
-    write(out / "figures/MANIFEST.csv", f"{HEAD}F02a,new,,02,laptop,,,0,cpu,\n")
+    write(root / "figures/MANIFEST.csv", f"{HEAD}F01a,old,,01,laptop,study,,,0,cpu,\nF02a,old,,02,laptop,,,,0,cpu,\n")
+    write(out / "figures/MANIFEST.csv", f"{HEAD}F02a,new,,02,laptop,,,,0,cpu,\n")
     found = gallery.load_manifest()
+    assert list(found["rows"]) == ["study", "laptop"]  # "" is of an older fvit
     assert list(zip(found["figure"], found["title"], found["folder"], strict=True)) == [
         ("F01a", "old", root / "figures/laptop"), ("F02a", "new", out / "figures/laptop")]
 
@@ -172,12 +173,15 @@ def test_figures_are_those_of_the_manifest(folders):
     write(out / "figures/laptop/F01a_x.json", json.dumps({"alt": "A <b>", "caption": "C"}))
     Image.new("RGB", (600, 300), "white").save(out / "figures/laptop/F01a_x.png")
     digest = hashlib.sha256(b"a\n1\n").hexdigest()
-    write(out / "figures/MANIFEST.csv", f"{HEAD}F01a,T,ours,01,laptop,{digest},,0,cpu,P1.1\n"
-                                        f"F02a,U,ours,02,laptop,{digest},,0,cpu,\n")
+    write(out / "figures/MANIFEST.csv", f"{HEAD}F01a,T,ours,01,laptop,study,{digest},,0,cpu,P1.1\n"
+                                        f"F02a,U,ours,02,laptop,laptop,{digest},,0,cpu,\n")
     manifest = gallery.load_manifest()
     assert gallery.wrong_digests(manifest) == ["laptop F02a"]  # its files are missing
     write(out / "figures/laptop/F01a_x.csv", "a\n2\n")
     assert gallery.wrong_digests(manifest) == ["laptop F01a", "laptop F02a"]
     shown = gallery.Figures(manifest)
-    assert repr(shown) == "F01a  T (laptop)\nF02a  U (laptop)"
+    assert repr(shown) == "F01a  x (study rows)\nF02a  U (laptop rows)"
+    assert "Rows: study; notebook 01" in shown._repr_html_()
+    twice = pd.concat([manifest, manifest.assign(profile="study")], ignore_index=True)  # drawn alike by another profile
+    assert repr(gallery.Figures(twice)) == repr(shown)
     assert "A &lt;b&gt;" in shown._repr_html_() and "run notebook 02" in shown._repr_html_()

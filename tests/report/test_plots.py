@@ -12,7 +12,7 @@ import pytest
 from matplotlib.text import Text
 
 import fvit.report
-from fvit.report import saving, style
+from fvit.report import f09_costs, panels, saving, style
 
 MODULES = [import_module(f"fvit.report.{found.name}") for found in iter_modules(fvit.report.__path__)]
 plots = SimpleNamespace(**{name.removeprefix("plot_"): function for module in MODULES
@@ -55,7 +55,7 @@ def by_method(defences, **columns):
      ["optimiser step", "0.787", "loss"]),
     (lambda df: plots.overlap_by_eps(df, k=25),
      means(method=["raw_attention", "rollout"], aim=["prediction", "random_signs"], eps=[0.1, 0.2]), "mean", "method",
-     ["prediction", "random signs", "top-25 overlap", "1/255"]),
+     ["prediction attack", "random signs", "of the clean top 25", "1/255"]),
     (plots.smoothing_1d, means("value", curve=["f", "g"], x=[0, 1]), "value", None, ["f", "g"]),
     (plots.standard_error, means("scatter", image_id=["a", "b"], n_samples=[1, 4]).assign(
         standard_error=0.1), "scatter", None, ["a", "b", "scene"]),
@@ -63,34 +63,38 @@ def by_method(defences, **columns):
                                            radius=[0.1]), "share", None, ["renyi, exact mean (no guarantee)"]),
     (plots.noise_densities, means("density", divergence=[0.25, 1], noise=["best", "Gaussian"],
                                            position=[0, 1]), "density", "divergence", ["best", "Gaussian"]),
-    (plots.psnr, means(image=["noisy", "one shot"], sigma=[0.1, 0.5]), "mean", None,
-     ["noisy", "one shot", "dB"]),
+    (plots.psnr, means(image=["noisy", "one shot", "4 steps"], sigma=[0.1, 0.5]).assign(
+        minus=["", "", "", "", "one shot", "one shot"]), "mean", "minus", ["noisy", "one shot", "dB", "4 steps"]),
     (lambda df: plots.cascade(df, 7), means(
         method=["a", "b"], metric=["rank_correlation", "topk_overlap"], variant=["another scene", "trained", "+ head"]),
      "mean", "method", ["rank correlation", "top-7 overlap", "dotted: another scene, trained"]),
-    (lambda df: plots.scores_by_eps(df, "mIoU"), by_method(
-        ["none", "dds"], condition=["x", "control: y"], eps=[0, 8 / 255]), "mean", "method",
-     ["mIoU", "bare: x", "DDS: control: y"]),
-    (lambda df: plots.overlap_by_method(df, 25), by_method(["none", "dds"], condition=["x", "y"]),
-     "mean", None, ["bare: x", "DDS: y", "top-25 overlap", "constant map"]),
+    (lambda df: plots.scores(df, "mIoU"), by_method(["none", "dds"], condition=[
+        "explanation, transferred", "explanation, adaptive"]), "mean", None,
+     ["mIoU", "bare", "DDS", "attack on the explanation", "transferred attack"]),
+    (lambda df: plots.overlap_by_method(df, 25), by_method(["none", "dds"], condition=["fresh noise", "x, adaptive"]),
+     "mean", None, ["bare", "DDS", "of the clean top 25", "no attack, other noise"]),
     (lambda df: plots.class_explained(df, 25), by_method(
-        ["none", "dds"], explained=["fixed", "re-predicted"]), "mean", "defence",
-     ["class fixed", "class predicted anew"]),
+        ["none", "dds"], explained=["fixed", "re-predicted"]), "mean", None,
+     ["bare, class fixed", "DDS, class predicted anew"]),
     (plots.accuracy, means("robust", threat=["transferred", "adaptive"], defence=["none", "dds"],
                                       eps=[8 / 255, 0]), "robust", "threat", ["bare", "DDS", "1/255"]),
-    (lambda df: plots.auc_by_radius(df, "height"), means(
-        kind=SIGNS, method=["vta"], line=["bare", "DDS"], explained=["fixed", "re-predicted"], eps=[0, 8 / 255]),
-     "mean", "kind", ["DDS, class re-predicted", "positive AUC, height", "vta"]),
+    (plots.area_gain, means("difference", kind=["negative"], method=["vta", "lrp"], condition=[
+        "clean", "transferred", "adaptive"]), "difference", None,
+     ["negative test: vta", "DDS ranks worse", "no attack", "for DDS one made through it"]),
     (lambda df: plots.clean_curves(df, ["random_order", "mask"]), means(
         kind=SIGNS, method=CURVES, defence=["none"], removed=[0, 0.5, 1]), "mean", None,
      ["random order", "mask", "bare", "rollout"]),
     (lambda df: plots.attack_strength(df, 25), means(variant=["steps", "draws"], metric=["topk_overlap"],
                                                               level=[5, 10]), "mean", "variant",
      ["overlap", "top-25", "steps of the attack", "draws of the attack"]),
-    (lambda df: plots.ablation(df, "sigma", "noise", "share"), means(
-        measure=["fidelity", "accuracy"], sigma=[0.1, 0.5]), "mean", None, ["fidelity", "accuracy", "noise", "share"]),
-    (lambda df: plots.frontier(df, 25), means(measure=["fresh", "own"], n_samples=[1, 16]).assign(
-        seconds=lambda df: df["n_samples"] / 100), "mean", None, ["n = 1", "n = 16", "fresh", "own", "top-25"]),
+    (lambda df: plots.ablation(df, "n_samples", "draws", "share"), means(
+        measure=["fresh noise", "adaptive attack"], n_samples=[1, 16]).assign(seconds=lambda df: df["n_samples"] / 100),
+     "mean", None, ["other noise", "adaptive attack", "draws", "share", "0.01", "0.16", "seconds"]),
+    (lambda df: plots.path(df, 25), means(measure=["fidelity", "transferred attack", "adaptive attack"],
+                                          sigma=[0.1, 0.5]), "mean", None,
+     ["sigma 0.1", "sigma 0.5", "fidelity", "stability", "transferred attack"]),
+    (lambda df: plots.defences(df, 25), means(defence=["none", "dds"], condition=["fresh noise", "x, adaptive"]),
+     "mean", None, ["bare", "DDS", "of the clean top 25", "adaptive attack"]),
     (plots.method_costs, means("forwards", method=["vta", "lrp"]), "forwards", None, ["vta", "lrp", "0.8"]),
 ])
 def test_every_row_is_drawn_in_its_panel_and_named(plot, df, column, by, words):
@@ -105,7 +109,7 @@ def test_every_row_is_drawn_in_its_panel_and_named(plot, df, column, by, words):
     said = [text.get_text() for text in fig.findobj(Text)]
     assert [word for word in words if not any(word in text for text in said)] == []
     if by in ("method", "threat"):
-        assert [ax.get_title() for [ax] in axes] == list(df[by].unique())
+        assert [ax.get_title().replace(" ", "_").removesuffix("_attack") for [ax] in axes] == list(df[by].unique())
 
 
 # Looks --------------------------------------------------------------------------------------------------------------
@@ -144,14 +148,18 @@ def test_radii_are_a_staircase_to_nothing_a_dotted_plugin_and_panels_by_the_larg
     assert sharp.get_drawstyle() == "steps-pre" and list(renyi.get_xdata()) == [0, 0.05, 0.2, 0.2]
     df = pd.DataFrame({"certificate": ["votes", "renyi", "renyi"], "kind": ["radius", "radius", "plugin"],
                        "radius": 0.1, "share": [0.9, 0.2, 0.4]})
-    votes, renyi, plugin = plots.certified_share(df).axes[0].lines
+    fig = plots.certified_share(df)
+    votes, renyi, plugin = fig.axes[0].lines
+    assert not fig.axes[0].get_legend() and len(legend(fig.legends[0])) == 3  # below the curves, not on them
     assert plugin.get_linestyle() == ":" and plugin.get_color() == renyi.get_color() != votes.get_color()
     df = pd.DataFrame({"certificate": ["cdf"] * 4 + ["votes"] * 4, "n_samples": [300, 300, 100, 100] * 2,
                        "overlap": [0.5, 1] * 4, "radius": [0.2, 0.1, 0.15, 0.05, 0.4, 0.3, 0.35, 0.25]})
-    first, second = plots.radius_by_draws(df).axes
-    assert [first.get_title(), second.get_title()] == ["votes", "cdf"] and first.xaxis_inverted()
-    assert [list(line.get_ydata()) for line in first.lines] == [[0.35, 0.25], [0.4, 0.3]]
-    assert legend(second.get_legend()) == ["100 draws", "300 draws"]
+    fig = plots.radius_by_draws(df)
+    (ax,) = fig.axes
+    assert ax.xaxis_inverted() and {text.get_text() for text in ax.texts} == {"cdf", "votes"}
+    assert [list(line.get_ydata()) for line in ax.lines] == [[0.05, 0.15], [0.1, 0.2], [0.25, 0.35], [0.3, 0.4]]
+    assert [line.get_linestyle() for line in ax.lines] == [":", "-"] * 2
+    assert legend(fig.legends[0]) == ["100 draws", "300 draws"]
 
 
 @pytest.mark.parametrize("plot, by, x, names", [
@@ -165,7 +173,7 @@ def test_lines_over_the_gaussian(plot, by, x, names):
     first, second, one = ax.lines
     assert [*first.get_ydata(), *second.get_ydata()] == list(df["relative"])
     assert list(one.get_ydata()) == [1, 1] and first.get_linestyle() != second.get_linestyle()
-    assert {text.get_text() for text in ax.texts} == names and ticks(ax) == ["1", "4"]
+    assert {text.get_text() for text in ax.texts} - {"no noise is here"} == names and ticks(ax) == ["1", "4"]
 
 
 def test_noise_is_drawn_with_its_copy_and_log_ratio_and_on_a_log_axis():
@@ -185,13 +193,6 @@ def test_rows_of_dots_stand_in_the_order_of_the_table_or_as_asked_from_the_top()
     assert dict(zip(points(ax, "y"), points(ax, "x"), strict=True)) == {0: 0.9, 2: 0.4, 1: 0.5}
     assert any(list(line.get_xdata()) == [0.5, 0.5] for line in ax.lines)  # chance
     assert set(legend(ax.get_legend())) == {"specific", "agnostic"}
-    df = means(defence=["none", "dds"], condition=["t", "a"])
-    (ax,) = plots.defences(df, order=["dds", "none"], k=5).axes
-    assert ticks(ax, "y") == ["DDS", "bare"] and ax.yaxis_inverted()
-    assert sorted(points(ax, "x")) == sorted(df["mean"])
-    (ax,) = plots.overlap_by_method(by_method(["none", "dds"], condition=["x"]), 25).axes
-    assert ticks(ax, "y") == ["vta", "lrp"] and ax.yaxis_inverted()
-    assert [round(y) for y in points(ax, "y")] == [0, 1] * 2  # the two methods of each series
 
 
 def test_the_cascade_has_its_stages_in_order_and_the_level_of_another_scene():
@@ -201,16 +202,6 @@ def test_the_cascade_has_its_stages_in_order_and_the_level_of_another_scene():
     assert ticks(ax) == ["trained", "+ head", "+ block 1"]
     assert points(ax, "y") == list(df["mean"][[13, 14, 15, 9, 10, 11]])
     assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"] == list(df["mean"][[12, 8]])
-
-
-def test_scores_by_eps_tell_sides_and_controls_apart_and_have_the_level_of_the_constant_map():
-    df = means(method=["vta"], defence=["none", "dds"], condition=["attack", "control: fresh noise"], eps=[0, 8 / 255])
-    level = pd.DataFrame([{"method": "vta", "defence": "constant_map", "condition": "", "eps": 0, "mean": 0.5}])
-    (ax,) = plots.scores_by_eps(pd.concat([level, df]), "mIoU").axes
-    assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"] == [0.5]
-    bare, _, adaptive, control = (bars.lines[0] for bars in ax.containers)
-    assert bare.get_markerfacecolor() == "white" and bare.get_color() != adaptive.get_color()
-    assert control.get_color() == "0.45" and np.ptp([line.get_xdata()[1] for line in (bare, control)]) > 0.2
 
 
 def test_curves_have_a_column_a_method_and_grey_controls_in_every_panel():
@@ -223,22 +214,72 @@ def test_curves_have_a_column_a_method_and_grey_controls_in_every_panel():
     assert len(fig.axes[2].collections) == 1  # controls have no band
 
 
-def test_areas_are_solid_for_the_class_fixed_and_accuracies_beside_each_other_from_the_clean_on():
-    df = means(method=["vta"], line=["bare", "DDS"], explained=["fixed", "re-predicted"], kind=SIGNS, eps=[0, 8 / 255])
-    fig = plots.auc_by_radius(df, "mean height")
-    assert [bars.lines[0].get_linestyle() for bars in fig.axes[0].containers] == ["-", "--"] * 2
-    assert legend(fig.legends[0])[::2] == ["bare", "bare, class re-predicted"]  # the classes predicted anew are last
+def test_a_gain_in_area_has_the_sign_of_better_and_accuracies_begin_with_the_clean():
+    df = pd.DataFrame({"kind": SIGNS, "method": "vta", "condition": "adaptive", "difference": [0.2, 0.1],
+                       "low": [0.05, -0.1], "high": [0.3, 0.15]})  # the positive area grows, which is worse
+    (ax,) = plots.area_gain(df).axes
+    assert ticks(ax, "y") == ["negative test: vta", "positive test: vta"]
+    assert dict(zip(points(ax, "y"), points(ax, "x"), strict=True)) == {0: 0.1, 1: -0.2}
+    bars = [segment[:, 0].tolist() for c in ax.containers for segment in c.lines[2][0].get_segments()]
+    np.testing.assert_allclose(sorted(bars), [[-0.3, -0.05], [-0.1, 0.15]])
+    assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
     df = means("robust", threat=["adaptive"], defence=["none", "dds", "denoise_only"], eps=[8 / 255, 0])
     (ax,) = plots.accuracy(df).axes
     assert points(ax, "y") == list(df["robust"][[1, 0, 3, 2, 5, 4]])
     assert points(ax, "x")[1::2] == [7.88, 8, 8.12]
-    assert legend(ax.get_legend()) == ["bare", "DDS", "denoise only"]
+    assert {text.get_text() for text in ax.texts} == {"bare", "DDS", "denoise only"}
+
+
+def test_the_path_has_likeness_on_one_axis_and_stability_on_the_other_and_shades_no_information():
+    df = means(measure=["fidelity", "adaptive attack", "accuracy"], sigma=[0.5, 0.1])
+    level = pd.DataFrame([{"measure": style.NO_INFORMATION, "low": 0.3, "high": 0.4}])
+    (ax,) = plots.path(pd.concat([df, level]), 25).axes
+    fidelity, adaptive, right = (part["mean"].tolist()[::-1] for _, part in df.groupby("measure", sort=False))
+    (path,) = [c.lines[0] for c in ax.containers]
+    assert [list(path.get_xdata()), list(path.get_ydata())] == [fidelity, adaptive]  # from the least sigma
+    said = {text.get_text() for text in ax.texts}
+    assert {f"sigma 0.1\nright {right[0]:.2f}", f"sigma 0.5\nright {right[1]:.2f}", "no information"} == said
+    shaded = ax.patches[0].get_extents().transformed(ax.transData.inverted())
+    np.testing.assert_allclose(shaded.intervaly, (0.3, 0.4), atol=1e-6)
+
+
+def test_rows_of_ablations_say_what_they_measure():
+    rows = pd.DataFrame({"metric": ["topk_overlap"] * 3 + ["fidelity", "right"], "defence": "dds",
+                         "aim": ["fresh_noise", "explanation", "explanation", "none", "none"],
+                         "made_on": ["", "vit", "dds", "", ""]})
+    assert f09_costs.measures(rows).tolist() == [
+        "fresh noise", "transferred attack", "adaptive attack", "fidelity", "accuracy"]
+
+
+def test_both_classes_stand_beside_their_difference_in_its_own_colours():
+    left, right = np.eye(4), np.eye(4)[::-1]
+    pictures = {"scene": np.full((3, 8, 8), 0.5), "mask 0": np.eye(8), "mask 1": np.eye(8)[::-1], "vta 0": left,
+                "vta 1": right, "rollout 0": left, "rollout 1": left}
+    titles = {"vta 0": "vta", "vta 1": "why 1?", "vta": "pointing 0.9", "rollout 0": "rollout", "rollout 1": "why 1?",
+              "rollout": "pointing 0.5"}
+    axes = [ax for part in plots.both_classes(panels.encode(pictures), titles).subfigs for ax in part.axes]
+    assert [ax.get_title() for ax in axes] == list(titles.values())
+    drawn = [ax.images[1].get_array() for ax in axes]
+    for shown, wanted in zip(drawn, [left, right, left - right, left, left, 0 * left], strict=True):
+        np.testing.assert_allclose(shown, wanted)
+    assert (axes[2].images[1].norm.vmin, axes[2].images[1].norm.vmax) == (-1, 1)
+
+
+def test_the_plane_has_its_three_regions_in_its_own_units():
+    disc = np.hypot(*np.meshgrid(np.linspace(-1, 1, 40), np.linspace(-1, 1, 40)))
+    rows = panels.encode({"bare decision": (disc < 0.9) * 1.0, "smoothed": 1 - disc / disc.max(),
+                          "stays": (disc < 0.3) * 1.0})
+    fig = plots.smoothing_2d(rows, width=2)
+    reach = [np.abs(part.get_paths()[0].vertices).max() for part in fig.axes[0].collections[1:]]
+    np.testing.assert_allclose(reach, [0.9, 0.707, 0.3], atol=0.06)
+    assert legend(fig.legends[0]) == ["decision", "smoothed: more than half", "certified to stay there"]
 
 
 def test_chance_by_k_is_k_over_tokens_and_times_are_bars_with_their_numbers_factors_and_parts():
-    (ax,) = plots.ablation(means(k=[5, 100], measure=["a"]), "k", "k", "overlap", n_tokens=256).axes
-    chance = next(line for line in ax.lines if line.get_linestyle() == "--")
-    np.testing.assert_allclose(chance.get_ydata()[[0, -1]], [5 / 256, 100 / 256])
+    (ax,) = plots.ablation(means(k=[5, 100], measure=["adaptive attack"]), "k", "k", "overlap", n_tokens=256).axes
+    chance = next(area for area in ax.collections if area.get_label().startswith("two random sets"))
+    top = sorted((x, y) for x, y in chance.get_paths()[0].vertices if y > 0)
+    np.testing.assert_allclose([top[0], top[-1]], [(5, 5 / 256), (100, 100 / 256)])
     assert list(ax.get_xticks()) == [5, 100]
     (ax,) = plots.method_costs(pd.DataFrame({"method": ["vta", "lrp"], "forwards": [6.31, 5.8]})).axes
     assert [bar.get_width() for bar in ax.patches] == [6.31, 5.8] and ax.yaxis_inverted()

@@ -21,7 +21,7 @@ from PIL import Image
 from fvit.base import paths
 from fvit.records import profiles
 from fvit.records.provenance import source_digest
-from fvit.report import f06_methods, f07_localisation, f08_ranking, saving, style
+from fvit.report import f06_methods, f08_ranking, saving, style
 from fvit.report.panels import decode_panel, draw_panels, encode, encode_map, encode_rgb
 from fvit.report.saving import save_figure, show_figure
 
@@ -93,8 +93,8 @@ def test_four_files_a_manifest_row_and_a_sidecar_that_says_what_a_reader_needs(t
     assert list(row) == saving.MANIFEST_COLUMNS
     assert row == {
         "figure": "F03", "title": "Overlap & attack", "source": "Hu et al. 2024", "notebook": "01", "profile": "laptop",
-        "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest("01"), "seed": "7",
-        "device_kind": "cuda", "claim_ids": "P1.2 P5.1",
+        "rows": "laptop", "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest("01"),
+        "seed": "7", "device_kind": "cuda", "claim_ids": "P1.2 P5.1",
     }
     assert round(Image.open(png).info["dpi"][0]) == 200
     pdf = png.with_suffix(".pdf").read_bytes()
@@ -283,10 +283,10 @@ def shown(monkeypatch, *arguments):
     return [(repr(output), *output._repr_mimebundle_()) for output in outputs]
 
 
-def test_show_figure_shows_the_saved_file_of_the_profile_and_compares_only_its_title(monkeypatch):
+def test_show_figure_shows_the_saved_file_of_the_profile_and_compares_only_its_name(monkeypatch):
     png = save()
     (text, picture, metadata), (caption_text, caption, _) = shown(monkeypatch, "F03")
-    assert text == picture["text/plain"] == "Figure F03: Overlap & attack"
+    assert text == picture["text/plain"] == "Figure F03: topk overlap"
     assert caption_text == caption["text/plain"] == "Caption of figure F03"  # numbers may differ elsewhere: HTML only
     assert set(picture) == {"text/plain", "image/png"} and set(caption) == {"text/plain", "text/html"}
     assert saving.b64encode(png.read_bytes()).decode() == picture["image/png"]  # narrow enough to be shown as it is
@@ -296,7 +296,8 @@ def test_show_figure_shows_the_saved_file_of_the_profile_and_compares_only_its_t
     assert shown(monkeypatch, "F03", "laptop")[0][0] == text
     with pytest.raises(FileNotFoundError, match=r"no figure F03 in .*study; save it, or `fvit run`"):
         show_figure("F03")
-    assert WORDS["caption"] in caption["text/html"] and html.escape(WORDS["alt"]) in caption["text/html"]
+    assert "<b>F03. Overlap &amp; attack.</b>" in caption["text/html"] and WORDS["caption"] in caption["text/html"]
+    assert html.escape(WORDS["alt"]) in caption["text/html"]
 
 
 def test_a_wide_smooth_figure_is_shown_smaller(monkeypatch):
@@ -364,8 +365,8 @@ def test_draw_panels_shares_one_scale_a_row():
     a, (grey, b), c, d = drawn[1][0], drawn[2], drawn[3][0], drawn[4][0]
     assert [m.norm.vmin for m in (a, b)] == [0, 0] and [m.norm.vmax for m in (a, b)] == [0.4, 0.4]
     assert (c.norm.vmin, c.norm.vmax, d.norm.vmin, d.norm.vmax) == (-2, 2, -2, 2)
-    assert (a.cmap.name, c.cmap.name, grey.cmap.name) == ("mako", "vlag", "gray")
-    assert a.get_array().tolist() == [[0.1, 0.2]] and b.get_alpha().tolist() == pytest.approx(np.array([[0.9, 0.15]]))
+    assert (a.cmap.name, c.cmap.name, grey.cmap.name) == ("rocket", "vlag", "gray")
+    assert a.get_array().tolist() == [[0.1, 0.2]] and b.get_alpha().tolist() == pytest.approx(np.array([[0.85, 0]]))
     assert [ax.get_title() for ax in fig.axes[:5]] == ["image", "clean", "b", "c", "d"]
 
 
@@ -379,11 +380,9 @@ def test_a_panel_may_have_a_scale_of_its_own():
 
 REDRAWN = {  # the widest figures, by which function each is drawn from the CSV beside it
     "F06c": lambda df: f06_methods.plot_cascade(df, 25),
-    "F07a": lambda df: f07_localisation.plot_scores_by_eps(df, "mIoU, in [0, 1]"),
-    "F07c": lambda df: draw_panels(df, 7, label="attention share"),
+    "F07c": lambda df: draw_panels(df, 4, label="attention share"),
     "F08b": lambda df: f08_ranking.plot_clean_curves(
-        df, ["random_order", "constant_map", "mask"]),
-    "F08c": lambda df: f08_ranking.plot_auc_by_radius(df, "mean height")}
+        df, ["random_order", "constant_map", "mask"])}
 
 
 @pytest.mark.parametrize("figure_id", REDRAWN)
@@ -399,9 +398,18 @@ def test_letters_of_the_widest_figures_have_8_points_on_the_page(figure_id, tmp_
     assert len(letters) > 20 and min(text.get_fontsize() for text in letters) * shown >= 8
 
 
+@pytest.mark.parametrize("rows", [None, "study"])
+def test_a_figure_says_whose_rows_it_draws(tmp_path, rows):
+    sidecar = json.loads(save(rows=rows).with_suffix(".json").read_text(encoding="utf-8"))
+    (row,) = manifest_rows(tmp_path)
+    assert row["rows"] == sidecar["rows"] == (rows or "laptop") and row["profile"] == sidecar["profile"] == "laptop"
+    with pytest.raises(ValueError, match="unknown rows 'weekly', known: laptop, study, paper"):
+        save(rows="weekly")
+
+
 def test_draw_panels_refuses_unknown_panels_and_names_used_twice():
     rows = encode_map("a", np.zeros((2, 2)))
-    for options in ({"titles": {"b": "title"}}, {"own": ["b"]}):
+    for options in ({"titles": {"b": "title"}}, {"own": ["b"]}, {"against": {"a": "b"}}):
         with pytest.raises(ValueError, match=r"unknown panels \['b'\], known: a"):
             draw_panels(rows, 1, **options)
     with pytest.raises(ValueError, match=r"panel 'a': wanted one kind and lines y = 0, 1, .*name used twice"):
