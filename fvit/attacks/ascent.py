@@ -62,6 +62,8 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
     for run in range(restarts):
         start = _start(x, "random", how.eps, norm, seed, ids, *([run] if run else []))
         x_adv = _ascend(_shifted(loss, run * how.steps), x, start, ids, how, judge)  # draws of its own for each run
+        if restarts == 1:
+            return x_adv
         reached = judge(x_adv)
         better = reached > most if run else torch.ones_like(reached, dtype=torch.bool)
         best, most = torch.where(better.view(-1, 1, 1, 1), x_adv, best), torch.where(better, reached, most)

@@ -4,7 +4,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,7 @@ from fvit.base.checks import check_seed
 from fvit.base.paths import ROOT, results_dir
 from fvit.data.images import Images
 from fvit.experiments import inputs
-from fvit.experiments.bench import Bench
+from fvit.experiments.bench import OTHER, Bench, network_digest
 from fvit.experiments.blocks import run_blocks
 from fvit.records import defence_names, parameters, profiles, sources
 from fvit.records.profiles import PROFILES, Profile
@@ -69,7 +69,7 @@ class Experiment:
     @property
     def bench(self) -> Bench:
         """Views and attacks, bare and behind DDS."""
-        names = "sigma n_samples k attack_steps attack_draws eval_batch precision".split()
+        names = [field.name for field in fields(Bench) if hasattr(self.sizes, field.name)]
         return Bench(*self.networks, **{name: getattr(self.sizes, name) for name in names}, seed=self.seed)
 
     def dds(self, seed: int | None = None, **changes) -> DDS:
@@ -180,6 +180,8 @@ class Run:
         if own := [name for name in what.get("defences", ()) if ":" in name]:
             what["defences"] = [defence_names.code(name) for name in what["defences"]]
             what["files"] = [defence_names.digest(name) for name in own]
+        if others := [made_on for _, made_on in what.get("attacks", ()) if made_on.startswith(OTHER)]:
+            what["others"] = [network_digest(self.on.bench.on_vit(made_on).vit) for made_on in others]
         return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": what, **self.on.names,
                 "bench": self.on.bench.settings}
 
@@ -208,8 +210,8 @@ class Run:
         n_at = rows.groupby("eps").image_id.nunique()
         fewer = [f"{n} of them at {255 * eps:.0f}/255" for eps, n in n_at.items() if n < n_at.max()]
         counted, which = f"{n_at.max()}" + (f" ({', '.join(fewer)})" if fewer else ""), f"{sizes.name} rows"
-        said = (f"{which}: {on.count(counted, images.groups)}, {sizes.n_samples} draws, sigma {sizes.sigma}; PGD linf, "
-                f"{sizes.attack_steps} steps, {sizes.attack_draws} draws a step through DDS")
+        said = (f"{which}: {on.count(counted, images.groups)}, {sizes.n_samples} draws, sigma {sizes.sigma}; "
+                f"{sizes.attack}")
         photograph = dict(zip(images.ids, images.groups, strict=True))
         return Shown(rows, sizes, images, photograph, counted, which, said, on.clusters(images.groups))
 
