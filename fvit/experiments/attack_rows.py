@@ -132,7 +132,7 @@ class Table:
         for metric, values in metrics.items():
             values = np.asarray(values, dtype=np.float64)
             for level, column in [(np.nan, values)] if values.ndim == 1 else zip(SHARES, values.T, strict=True):
-                self.frames.append(pd.DataFrame({"image_id": self.images.ids, **about, "level": level,
+                self.frames.append(pd.DataFrame({"image_id": self.images.ids, "level": level, **about,
                                                  "metric": metric, "value": column}))
 
 

@@ -87,6 +87,8 @@ def by_method(defences, **columns):
     (lambda df: plots.attack_strength(df, 25), means(variant=["steps", "draws"], metric=["topk_overlap"],
                                                               level=[5, 10]), "mean", "variant",
      ["overlap", "top-25", "steps of the attack", "draws of the attack"]),
+    (lambda df: plots.plateau(df, 25), means(knob=["steps", "draws"], rule=["constant", "apgd"], level=[5, 10]).assign(
+        base=5), "mean", "knob", ["top-25 overlap", "steps of the attack", "the rule: apgd", "of the headline attack"]),
     (lambda df: plots.ablation(df, "sigma", "noise", "share"), means(
         measure=["fidelity", "accuracy"], sigma=[0.1, 0.5]), "mean", None, ["fidelity", "accuracy", "noise", "share"]),
     (lambda df: plots.frontier(df, 25), means(measure=["fresh", "own"], n_samples=[1, 16]).assign(
