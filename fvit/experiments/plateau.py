@@ -12,6 +12,7 @@ from fvit.metrics.maps import top_k, topk_overlap
 from fvit.records.defence_names import check as check_defences
 from fvit.records.defence_names import code
 from fvit.records.rows import conform
+from fvit.records.words import KNOBS
 
 METHOD = "raw_attention"
 
@@ -30,10 +31,9 @@ def plateau_rows(bench: Bench, images, steps=(10, 20, 40, 80, 200), draws=(1, 4,
     made_on = "vit" if name == "none" else code(name)
     own = {"steps": bench.attack_steps, "draws": bench.attack_draws, "restarts": bench.attack_restarts}
     tried = {"steps": steps, "draws": draws, "restarts": restarts}
-    turned = [(knob, value, {knob: value}) for knob, values in tried.items()
-              for value in sorted({own[knob], *(check_count(value, knob) for value in values)})]
-    rule = "constant" if bench.attack_rule == "apgd" else "apgd"
-    turned += [(f"steps, {rule}", value, how | {"rule": rule}) for knob, value, how in turned if knob == "steps"]
+    tried = {knob: {own[knob], *(check_count(value, knob) for value in values)} for knob, values in tried.items()}
+    turned = [(variant, value, {knob: value, "rule": rule or bench.attack_rule})
+              for variant, (knob, rule) in KNOBS.items() if rule != bench.attack_rule for value in sorted(tried[knob])]
     table = Table(bench, images, (), {code(name): name})
     clean = table.view(code(name), images.x, images.ids, [METHOD])
     order = top_k(clean.maps[METHOD], bench.k)
@@ -52,5 +52,5 @@ def plateau_rows(bench: Bench, images, steps=(10, 20, 40, 80, 200), draws=(1, 4,
     for variant, value, setting in turned:
         about = {"defence": code(name), "aim": "explanation", "made_on": made_on, "eps": float(eps), "method": METHOD,
                  "explained": "fixed", "variant": variant, "level": float(value)}
-        table.put(about, **left_by(**{"rule": bench.attack_rule} | own | setting))
+        table.put(about, **left_by(**own | setting))
     return conform(pd.concat(table.frames), **labels(bench, images))

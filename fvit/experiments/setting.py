@@ -17,7 +17,7 @@ from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import OTHER, Bench, network_digest
 from fvit.experiments.blocks import run_blocks
-from fvit.records import defence_names, parameters, profiles, sources
+from fvit.records import defence_names, parameters, profiles, provenance, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import load_rows, save_rows
 from fvit.smoothing import DDS
@@ -137,13 +137,19 @@ class Experiment:
             return "clustered by photograph"
         return "over images" if len(set(groups)) == len(list(groups)) else "clustered by group of images"
 
-    def run(self, name: str, compute: Callable, block: int = 16, **what) -> "Run":
+    def run(self, name: str, compute: Callable, block: int = 16, n_images: int = 0, **what) -> "Run":
         """The rows of `compute(bench, images, **what)` over all images, in blocks of `block`; nothing is computed yet.
 
         name      of the table, such as "07_scores"
+        n_images  other than that of the sizes
         compute   a function that other processes can import, such as `attack_rows.attack_rows`; `what` are JSON values
         """
-        return Run(self, name, compute, what, block)
+        on = replace(self, sizes=replace(self.sizes, n_images=n_images)) if n_images else self
+        return Run(on, name, compute, what, block)
+
+    def log(self, name: str, rounds: int) -> str:
+        """The `run_id` of rows of times taken now, noted in results/<profile>/runs.csv; as of `provenance.log_run`."""
+        return provenance.log_run(results_dir(self.sizes.name) / "runs.csv", name, rounds)
 
     def save(self, name: str, rows: pd.DataFrame, **given) -> None:
         """Write rows that a notebook made itself to results/<profile>/NAME.parquet; a column "photograph" is left out.

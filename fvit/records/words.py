@@ -24,6 +24,9 @@ ANOTHER = re.compile(r"vit:[^/\\]+")  # of `made_on`: "vit:NAME", another ViT
 EXPLAINED = {"": "no class, or one that does not vary in the table", "fixed": "the class of the clean image",
              "re-predicted": "the class predicted under attack"}
 CODES = {"defence": DEFENCES, "aim": AIMS, "made_on": MADE_ON, "explained": EXPLAINED}  # column -> what it may hold
+KNOBS = {  # `variant` in rows of the plateau -> setting of the attack, and the rule of its steps if not the run's
+    "steps": ("steps", ""), "draws": ("draws", ""), "restarts": ("restarts", ""), "steps, apgd": ("steps", "apgd"),
+    "steps, constant": ("steps", "constant")}
 CONTROL_MAPS = ("random_order", "constant_map", "mask")  # values of `method` that no method made
 BARE = ("none", "constant_map")  # defences that add no noise and have no model of their own
 NO_LEVEL = (*BARE, "blur", "blur_narrow")  # defences of which sigma says nothing

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from fvit.records.words import KNOBS
 from fvit.theory.intervals import mean_interval
 
 COLUMNS = ["knob", "rule", "level", "base", "mean", "low", "high", "n", "n_groups", "half", "change", "change_low",
@@ -20,12 +21,12 @@ def plateau_table(rows, sizes, metric: str = "topk_overlap") -> pd.DataFrame:
 
     Raises ValueError without such rows, and for images that have not been attacked at every level.
     """
-    own = rows[(rows["metric"] == metric) & (rows["variant"] != "")]
+    own = rows[(rows["metric"] == metric) & rows["variant"].isin(list(KNOBS))]
     if own.empty:
         raise ValueError(f"no rows of {metric!r} with a setting in `variant`; wanted those of plateau_rows")
     found = []
     for variant, part in own.groupby("variant", sort=False):
-        knob, _, rule = variant.partition(", ")
+        knob, rule = KNOBS[variant]
         cells = part.pivot(index=["image_id", "photograph"], columns="level", values="value")
         if cells.isna().any(axis=None):
             raise ValueError(f"{variant}: some images lack a level of {list(cells)}; complete the run")
