@@ -56,7 +56,8 @@ def plot_plateau(df, k) -> plt.Figure:
     """
     fig, panels = panels_by(df, "knob", 2.4, 2.9, ylabel=f"top-{k} overlap")
     for ax, knob, part in panels:
-        lines(ax, part, "rule", "level", names=lambda rule: f"steps by the rule: {rule}")
+        lines(ax, part, "rule", "level", names=lambda rule: f"steps by the rule: {rule}",
+              shift=lambda values, place: values * 1.06**place)  # so that no bar hides another
         for row in part[part["level"] == part["base"]].head(1).itertuples():
             ax.axhspan(row.low, row.high, color="0.9", zorder=0, label="interval of the headline attack")
         _log_ticks(ax, sorted(set(part["level"])))
