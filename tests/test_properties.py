@@ -106,9 +106,10 @@ CALLS = {  # name: (function, good arguments); each in turn becomes odd
     "register_method": (register, {"name": "mine", "function": own_map, "class_specific": False,
                                    "differentiable": True, "summary": "mine", "replace": False}),
     "pgd": (fvit.pgd, {"loss": brightness, "x": X, "eps": 0.1, "norm": "l2", "steps": 1, "step_size": 0.1,
-                       "start": "random", "seed": 0, "ids": None}),
+                       "start": "random", "seed": 0, "ids": None, "rule": "apgd", "momentum": 0.5, "judgements": 1}),
     "strongest": (fvit.strongest, {"loss": brightness, "x": X, "restarts": 1, "eps": 0.1, "norm": "linf", "steps": 1,
-                                   "step_size": None, "seed": 0, "ids": None, "judgements": 1}),
+                                   "step_size": None, "seed": 0, "ids": None, "judgements": 1, "rule": "apgd",
+                                   "momentum": None}),
     "prediction_loss": (lambda x, step, **o: fvit.prediction_loss(**o)(x, step), {
         "model": DDS, "y": [0, 1], "n_samples": 1, "ids": ["a", "b"], "x": X, "step": 0}),
     "explanation_loss": (lambda x, **o: fvit.explanation_loss(**o)(x, 0), {

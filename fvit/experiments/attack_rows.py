@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fvit.base.checks import check_choice
-from fvit.experiments.bench import MOVED, Bench
+from fvit.experiments.bench import MOVED, OTHER, Bench, network_digest
 from fvit.experiments.defences import is_random, levels
 from fvit.explanations.methods import METHODS
 from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
@@ -25,7 +25,8 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defe
     methods    names of METHODS; attacks that aim at one map are measured on that map alone ("rollout" on rollout)
     attacks    pairs (aim, made_on), see `Bench.attack`. Made on the ViT ("vit") an attack is the ViT's own, and
                transferred for all others; made on a defence it is that one's own, adaptive. "own" stands for each of
-               the defences but "none"
+               the defences but "none". Made on another ViT, "vit:SOURCE" with SOURCE as of `load_vit`, it moves what
+               that one shows and predicts, and is transferred for all; rows name it by its own name, "vit:NAME"
     radii      linf, in [0, 1] pixel units; 0 is the clean image, always measured
     measures   names of MEASURES
     defences   names as of `records.defence_names.check`; "none" is the bare ViT
@@ -37,10 +38,12 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defe
     """
     named = {code(name): name for name in check_defences(defences)}
     own = [defence for defence in named if defence != "none"]
-    attacks = [(aim, on) for aim, made_on in attacks for on in (own if made_on == "own" else [code(made_on)])]
+    attacks = [(aim, on) for aim, made_on in attacks for on in (own if made_on == "own" else [made_on])]
+    others = _others(bench, [on for _, on in attacks if on.startswith(OTHER)])
+    attacks = [(aim, on if on in others else code(on)) for aim, on in attacks]
     for aim, made_on in attacks:
         check_choice(aim, MOVED, "aim of an attack")
-        check_choice(made_on, ["vit", *own], "model that an attack is made on")
+        check_choice(made_on, ["vit", *own, *others], "model that an attack is made on")
     table = Table(bench, images, measures, named)
     needed = list(dict.fromkeys([*methods, *(MOVED[aim] for aim, _ in attacks if MOVED[aim])]))
     clean = {d: table.view(d, images.x, images.ids, needed) for d in dict.fromkeys(["none", *named])}
@@ -52,15 +55,30 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defe
     for defence in table.noisy:
         again = table.view(defence, images.x, images.ids, methods, clean[defence].predicted, bench.seed + 1)
         table.add({"defence": defence, "aim": "fresh_noise"}, again, methods, clean[defence])
+    for on, other in others.items():
+        clean[on] = other.view("none", images.x, images.ids, needed)
     for aim, made_on in attacks:
         for eps in (eps for eps in radii if eps > 0):
             before = clean["none" if made_on == "vit" else made_on]
-            x_adv = bench.attack(aim, named.get(made_on, made_on), images.x, images.ids, before, eps)
+            maker, through = (others[made_on], "vit") if made_on in others else (bench, named.get(made_on, made_on))
+            x_adv = maker.attack(aim, through, images.x, images.ids, before, eps)
             shown = ["rollout"] if aim == "rollout" else list(methods)
-            for defence in named if made_on == "vit" else [made_on]:
-                about = {"defence": defence, "aim": aim, "made_on": made_on, "eps": float(eps)}
+            for defence in [made_on] if made_on in own else named:
+                about = {"defence": defence, "aim": aim, "eps": float(eps),
+                         "made_on": OTHER + maker.vit.name if made_on in others else made_on}
                 _add_attacked(table, about, x_adv, shown, clean[defence])
     return conform(pd.concat(table.frames), **labels(bench, images))
+
+
+def _others(bench, named):
+    """{made_on: bench} of other ViTs; ValueError for one that is this ViT, and for two of one name."""
+    found = {made_on: bench.on_vit(made_on) for made_on in named}
+    for made_on, other in found.items():
+        if network_digest(other.vit) == network_digest(bench.vit):
+            raise ValueError(f"made_on={made_on!r} is the ViT itself, on which an attack is its own; use 'vit'")
+        if len(same := [on for on, another in found.items() if another.vit.name == other.vit.name]) > 1:
+            raise ValueError(f"{' and '.join(same)} would both be vit:{other.vit.name} in the rows; rename one of them")
+    return found
 
 
 def labels(bench: Bench, images) -> dict:
@@ -114,7 +132,7 @@ class Table:
         for metric, values in metrics.items():
             values = np.asarray(values, dtype=np.float64)
             for level, column in [(np.nan, values)] if values.ndim == 1 else zip(SHARES, values.T, strict=True):
-                self.frames.append(pd.DataFrame({"image_id": self.images.ids, **about, "level": level,
+                self.frames.append(pd.DataFrame({"image_id": self.images.ids, "level": level, **about,
                                                  "metric": metric, "value": column}))
 
 

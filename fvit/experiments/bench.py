@@ -1,20 +1,21 @@
 """A ViT bare and behind defences, at the sizes of a run: maps, predictions, attacks."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from fvit.attacks import explanation_loss, pgd, prediction_loss
+from fvit.attacks import explanation_loss, prediction_loss, strongest
 from fvit.base.checks import check_choice
 from fvit.base.memory import in_memory
-from fvit.experiments import defences
+from fvit.experiments import defences, inputs
 from fvit.explanations.passes import explain_pass, forward_pass
 from fvit.smoothing import DDS
 
 MOVED = {"prediction": None, "explanation": "raw_attention", "rollout": "rollout"}  # aim of an attack -> map it moves
+OTHER = "vit:"  # made_on "vit:SOURCE": an attack made on another ViT, SOURCE as of `load_vit`
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Bench:
     seed           evaluations of clean images draw from it; those of attacked ones from seed + 1, so that overlap is
                    never that of equal noise. Attacks draw from the streams "pgd" and "eot", which neither shares
     attack_draws   draws a step of an attack made through DDS (expectation over transformation)
+    attack_rule, attack_restarts, attack_momentum   as of `strongest`; a momentum of 0 is that of the rule
     """
 
     vit: torch.nn.Module
@@ -48,6 +50,9 @@ class Bench:
     eval_batch: int = 64
     precision: str = "float32"
     seed: int = 0
+    attack_rule: str = "constant"
+    attack_restarts: int = 1
+    attack_momentum: float = 0.0
 
     @property
     def settings(self) -> dict:
@@ -62,6 +67,13 @@ class Bench:
     def defence(self, name: str, seed: int | None = None) -> defences.Defence:
         """The defence of that name at these sizes, "none" excepted, which is the ViT itself."""
         return defences.build(name, vit=self.vit, **self._sizes(seed))
+
+    def on_vit(self, made_on: str) -> "Bench":
+        """The same with the ViT of "vit:SOURCE" in the place of this one: what is attacked so is met by this one.
+
+        Raises what `load_vit` raises.
+        """
+        return replace(self, vit=inputs.vit(made_on.removeprefix(OTHER), str(next(self.vit.parameters()).device)))
 
     def levels(self, name: str) -> dict:
         """What the rows of a defence say in `sigma` and `n_samples`; nothing for "none"."""
@@ -109,7 +121,13 @@ class Bench:
                                     n_samples=self.attack_draws, ids=ids)
         if ":" in through and eps > 0:
             defences.check_gradient(through, loss, x)
-        return pgd(loss, x, eps=eps, steps=self.attack_steps, seed=self.seed, ids=ids)
+        return self.ascend(loss, x, ids, eps, model)
+
+    def ascend(self, loss, x, ids, eps, model) -> torch.Tensor:
+        """The images within `eps` (linf) that increase `loss`, at these settings; `model` is what it is made on."""
+        draws = model is not self.vit and defences.is_random(model)
+        return strongest(loss, x, self.attack_restarts, eps, steps=self.attack_steps, seed=self.seed, ids=ids,
+                         judgements=4 if draws else 1, rule=self.attack_rule, momentum=self.attack_momentum or None)
 
 
 def network_digest(network) -> str:

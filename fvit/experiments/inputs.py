@@ -25,6 +25,11 @@ def networks(names: dict[str, dict], place: str) -> tuple[torch.nn.Module, torch
     return _connect(*loaded, json.dumps(bridge)) if bridge else loaded
 
 
+def vit(source: str, place: str) -> torch.nn.Module:
+    """Another ViT, once in a process; `source` and errors as of `load_vit`."""
+    return _load(load_vit, json.dumps({"source": source}), place)
+
+
 @functools.cache
 def _load(load, arguments: str, place: str) -> torch.nn.Module:
     return load(**json.loads(arguments)).to(place)

@@ -4,7 +4,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,7 @@ from fvit.base.checks import check_seed
 from fvit.base.paths import ROOT, results_dir
 from fvit.data.images import Images
 from fvit.experiments import inputs
-from fvit.experiments.bench import Bench
+from fvit.experiments.bench import OTHER, Bench, network_digest
 from fvit.experiments.blocks import run_blocks
 from fvit.experiments.controls import no_information_rows
 from fvit.records import defence_names, parameters, profiles, provenance, sources
@@ -70,7 +70,7 @@ class Experiment:
     @property
     def bench(self) -> Bench:
         """Views and attacks, bare and behind DDS."""
-        names = "sigma n_samples k attack_steps attack_draws eval_batch precision".split()
+        names = [field.name for field in fields(Bench) if hasattr(self.sizes, field.name)]
         return Bench(*self.networks, **{name: getattr(self.sizes, name) for name in names}, seed=self.seed)
 
     def dds(self, seed: int | None = None, **changes) -> DDS:
@@ -144,13 +144,19 @@ class Experiment:
         rows = no_information_rows(self.bench, images, methods)
         return rows.assign(photograph=rows["image_id"].map(dict(zip(images.ids, images.groups, strict=True))))
 
-    def run(self, name: str, compute: Callable, block: int = 16, **what) -> "Run":
+    def run(self, name: str, compute: Callable, block: int = 16, n_images: int = 0, **what) -> "Run":
         """The rows of `compute(bench, images, **what)` over all images, in blocks of `block`; nothing is computed yet.
 
         name      of the table, such as "07_scores"
+        n_images  other than that of the sizes
         compute   a function that other processes can import, such as `attack_rows.attack_rows`; `what` are JSON values
         """
-        return Run(self, name, compute, what, block)
+        on = replace(self, sizes=replace(self.sizes, n_images=n_images)) if n_images else self
+        return Run(on, name, compute, what, block)
+
+    def log(self, name: str, rounds: int) -> str:
+        """The `run_id` of rows of times taken now, noted in results/<profile>/runs.csv; as of `provenance.log_run`."""
+        return provenance.log_run(results_dir(self.sizes.name) / "runs.csv", name, rounds)
 
     def save(self, name: str, rows: pd.DataFrame, **given) -> None:
         """Write rows that a notebook made itself to results/<profile>/NAME.parquet; a column "photograph" is left out.
@@ -198,6 +204,8 @@ class Run:
         if own := [name for name in what.get("defences", ()) if ":" in name]:
             what["defences"] = [defence_names.code(name) for name in what["defences"]]
             what["files"] = [defence_names.digest(name) for name in own]
+        if others := [made_on for _, made_on in what.get("attacks", ()) if made_on.startswith(OTHER)]:
+            what["others"] = [network_digest(self.on.bench.on_vit(made_on).vit) for made_on in others]
         return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": what, **self.on.names,
                 "bench": self.on.bench.settings}
 
@@ -227,8 +235,8 @@ class Run:
         n_at = rows.groupby("eps").image_id.nunique()
         fewer = [f"{n} of them at {255 * eps:.0f}/255" for eps, n in n_at.items() if n < n_at.max()]
         counted, which = f"{n_at.max()}" + (f" ({', '.join(fewer)})" if fewer else ""), f"{sizes.name} rows"
-        said = (f"{which}: {on.count(counted, images.groups)}, {sizes.n_samples} draws, sigma {sizes.sigma}; PGD linf, "
-                f"{sizes.attack_steps} steps, {sizes.attack_draws} draws a step through DDS")
+        said = (f"{which}: {on.count(counted, images.groups)}, {sizes.n_samples} draws, sigma {sizes.sigma}; "
+                f"{sizes.attack}")
         photograph = dict(zip(images.ids, images.groups, strict=True))
         return Shown(rows, sizes, images, photograph, counted, which, said, on.clusters(images.groups))
 

@@ -2,9 +2,9 @@
 
 import math
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 
-from fvit.base.checks import as_integer, as_number, check_choice, check_sigma
+from fvit.base.checks import as_integer, as_number, check_choice, check_number, check_sigma
 from fvit.records import parameters
 
 
@@ -22,13 +22,27 @@ class Profile:
     eval_batch: int  # images, or images times draws, in one forward pass
     sigma: float  # noise std for images in [0, 1]
     precision: str  # of the denoiser's network
+    attack_rule: str = "constant"  # of the steps, or "apgd"
+    attack_restarts: int = 1  # runs of an attack, of which the strongest counts
+    attack_momentum: float = 0.0  # share of a step that is the step before; 0 is that of the rule
 
     def __str__(self) -> str:
-        sizes = ", ".join(f"{key} {getattr(self, key)}" for key in SIZES)
+        shown = [key for key in SIZES if getattr(self, key) != USUAL.get(key)]
+        sizes = ", ".join(f"{key} {getattr(self, key)}" for key in shown)
         return f"profile {self.name}{', notebook ' * bool(self.notebook)}{self.notebook}: {sizes}"
+
+    @property
+    def attack(self) -> str:
+        """The attack in words, as captions have it: "PGD linf, 20 steps, 4 draws a step through DDS"."""
+        rule = "APGD" if self.attack_rule == "apgd" else "PGD"
+        runs = f", the strongest of {self.attack_restarts} runs" * (self.attack_restarts > 1)
+        momentum = f", momentum {self.attack_momentum:g}" * (self.attack_momentum > 0)
+        return (f"{rule} linf, {self.attack_steps} steps{momentum}, {self.attack_draws} draws a step through DDS{runs}")
 
 
 SIZES = [field.name for field in fields(Profile) if field.name not in ("name", "notebook")]
+USUAL = {field.name: field.default for field in fields(Profile) if field.default is not MISSING}  # said where unusual
+CHOICES = {"precision": ("float32", "bfloat16"), "attack_rule": ("constant", "apgd")}
 PROFILES = {
     "laptop": Profile("laptop", "", 16, 16, 25, 10, 4, 32, 0.25, "float32"),
     "study": Profile("study", "", 128, 16, 25, 20, 4, 32, 0.25, "float32"),
@@ -62,9 +76,11 @@ def profile(name: str = "laptop", *, notebook: str = "", **overrides) -> Profile
 def _checked(key, value):
     wanted = type(getattr(PROFILES["laptop"], key))
     if wanted is str:
-        return check_choice(value, ("float32", "bfloat16"), key)
+        return check_choice(value, CHOICES[key], key)
     if wanted is int and not (as_integer(value) or 0) > 0:
         raise ValueError(f"{key}={value!r}, wanted a positive integer, or 0 for the profile's value")
     if wanted is float and not 0 < as_number(value) < math.inf:
         raise ValueError(f"{key}={value!r}, wanted a positive number, or 0 for the profile's value")
+    if key == "attack_momentum":
+        return check_number(value, key, "[0, 1)")
     return as_integer(value) if wanted is int else check_sigma(value, key)

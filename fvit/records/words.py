@@ -20,9 +20,13 @@ NO_ATTACK = ("none", "fresh_noise", "repeat", "other_image")  # aims that change
 MADE_ON = {"": "no attack", "vit": "the bare model"} | {
     code: f"the model behind {said}" for code, said in DEFENCES.items() if code not in ("none", "constant_map")} | {
     "noise_only": "the model behind noise", "denoise_only": "the model behind the denoiser"}
+ANOTHER = re.compile(r"vit:[^/\\]+")  # of `made_on`: "vit:NAME", another ViT
 EXPLAINED = {"": "no class, or one that does not vary in the table", "fixed": "the class of the clean image",
              "re-predicted": "the class predicted under attack"}
 CODES = {"defence": DEFENCES, "aim": AIMS, "made_on": MADE_ON, "explained": EXPLAINED}  # column -> what it may hold
+KNOBS = {  # `variant` in rows of the plateau -> setting of the attack, and the rule of its steps if not the run's
+    "steps": ("steps", ""), "draws": ("draws", ""), "restarts": ("restarts", ""), "steps, apgd": ("steps", "apgd"),
+    "steps, constant": ("steps", "constant")}
 CONTROL_MAPS = ("random_order", "constant_map", "mask")  # values of `method` that no method made
 BARE = ("none", "constant_map")  # defences that add no noise and have no model of their own
 NO_LEVEL = (*BARE, "blur", "blur_narrow")  # defences of which sigma says nothing
@@ -52,7 +56,8 @@ def said(defence: str) -> str:
 
 
 def check_word(word: str, column: str) -> str:
-    """Return `word` if a row may hold it in `column`, one of CODES; a defence may be a reader's own."""
-    if column in ("defence", "made_on") and OWN.fullmatch(word):
+    """Return `word` if a row may hold it in `column`, one of CODES; defences and ViTs may be a reader's own."""
+    known = {"defence": [OWN], "made_on": [OWN, ANOTHER]}.get(column, [])
+    if any(form.fullmatch(word) for form in known):
         return word
     return check_choice(word, CODES[column], column)

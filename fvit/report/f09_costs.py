@@ -112,6 +112,24 @@ def plot_attack_strength(df, k) -> plt.Figure:
     return fig
 
 
+def plot_plateau(df, k) -> plt.Figure:
+    """Overlap left by attacks of more and more steps, draws and restarts, a panel each, a line for each rule of the
+    steps. Shaded: the interval of the headline attack, which a doubling at the plateau does not leave.
+
+    df   of `convergence.plateau_table`
+    """
+    fig, panels = panels_by(df, "knob", 2.4, 2.9, ylabel=f"top-{k} overlap")
+    for ax, knob, part in panels:
+        lines(ax, part, "rule", "level", names=lambda rule: f"steps by the rule: {rule}",
+              shift=lambda values, place: values * 1.06**place)  # so that no bar hides another
+        for row in part[part["level"] == part["base"]].head(1).itertuples():
+            ax.axhspan(row.low, row.high, color="0.9", zorder=0, label="interval of the headline attack")
+        _log_ticks(ax, sorted(set(part["level"])))
+        ax.set(xlabel=f"{knob} of the attack", ylim=(0, 1.03), title="")
+    legend_below(fig, panels[0][0])
+    return fig
+
+
 def plot_method_costs(df) -> plt.Figure:
     """Bars: each explanation method's time in units of a forward pass; df: method, forwards."""
     ax = _bars(4.8, df["method"], df["forwards"], 0, [f"{v:.1f}" for v in df["forwards"]], row=0.32)

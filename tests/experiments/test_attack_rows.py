@@ -1,14 +1,16 @@
 """Rows of attacks against direct calls, in float64 on tiny models: every measure, class, stream of draws and name."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import timm
 import torch
-from oracles.maps import images, tiny_vit
+from oracles.maps import images, small_vit, tiny_vit
 
-from fvit.attacks import explanation_loss, pgd, prediction_loss
+from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
 from fvit.base import rng
 from fvit.experiments.attack_rows import attack_rows
 from fvit.experiments.bench import Bench, network_digest
@@ -16,7 +18,9 @@ from fvit.explanations.passes import explain
 from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
 from fvit.metrics.perturbation import perturbation_curve
 from fvit.metrics.segmentation import SEGMENTATION, segmentation_scores
+from fvit.models.vit_files import load_vit
 from fvit.records.rows import KEY, SCHEMA
+from fvit.records.words import condition
 from fvit.smoothing import DDS
 from fvit.theory.divergences import renyi_divergence
 
@@ -238,6 +242,60 @@ def test_blocks_of_images_give_the_rows_of_all_at_once(bench, data, rows):
     pd.testing.assert_series_equal(got.sort_index(), rows.set_index(keys).value.loc[got.index].sort_index(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("through, judgements", [("vit", 1), ("dds", 4)])
+def test_rule_restarts_and_momentum_reach_the_attack(bench, vit, data, through, judgements):
+    """Judged once where nothing draws, by four where it does."""
+    how = replace(bench, attack_rule="apgd", attack_restarts=2, attack_momentum=0.5)
+    clean = bench.view("none" if through == "vit" else through, data.x, IDS, METHODS)
+    loss = prediction_loss(vit if through == "vit" else smoother(vit, 5), clean.predicted, n_samples=2, ids=IDS)
+    want = strongest(loss, data.x, 2, EPS, steps=3, seed=5, ids=IDS, judgements=judgements, rule="apgd", momentum=0.5)
+    assert torch.equal(how.attack("prediction", through, data.x, IDS, clean, EPS), want)
+    assert (want - bench.attack("prediction", through, data.x, IDS, clean, EPS)).abs().max() > 0.01
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A folder with another tiny ViT, for images of the same size, of other classes and another grid."""
+    net = small_vit(noise=0.3, img_size=32, patch_size=16, num_classes=7)
+    timm.models.save_for_hf(net.backbone, tmp_path / "elsewhere", safe_serialization=True)
+    return f"vit:{tmp_path / 'elsewhere'}"
+
+
+def test_attacks_made_on_another_vit_move_what_that_one_shows_and_are_met_by_all(vit, data, other):
+    toys = SimpleNamespace(**vars(data) | {"x": data.x.float()})
+    bench = Bench(copy.deepcopy(vit).float(), identity, SIGMA, N, K, attack_steps=3, attack_draws=2, precision=None)
+    rows = attack_rows(bench, toys, methods=["raw_attention"], attacks=[["prediction", other], ["explanation", other]],
+                       radii=[EPS], measures=["stability"])
+    attacked = rows[rows.eps > 0]
+    assert set(attacked.made_on) == {"vit:elsewhere"} and set(attacked.defence) == {"none", "dds"}
+    assert set(condition(attacked)) == {"prediction, transferred", "explanation, transferred"}
+    net = load_vit(other.removeprefix("vit:"))
+    with torch.no_grad():
+        y, heat = net(toys.x).argmax(1), explain(net, toys.x, "raw_attention")
+    loss = explanation_loss(net, heat, K, keep_class=y, ids=IDS)
+    x_adv = pgd(loss, toys.x, EPS, steps=3, ids=IDS)
+    for defence in ("none", "dds"):
+        clean, after = (bench.view(defence, x, IDS, ["raw_attention"], seed=seed).maps["raw_attention"]
+                        for x, seed in ((toys.x, 0), (x_adv, 1)))
+        found = pick(rows, defence, ("explanation", "vit:elsewhere"), "raw_attention", "topk_overlap", "fixed")
+        assert torch.equal(found, topk_overlap(clean, after, K).double())
+    x_adv = pgd(prediction_loss(net, y, ids=IDS), toys.x, EPS, steps=3, ids=IDS)
+    right = bench.view("none", x_adv, IDS, []).predicted == toys.y
+    assert torch.equal(pick(rows, "none", ("prediction", "vit:elsewhere"), "", "right"), right.double())
+
+
+def test_another_vit_that_is_the_same_or_of_the_same_name_is_refused(bench, vit, data, other, monkeypatch):
+    given = dict(methods=[], radii=[EPS], measures=[])
+    with monkeypatch.context() as patch:
+        patch.setattr("fvit.experiments.inputs.vit", lambda source, place: vit)
+        with pytest.raises(ValueError, match=r"made_on='vit:tiny' is the ViT itself.*; use 'vit'"):
+            attack_rows(bench, data, attacks=[["prediction", "vit:tiny"]], **given)
+    with pytest.raises(ValueError, match="would both be vit:elsewhere in the rows"):
+        attack_rows(bench, data, attacks=[["prediction", other], ["prediction", other + "/."]], **given)
+    with pytest.raises((ValueError, FileNotFoundError), match="nowhere"):
+        attack_rows(bench, data, attacks=[["prediction", "vit:nowhere"]], **given)
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"measures": ["stabilty"]}, "unknown measure 'stabilty'.*did you mean 'stability'"),
     ({"methods": ["vtaa"]}, "unknown method 'vtaa'.*did you mean 'vta'"),
@@ -259,7 +317,8 @@ def test_unknown_names_are_refused(bench, data, changes, message):
     lambda net: setattr(net, "alphas_cumprod", [0.9])])
 def test_the_digest_of_a_network_in_the_settings_is_of_all_that_it_computes_with(bench, vit, change):
     assert bench.settings == {"sigma": SIGMA, "n_samples": N, "k": K, "attack_steps": 3, "attack_draws": 2,
-                              "eval_batch": 4, "precision": None, "seed": 5,
+                              "eval_batch": 4, "precision": None, "seed": 5, "attack_rule": "constant",
+                              "attack_restarts": 1, "attack_momentum": 0.0,
                               "networks": [network_digest(vit), ""]}  # a function has no weights
     edited = copy.deepcopy(vit)
     assert network_digest(edited) == network_digest(vit)

@@ -12,7 +12,7 @@ import fvit
 from fvit.data.loading import load_images
 from fvit.experiments import setting
 from fvit.experiments.attack_rows import attack_rows
-from fvit.experiments.bench import Bench
+from fvit.experiments.bench import Bench, network_digest
 from fvit.experiments.controls import all_controls
 from fvit.models.diffusers_files import load_denoiser
 from fvit.models.vit_files import load_vit
@@ -76,6 +76,22 @@ def test_a_readers_own_defence_is_named_in_the_settings_by_what_its_file_holds(o
 
     assert settings("a", "one") == settings("b", "one") != settings("a", "two")
     assert str(tmp_path) not in settings("a", "one")
+
+
+def test_another_vit_that_attacks_are_made_on_is_named_in_the_settings_by_what_it_computes_with(run):
+    made = replace(run, what=WHAT | {"attacks": [["prediction", "vit:cifar10"]]}).settings["what"]
+    assert made["others"] == [network_digest(load_vit("cifar10"))] and "others" not in run.settings["what"]
+
+
+def test_the_attack_of_the_sizes_is_that_of_the_bench_and_a_run_has_a_number_of_images_of_its_own(on, out):
+    sizes = profiles.profile("laptop", attack_rule="apgd", attack_restarts=3, attack_momentum=0.5)
+    bench = replace(on, sizes=sizes).bench
+    assert (bench.attack_rule, bench.attack_restarts, bench.attack_momentum) == ("apgd", 3, 0.5)
+    one = on.run("07_scores", attack_rows, 16, 1, **WHAT)
+    assert one.on.sizes == replace(on.sizes, n_images=1) and one.what == WHAT and on.sizes.n_images == 2
+    run_id = on.log("09_cost", 3)
+    [noted] = pd.read_csv(out / "results/laptop/runs.csv", dtype=str).to_dict("records")
+    assert (noted["run_id"], noted["rounds"], noted["what"]) == (run_id, "3", "09_cost")
 
 
 def test_rows_are_kept_and_saved_and_those_of_a_notebooks_cells_are_completed(on, run, out):

@@ -10,9 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from oracles.maps import images, tiny_vit
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch.nn.functional import interpolate
 
 import fvit
+from fvit.attacks.dlr import dlr_loss
 from fvit.base import rng
 from fvit.base.paths import ROOT
 from fvit.explanations.methods import METHODS
@@ -108,6 +111,30 @@ def test_autoattack(cheap):
     own = fvit.pgd(lambda x, step: -by_hand(cheap.dds, x).gather(1, cheap.y[:, None])[:, 0], cheap.x, EPS)
     kept, kept_by_pgd = (by_hand(cheap.dds, x).argmax(1) == cheap.y for x in (found.x_adv, own))
     assert kept.sum() <= kept_by_pgd.sum()
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_apgd_is_that_of_autoattack(norm):
+    """From one start, without draws: steps, momentum and the best of 40. Their code counts the first step as a rise
+    where the loss is positive after it, and cross-entropy always is; it rises in that step here."""
+    vit, x, y, eps = tiny_vit(torch.float64), images(4), torch.tensor([1, 3, 0, 2]), {"Linf": 0.05, "L2": 1.0}[norm]
+    loss = fvit.prediction_loss(vit, y)
+    start = fvit.pgd(loss, x, eps, norm.lower(), steps=0, seed=4)
+    got = fvit.pgd(loss, x, eps, norm.lower(), 40, start=start, rule="apgd", judgements=1)
+    attack = APGDAttack(vit, n_iter=40, norm=norm, eps=eps, device="cpu")
+    attack.init_hyperparam(x)
+    best, _, most, _ = attack.attack_single_run(x, y, x_init=start)
+    torch.testing.assert_close(loss(got, 0), most, rtol=1e-6, atol=1e-6)
+    assert ((got - best).abs() > 1e-6).double().mean() < 0.01  # pixels whose gradient is near 0
+
+
+def test_dlr_losses_are_those_of_autoattack():
+    vit, x, y = tiny_vit(torch.float64), images(6), torch.tensor([0, 1, 2, 3, 4, 0])
+    target = (y + 1) % 5
+    attack, targeted = (make(vit, eps=0.1, device="cpu") for make in (APGDAttack, APGDAttack_targeted))
+    targeted.y_target = target
+    torch.testing.assert_close(dlr_loss(vit, y)(x, 0), attack.dlr_loss(vit(x), y))
+    torch.testing.assert_close(dlr_loss(vit, y, target)(x, 0), targeted.dlr_loss_targeted(vit(x), y))
 
 
 def test_foolbox(cheap):

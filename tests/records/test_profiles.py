@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from fvit.attacks.ascent import RULES
 from fvit.records import profiles
 from fvit.records.profiles import profile
 
@@ -37,6 +38,14 @@ def test_the_latest_profile_that_is_not_refused_is_current_and_frozen():
         cfg.k = 3
 
 
+def test_settings_of_the_attack_are_said_where_they_are_unusual():
+    assert profile("study").attack == "PGD linf, 20 steps, 4 draws a step through DDS"
+    cfg = profile("study", attack_rule="apgd", attack_restarts=3, attack_momentum=0.5)
+    assert cfg.attack == "APGD linf, 20 steps, momentum 0.5, 4 draws a step through DDS, the strongest of 3 runs"
+    assert str(cfg).endswith("precision float32, attack_rule apgd, attack_restarts 3, attack_momentum 0.5")
+    assert profiles.CHOICES["attack_rule"] == RULES
+
+
 @pytest.mark.parametrize("arguments, message", [
     ({"name": "labtop"}, "unknown profile 'labtop', known: laptop, study, paper; did you mean 'laptop'?"),
     ({"n_sample": 8}, "unknown override 'n_sample', known: n_images.*did you mean 'n_samples'?"),
@@ -47,6 +56,9 @@ def test_the_latest_profile_that_is_not_refused_is_current_and_frozen():
     ({"sigma": float("nan")}, "sigma=nan, wanted a positive number"),
     ({"sigma": -0.25}, "sigma=-0.25, wanted a positive number"),
     ({"sigma": 64}, "sigma=64, wanted at most 5, the noise std for images in"),
+    ({"attack_rule": "adpg"}, "unknown attack_rule 'adpg', known: constant, apgd; did you mean 'apgd'?"),
+    ({"attack_restarts": -1}, "attack_restarts=-1, wanted a positive integer"),
+    ({"attack_momentum": 1.0}, r"attack_momentum=1\.0, wanted a number in \[0, 1\)"),
     ({"precision": "float16"}, "unknown precision 'float16', known: float32, bfloat16"),
 ])
 def test_mistakes_name_the_mend(arguments, message):
