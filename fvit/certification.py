@@ -13,7 +13,7 @@ from fvit.explanations.passes import check_method
 from fvit.theory.bounds import dkw_margin, mean_bound, rate_bound
 from fvit.theory.cdf_radii import cdf_rho
 from fvit.theory.divergences import tokens_to_break
-from fvit.theory.radii import certified_radius, coordinate_rho, renyi_rho, sharp_rho
+from fvit.theory.radii import OF_A_MEAN, certified_radius, coordinate_rho, renyi_rho, sharp_rho
 
 ABSTAIN = -1.0
 FAILURE = "failure_prob", "(0, 1)", "e.g. 1e-3"
@@ -39,8 +39,9 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
                   "clipped": mean of min(map, c), c twice the pilot's k-th value, by betting bounds, token by token;
                   "cdf": the same map by bounds of each token's whole law;
                   "sharp", "renyi": the mean map, by betting bounds in the sharp and in the divergence certificate
-    plugin        certificates of `certified_radius`, to compare: what the mean of all draws would give if it were
-                  exact, in rows of metric "plugin_radius"; they guarantee nothing, and their failure_prob is 1
+    plugin        "votes" and certificates of `certified_radius`, to compare: what the mean of all draws would give if
+                  it were exact, in rows of metric "plugin_radius"; they guarantee nothing, their failure_prob is 1.
+                  A share of votes counts as half a draw from 0 and from 1 at least, which keeps its radius finite
     prediction    also certify the class that the pilot predicts, from the same draws: by itself, in rows of metric
                   "label_radius" (level NaN), and together with the top-k, in rows of "joint_radius", within which
                   neither is lost. Of "votes" it is the class that most draws predict, of the others that of the mean
@@ -76,6 +77,8 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
         raise ValueError(f"method {method!r} explains a class: give target (B,), constants chosen without looking at x")
     sizes, failure_prob = [check_count(n, "n_samples") for n in sizes], check_number(failure_prob, *FAILURE)
     check_flag(prediction, "prediction")
+    for name in plugin:
+        check_choice(name, ("votes", *OF_A_MEAN), "certificate of plugin")
     levels = [float(Fraction(str(b))) for b in betas if tokens_to_break(k, b)]  # which refuses what is no share
     rows = []
     for i, image_id in enumerate(ids):
@@ -93,7 +96,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
                 found.append(("label_radius", name, n, failure_prob, [np.nan], [label]))
                 found.append(("joint_radius", name, n, failure_prob, levels, np.minimum(rho, label)))
         found += [("plugin_radius", name, max(sizes), 1.0, levels,
-                   [certified_radius(draws[0].mean(0), k, b, 1.0, certificate=name) for b in betas]) for name in plugin]
+                   [_as_if_exact(draws[0], k, b, name) for b in betas]) for name in plugin]
         rows += [{**shared, "metric": metric, "certificate": name, "n_samples": n, "failure_prob": p, "level": level,
                   "radius": ABSTAIN if metric != "plugin_radius" and r <= 0 else dds.sigma * r}
                  | ({"label": shown_label(pilot[1], name)} if prediction else {})
@@ -129,6 +132,15 @@ def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
     rule = {"sharp": sharp_rho, "renyi": renyi_rho}.get(certificate, partial(coordinate_rho, high=high))
     k0 = [tokens_to_break(k, beta) for beta in betas]
     return np.array([np.inf if m > min(k, n - k) else rule(lower[:m], upper[-m:]) for m in k0])
+
+
+def _as_if_exact(draws, k, beta, name):
+    """The radius, in units of sigma, that the mean of the draws would give if it were exact."""
+    if name != "votes":
+        return certified_radius(draws.mean(0), k, beta, 1.0, certificate=name)
+    n, k0, half = draws.shape[1], tokens_to_break(k, beta), 0.5 / len(draws)
+    share = np.sort(votes(draws, k).mean(0).clip(half, 1 - half))
+    return np.inf if k0 > min(k, n - k) else coordinate_rho(share[n - k:][:k0], share[:n - k][-k0:])
 
 
 def certify_label(pilot, draws, failure_prob, certificate="votes"):

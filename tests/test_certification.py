@@ -374,15 +374,20 @@ def test_lists_are_each_alone_and_every_form_of_beta_is_read(dds, x):
 
 def test_several_numbers_of_draws_are_the_first_of_one_sample_and_plugins_take_its_mean(dds, x):
     common = {"k": 5, "beta": ["0.6", "0.2"], "failure_prob": 0.2, "ids": ["a"], "certificate": ["votes", "sharp"]}
-    both = certify(dds, x[:1], n_samples=[60, 20], plugin=["sharp", "pooled"], **common)
+    both = certify(dds, x[:1], n_samples=[60, 20], plugin=["sharp", "pooled", "votes"], **common)
     for n in (60, 20):
         alone = certify(dds, x[:1], n_samples=n, **common)
         assert both[(both.n_samples == n) & (both.metric == "radius")].reset_index(drop=True).equals(alone)
-    mean = draw_maps(dds, x[:1], "a", "certify", 60).mean(0)
+    draws = draw_maps(dds, x[:1], "a", "certify", 60)
     plugin = both[both.metric == "plugin_radius"]
-    assert plugin.radius.tolist() == [certified_radius(mean, 5, b, 0.02, certificate=c)
-                                      for c in ("sharp", "pooled") for b in ("0.6", "0.2")]
-    assert (plugin.n_samples == 60).all() and (plugin.failure_prob == 1).all() and len(both) == 12
+    share = sorted(np.mean([np.isin(range(16), best(row, 5)) for row in draws], axis=0), reverse=True)
+    share = np.clip(share, 1 / 120, 119 / 120)  # half a draw from 0 and from 1
+    at = [(2, 7), (0, 9)]  # the m-th in all and the (2k - m + 1)-th, from 0: of 5 tokens 3 are to stay, or 1
+    assert plugin.radius.tolist() == pytest.approx(
+        [certified_radius(draws.mean(0), 5, b, 0.02, certificate=c)
+         for c in ("sharp", "pooled") for b in ("0.6", "0.2")]
+        + [0.02 * (ndtri(share[i]) - ndtri(share[j])) / 2 for i, j in at])  # fmt: skip
+    assert (plugin.n_samples == 60).all() and (plugin.failure_prob == 1).all() and len(both) == 14
 
 
 def test_rows_of_prediction_and_of_both_stand_beside_the_others(vit, dds, x):
@@ -476,6 +481,8 @@ def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
     ({"certificate": "vote"}, "unknown certificate 'vote', known: votes, clipped, .*did you mean 'votes'"),
     ({"certificate": ["votes", "pooled"]}, "unknown certificate 'pooled'"),
+    ({"plugin": ["cdf"]}, "unknown certificate of plugin 'cdf', known: votes, sharp, "),
+    ({"prediction": 1}, "prediction=1, wanted True or False"),
     ({"method": "attention"}, "unknown method 'attention', known: .*raw_attention"),
     ({"k": 17}, "k=17 with maps of 16 tokens, wanted an integer, 1 <= k <= 16"),
     ({"beta": 1.5}, r"beta=1.5, wanted a share of the top-k in \[0, 1\]"),

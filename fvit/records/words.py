@@ -27,8 +27,8 @@ CONTROL_MAPS = ("random_order", "constant_map", "mask")  # values of `method` th
 BARE = ("none", "constant_map")  # defences that add no noise and have no model of their own
 NO_LEVEL = (*BARE, "blur", "blur_narrow")  # defences of which sigma says nothing
 ONE_DRAW = ("denoise_only", "wavelet", "cnn")  # told sigma, and add no noise
-TOP_SET = ("topk_overlap", "fidelity", "radius", "plugin_radius", "shown_overlap", "proven_kept", "proven_lost",
-           "relative_mass")  # metrics of a top set, of size k
+TOP_SET = ("topk_overlap", "fidelity", "radius", "joint_radius", "plugin_radius", "shown_overlap", "proven_kept",
+           "proven_lost", "relative_mass")  # metrics of a top set, of size k
 
 
 def made_on_itself(rows) -> pd.Series:
