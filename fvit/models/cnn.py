@@ -5,13 +5,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import nn
 
 from fvit.base import paths
 from fvit.base.checks import check_noisy
 from fvit.base.files import read_json
-from fvit.models.weight_files import check_call, check_fits, check_sums, check_weights, weights_mend
+from fvit.models.weight_files import check_call, check_fits, check_sums, find_weights, read_weights, weights_mend
 
 SIZES = {"width": 186, "depth": 12, "factor": 4}  # 3.3 M parameters, as many as the shipped diffusion model has
 
@@ -70,13 +69,13 @@ def load_cnn(source="scenes") -> PlainCNN:
     """
     folder = paths.shipped(source, "cnn") if source in paths.SHIPPED else Path(source)
     mend = weights_mend(folder)
-    path = check_weights(folder / "model.safetensors", mend)
+    [path] = files = find_weights(folder, "model", mend)
     check_sums(folder, mend)
     settings = read_json(folder / "config.json", mend)
     try:
-        check_fits(lambda: PlainCNN(**settings), settings, path, mend)
+        check_fits(lambda: PlainCNN(**settings), settings, files, mend)
         net = PlainCNN(**settings)
-        net.load_state_dict(load_file(path))
+        net.load_state_dict(read_weights(files, mend))
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit {folder / 'config.json'} ({' '.join(str(error).split())[:200]}); "
                          f"{mend}") from None
