@@ -2,17 +2,18 @@
 
 from fractions import Fraction
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
 
-from fvit.base.checks import as_list, check_array, check_choice, check_count, check_k, check_number
+from fvit.base.checks import as_list, check_array, check_choice, check_count, check_flag, check_k, check_number
 from fvit.explanations.own import method_name
 from fvit.explanations.passes import check_method
 from fvit.theory.bounds import dkw_margin, mean_bound, rate_bound
 from fvit.theory.cdf_radii import cdf_rho
 from fvit.theory.divergences import tokens_to_break
-from fvit.theory.radii import certified_radius, coordinate_rho, renyi_rho, sharp_rho
+from fvit.theory.radii import OF_A_MEAN, certified_radius, coordinate_rho, renyi_rho, sharp_rho
 
 ABSTAIN = -1.0
 FAILURE = "failure_prob", "(0, 1)", "e.g. 1e-3"
@@ -20,7 +21,7 @@ CERTIFICATES = ("votes", "clipped", "cdf", "sharp", "renyi")
 
 
 def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_attention", target=None,
-            certificate="votes", plugin=()):
+            certificate="votes", plugin=(), prediction=False):
     """Radius around each image within which a share `beta` of its shown top-k tokens stays in the top-k.
 
     The shown set is the top-k of the certificate's own map over the draws that `dds` itself makes, the pilot: for
@@ -38,8 +39,15 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
                   "clipped": mean of min(map, c), c twice the pilot's k-th value, by betting bounds, token by token;
                   "cdf": the same map by bounds of each token's whole law;
                   "sharp", "renyi": the mean map, by betting bounds in the sharp and in the divergence certificate
-    plugin        certificates of `certified_radius`, to compare: what the mean of all draws would give if it were
-                  exact, in rows of metric "plugin_radius"; they guarantee nothing, and their failure_prob is 1
+    plugin        "votes" and certificates of `certified_radius`, to compare: what the mean of all draws would give if
+                  it were exact, in rows of metric "plugin_radius"; they guarantee nothing, their failure_prob is 1.
+                  A share of votes counts as half a draw from 0 and from 1 at least, which keeps its radius finite
+    prediction    also certify the class that the pilot predicts, from the same draws: by itself, in rows of metric
+                  "label_radius" (level NaN), and together with the top-k, in rows of "joint_radius", within which
+                  neither is lost. Of "votes" it is the class that most draws predict, of the others that of the mean
+                  probabilities; a column `label` names it. A joint radius is the lesser of the two, and for one beta
+                  wrong with probability at most failure_prob, undivided: it is wrong only where the half that truly
+                  breaks first is. To state both radii of an image, or a list of joint ones, divide by 2
     returns       DataFrame, a row for each image, certificate, n_samples and beta: image_id, model, method, defence,
                   sigma, norm, k, n_pilot, metric ("radius"), certificate, n_samples, failure_prob, level (beta) and
                   radius (l2, in [0, 1] pixel units; every smaller one is certified; ABSTAIN = -1 where none is)
@@ -48,7 +56,8 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     over frozen seeds. To pick the best of several certificates, or speak of all images at once, divide failure_prob.
     As all randomised smoothing it takes float arithmetic for exact.
     Raises ValueError for bad images, k, beta, n_samples, failure_prob, names, sigma = 0, or a missing target.
-    Source: ours (docs/theory.md, Theorems 3, 5 and 6), in the line of Cohen et al. 2019. Taught in notebook 03.
+    Source: ours (docs/theory.md, Theorems 3, 5 and 6, Proposition 14), in the line of Cohen et al. 2019. Taught in
+    notebook 03.
     """
     import pandas as pd  # late: only tables need it
 
@@ -67,21 +76,31 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     if target is None and check_method(method).class_specific:
         raise ValueError(f"method {method!r} explains a class: give target (B,), constants chosen without looking at x")
     sizes, failure_prob = [check_count(n, "n_samples") for n in sizes], check_number(failure_prob, *FAILURE)
+    check_flag(prediction, "prediction")
+    for name in plugin:
+        check_choice(name, ("votes", *OF_A_MEAN), "certificate of plugin")
     levels = [float(Fraction(str(b))) for b in betas if tokens_to_break(k, b)]  # which refuses what is no share
     rows = []
     for i, image_id in enumerate(ids):
         one, of = (x[i:i + 1], image_id), (method, None if target is None else target[i:i + 1])
-        pilot, draws = (draw_maps(dds, *one, *s, *of) for s in (("dds", dds.n_samples), ("certify", max(sizes))))
+        pilot, draws = (_draw(dds, *one, *s, *of) for s in (("dds", dds.n_samples), ("certify", max(sizes))))
         shared = {"image_id": image_id, "model": str(getattr(dds.vit, "name", "")), "method": method_name(method),
                   "defence": "dds" if dds.denoises else "noise_only", "sigma": dds.sigma, "norm": "l2", "k": k,
                   "n_pilot": dds.n_samples}
-        found = [("radius", name, n, failure_prob, certify_draws(pilot, draws[:n], k, betas, failure_prob, name))
-                 for name in names for n in sizes]
-        found += [("plugin_radius", name, max(sizes), 1.0,
-                   [certified_radius(draws.mean(0), k, b, 1.0, certificate=name) for b in betas]) for name in plugin]
+        found = []  # (metric, certificate, draws, failure_prob, [level], [radius over sigma])
+        for name, n in product(names, sizes):
+            rho = certify_draws(pilot[0], draws[0][:n], k, betas, failure_prob, name)
+            found.append(("radius", name, n, failure_prob, levels, rho))
+            if prediction:
+                label = certify_label(pilot[1], draws[1][:n], failure_prob, name)
+                found.append(("label_radius", name, n, failure_prob, [np.nan], [label]))
+                found.append(("joint_radius", name, n, failure_prob, levels, np.minimum(rho, label)))
+        found += [("plugin_radius", name, max(sizes), 1.0, levels,
+                   [_as_if_exact(draws[0], k, b, name) for b in betas]) for name in plugin]
         rows += [{**shared, "metric": metric, "certificate": name, "n_samples": n, "failure_prob": p, "level": level,
-                  "radius": ABSTAIN if metric == "radius" and r <= 0 else dds.sigma * r}
-                 for metric, name, n, p, rho in found for level, r in zip(levels, rho, strict=True)]
+                  "radius": ABSTAIN if metric != "plugin_radius" and r <= 0 else dds.sigma * r}
+                 | ({"label": shown_label(pilot[1], name)} if prediction else {})
+                 for metric, name, n, p, at, rho in found for level, r in zip(at, rho, strict=True)]
     return pd.DataFrame(rows)
 
 
@@ -115,6 +134,43 @@ def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
     return np.array([np.inf if m > min(k, n - k) else rule(lower[:m], upper[-m:]) for m in k0])
 
 
+def _as_if_exact(draws, k, beta, name):
+    """The radius, in units of sigma, that the mean of the draws would give if it were exact."""
+    if name != "votes":
+        return certified_radius(draws.mean(0), k, beta, 1.0, certificate=name)
+    n, k0, half = draws.shape[1], tokens_to_break(k, beta), 0.5 / len(draws)
+    share = np.sort(votes(draws, k).mean(0).clip(half, 1 - half))
+    return np.inf if k0 > min(k, n - k) else coordinate_rho(share[n - k:][:k0], share[:n - k][-k0:])
+
+
+def certify_label(pilot, draws, failure_prob, certificate="votes"):
+    """Radius, in units of sigma, within which the class `shown_label(pilot, certificate)` stays the predicted one, 0
+    where nothing is certified: its share of draws, or its mean probability, stays above 1/2.
+
+    pilot, draws   (n_pilot, C), (n_samples, C) class probabilities, independent; other arguments as `certify`
+
+    Source: Cohen et al. 2019, and for mean probabilities Salman et al. 2019.
+    """
+    check_choice(certificate, CERTIFICATES, "certificate")
+    pilot, draws = _maps(pilot, "pilot"), _maps(draws, "draws")
+    label, each = shown_label(pilot, certificate), check_number(failure_prob, *FAILURE)
+    if pilot.shape[1] != draws.shape[1]:
+        raise ValueError(f"pilot has {pilot.shape[1]} classes, draws {draws.shape[1]}; wanted those of one classifier")
+    if draws.shape[1] == 1:
+        return np.inf
+    low = (rate_bound((draws.argmax(1) == label).sum(), len(draws), each, "lower") if certificate == "votes" else
+           mean_bound(draws[:, [label]], each, "lower", 1.0)[0])
+    return float(coordinate_rho([low], [1 - low]))
+
+
+def shown_label(pilot, certificate="votes"):
+    """The class that a certificate speaks of: of "votes" the one that most draws of the pilot predict, else that of
+    the greatest mean probability; ties go to the lowest index."""
+    pilot = _maps(pilot, "pilot")
+    counted = np.eye(pilot.shape[1])[pilot.argmax(1)] if certificate == "votes" else pilot
+    return int(counted.mean(0).argmax())
+
+
 def shown_set(pilot, k, certificate="votes"):
     """The k tokens (k,) that a certificate speaks of: the top-k of its map over the pilot, ties to the lowest index."""
     pilot = _maps(pilot, "pilot")
@@ -141,12 +197,17 @@ def draw_maps(dds, x, image_id, purpose, n_samples, method="raw_attention", targ
 
     "dds" are the draws of the map that is shown, "certify" those that bound; a portion of draws at a time.
     """
+    return _draw(dds, x, image_id, purpose, n_samples, method, target)[0]
+
+
+def _draw(dds, x, image_id, purpose, n_samples, method, target):
+    """(maps, class probabilities) of the draws, as of `draw_maps`."""
     size = dds.batch_size
     with torch.no_grad():
         parts = [dds.maps(x, ids=[image_id], method=method, target=target, purpose=purpose,
-                          draws=range(at, min(at + size, n_samples)))[0][0].flatten(1)
-                 for at in range(0, n_samples, size)]
-    return torch.cat(parts).cpu().double().numpy()
+                          draws=range(at, min(at + size, n_samples))) for at in range(0, n_samples, size)]
+    return [torch.cat([values[0].flatten(1) for values in part]).cpu().double().numpy()
+            for part in zip(*parts, strict=True)]
 
 
 def _clip_level(pilot, k):

@@ -71,8 +71,8 @@ def _parser(training: bool) -> argparse.ArgumentParser:
     refresh.set_defaults(command=_refresh)
 
     train = commands.add_parser("train", help="train a model that ships with the package")
-    models = train.add_subparsers(required=True, metavar="{teacher,vit,denoiser,cnn}")
-    for what in ("teacher", "vit", "denoiser", "cnn"):
+    models = train.add_subparsers(required=True, metavar="{" + ",".join(paths.MODELS) + "}")
+    for what in paths.MODELS:
         model = models.add_parser(what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         if training:  # the other commands need not wait for torch
             from fvit.training import loop as training_module
@@ -171,7 +171,7 @@ def _info(_: argparse.Namespace) -> int:
         print(f"{name:<11} {version}")
     print(f"device      {provenance.device_said()}")
     for data in paths.SHIPPED:
-        for what in ("teacher", "vit", "denoiser", "cnn"):
+        for what in paths.MODELS:
             folder = paths.shipped(data, what)
             missing = "" if any(folder.rglob("*.safetensors")) else f"  (none: `fvit train {what} --data {data}`)"
             print(f"weights     {folder}{missing}")

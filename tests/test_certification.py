@@ -16,7 +16,17 @@ from scipy.special import ndtr, ndtri, softmax
 
 from fvit import certification
 from fvit.base import rng
-from fvit.certification import ABSTAIN, CERTIFICATES, certify, certify_draws, draw_maps, shown_set, votes
+from fvit.certification import (
+    ABSTAIN,
+    CERTIFICATES,
+    certify,
+    certify_draws,
+    certify_label,
+    draw_maps,
+    shown_label,
+    shown_set,
+    votes,
+)
 from fvit.explanations.methods import METHODS, Method
 from fvit.metrics.maps import top_k
 from fvit.smoothing import DDS
@@ -28,6 +38,7 @@ COLUMNS = ("image_id model method defence sigma norm k n_pilot metric certificat
            "radius").split()
 BUT_RENYI = [c for c in CERTIFICATES if c != "renyi"]  # it is slow, and never above "sharp" on the same bounds
 IDS = ["a", "b", "c"]
+METRICS = ["radius", "label_radius", "joint_radius"]
 
 
 # maps with a known truth ---------------------------------------------------------------------------------------------
@@ -134,6 +145,75 @@ def test_bounds_cover_all_tokens_and_the_set_is_not_chosen_from_the_draws_that_b
             wrong[case] += certify_draws(first, draws, k, beta, p, certificate)[0] > 0
     rates = [count / repetitions for count in wrong.values()]
     assert rates[0] <= level < 0.12 < rates[1] < rates[2]
+
+
+# prediction and top-k at once ----------------------------------------------------------------------------------------
+@dataclass
+class LawOfBoth(Law):
+    """A law that also predicts: `probs` (len(cuts) + 1, C), the class probabilities on each interval."""
+
+    probs: np.ndarray
+
+    def both(self, random, m):
+        at = np.searchsorted(self.cuts, random.standard_normal(m))
+        return self.rows[at], self.probs[at]
+
+
+def law_of_both(set_breaks, label_breaks):
+    """Token 1 leads in the lower tail, class 1 is predicted in the upper: each breaks at its radius, to its side."""
+    return LawOfBoth(np.array([-set_breaks, label_breaks]), np.array([[0, 1.0], [1, 0], [1, 0]]), 1, Fraction(1),
+                     probs=np.array([[0.9, 0.1], [0.9, 0.1], [0, 1]]))
+
+
+def wrong_of_both(law, certificate, level, repetitions, m=100):
+    """Shares of repetitions: some joint radius; set or label lost inside it; set or label lost inside its own."""
+    random, found = np.random.default_rng(0), []
+    values = [np.eye(2)[law.probs.argmax(1)] if certificate == "votes" else law.probs, law.rows]
+    for _ in range(repetitions):
+        pilot, draws = law.both(random, 50), law.both(random, m)
+        rho = (certify_label(pilot[1], draws[1], level, certificate),
+               certify_draws(pilot[0], draws[0], 1, [1], level, certificate)[0])
+        lead = [int(of[np.searchsorted(law.cuts, 0)].argmax()) for of in values]  # the truth, and so the pilot's
+        lost = [[any(law.mean(of, s)[first] <= 0.5 for s in 0.999 * np.array([-r, r])) for r in (min(rho), own)]
+                for of, first, own in zip(values, lead, rho, strict=True)]  # fmt: skip
+        found.append([min(rho) > 0, any(together for together, _ in lost), any(own for _, own in lost)])
+    return np.mean(found, axis=0)
+
+
+@pytest.mark.parametrize("certificate", ["votes", "sharp"])
+@pytest.mark.parametrize("breaks", [(0.7, 0.7), (1.4, 0.7), (0.7, 1.4)])
+def test_prediction_and_top_k_are_lost_inside_the_joint_radius_no_more_often_than_stated(certificate, breaks):
+    level, n = 0.2, 400
+    some, together, apart = wrong_of_both(law_of_both(*breaks), certificate, level, n)
+    assert some > 0.9 and stats.binomtest(round(together * n), n, level, alternative="greater").pvalue > 0.01
+    if certificate == "votes" and breaks[0] > breaks[1]:  # the label decides, by one exact bound: no idle caution
+        assert together > 0.6 * level
+    if certificate == "votes" and breaks[0] == breaks[1]:  # two radii are two statements, which the level cannot cover
+        assert stats.binomtest(round(apart * n), n, level, alternative="greater").pvalue < 0.01
+
+
+def test_a_joint_radius_of_means_in_place_of_bounds_is_caught(monkeypatch):
+    monkeypatch.setattr(certification, "rate_bound", lambda counts, m, each, side: counts / m)
+    for breaks in ((1.4, 0.7), (0.7, 1.4)):
+        together = wrong_of_both(law_of_both(*breaks), "votes", 0.2, 100)[1]
+        assert stats.binomtest(round(together * 100), 100, 0.2, alternative="greater").pvalue < 1e-3
+
+
+def test_a_label_s_radius_by_hand():
+    probs = np.random.default_rng(0).permutation([[0.6, 0.3, 0.1]] * 80 + [[0.2, 0.5, 0.3]] * 20)
+    low = brentq(lambda p: stats.binom.sf(79, 100, p) - 0.01, 0.01, 0.99)  # Clopper-Pearson
+    pilot = probs[:20]
+    assert certify_label(pilot, probs, 0.01) == pytest.approx(ndtri(low)) and ndtri(low) > 0.3
+    mean = mean_bound(probs[:, [0]], 0.01, "lower").item()
+    assert mean < 0.5 and certify_label(pilot, probs, 0.01, "sharp") == 0  # the mean is .52
+    sure = np.array([[0.9, 0.1]] * 100)
+    want = ndtri(mean_bound(sure[:, [0]], 0.01, "lower").item())
+    assert certify_label(sure[:9], sure, 0.01, "renyi") == pytest.approx(want) and want > 0.5
+    assert certify_label(sure[:9, ::-1], sure, 0.01) == 0  # the class is the pilot's
+    assert [shown_label(probs[probs[:, 0] < 0.5], c) for c in ("votes", "sharp")] == [1, 1]
+    unlike = np.array([[0.51, 0.49]] * 2 + [[0, 1]])
+    assert [shown_label(unlike, c) for c in ("votes", "sharp")] == [0, 1]
+    assert certify_label(np.ones((3, 1)), np.ones((3, 1)), 0.01) == np.inf  # one class, nothing to lose
 
 
 # against the definitions ---------------------------------------------------------------------------------------------
@@ -294,15 +374,43 @@ def test_lists_are_each_alone_and_every_form_of_beta_is_read(dds, x):
 
 def test_several_numbers_of_draws_are_the_first_of_one_sample_and_plugins_take_its_mean(dds, x):
     common = {"k": 5, "beta": ["0.6", "0.2"], "failure_prob": 0.2, "ids": ["a"], "certificate": ["votes", "sharp"]}
-    both = certify(dds, x[:1], n_samples=[60, 20], plugin=["sharp", "pooled"], **common)
+    both = certify(dds, x[:1], n_samples=[60, 20], plugin=["sharp", "pooled", "votes"], **common)
     for n in (60, 20):
         alone = certify(dds, x[:1], n_samples=n, **common)
         assert both[(both.n_samples == n) & (both.metric == "radius")].reset_index(drop=True).equals(alone)
-    mean = draw_maps(dds, x[:1], "a", "certify", 60).mean(0)
+    draws = draw_maps(dds, x[:1], "a", "certify", 60)
     plugin = both[both.metric == "plugin_radius"]
-    assert plugin.radius.tolist() == [certified_radius(mean, 5, b, 0.02, certificate=c)
-                                      for c in ("sharp", "pooled") for b in ("0.6", "0.2")]
-    assert (plugin.n_samples == 60).all() and (plugin.failure_prob == 1).all() and len(both) == 12
+    share = sorted(np.mean([np.isin(range(16), best(row, 5)) for row in draws], axis=0), reverse=True)
+    share = np.clip(share, 1 / 120, 119 / 120)  # half a draw from 0 and from 1
+    at = [(2, 7), (0, 9)]  # the m-th in all and the (2k - m + 1)-th, from 0: of 5 tokens 3 are to stay, or 1
+    assert plugin.radius.tolist() == pytest.approx(
+        [certified_radius(draws.mean(0), 5, b, 0.02, certificate=c)
+         for c in ("sharp", "pooled") for b in ("0.6", "0.2")]
+        + [0.02 * (ndtri(share[i]) - ndtri(share[j])) / 2 for i, j in at])  # fmt: skip
+    assert (plugin.n_samples == 60).all() and (plugin.failure_prob == 1).all() and len(both) == 14
+
+
+def test_rows_of_prediction_and_of_both_stand_beside_the_others(vit, dds, x):
+    common = {"k": 5, "beta": ["0.6", "0.2"], "n_samples": [60, 20], "failure_prob": 0.2, "ids": IDS[:2],
+              "certificate": ["votes", "clipped"], "plugin": ["sharp"]}
+    frame = certify(dds, x[:2], prediction=True, **common)
+    old = frame[frame["metric"].isin(["radius", "plugin_radius"])].drop(columns="label").reset_index(drop=True)
+    assert old.equals(certify(dds, x[:2], **common))
+    for i, image_id in enumerate(IDS[:2]):
+        pilot, draws = (dds.maps(x[i : i + 1], ids=[image_id], draws=range(n), purpose=purpose)[1][0].numpy()
+                        for purpose, n in (("dds", 9), ("certify", 60)))  # class probabilities
+        for name, n in itertools.product(["votes", "clipped"], [60, 20]):
+            rows = frame[(frame["image_id"] == image_id) & (frame["certificate"] == name) & (frame["n_samples"] == n)]
+            radius, label, joint = (rows.loc[rows["metric"] == m, "radius"] for m in METRICS)
+            rho = certify_label(pilot, draws[:n], 0.2, name)
+            assert label.tolist() == pytest.approx([0.02 * rho if rho > 0 else ABSTAIN], rel=1e-6)
+            assert joint.tolist() == np.minimum(radius, label.item()).tolist()
+            assert (rows["failure_prob"] == 0.2).all() and (rows["label"] == shown_label(pilot, name)).all()
+    labels, joint = (frame[frame["metric"] == metric] for metric in METRICS[1:])
+    assert labels["level"].isna().all() and joint["level"].tolist() == [0.6, 0.2] * 8
+    assert 0 < (joint["radius"] > 0).sum() < len(joint)
+    means = labels[labels["certificate"] == "clipped"].drop_duplicates("image_id")
+    assert means["label"].tolist() == dds(x[:2], IDS[:2]).probs.argmax(1).tolist()
 
 
 def test_the_shown_set_is_what_the_dds_shows(vit, dds, x):
@@ -373,6 +481,8 @@ def test_the_target_of_a_class_specific_method_is_given_and_goes_with_its_image(
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"),
     ({"certificate": "vote"}, "unknown certificate 'vote', known: votes, clipped, .*did you mean 'votes'"),
     ({"certificate": ["votes", "pooled"]}, "unknown certificate 'pooled'"),
+    ({"plugin": ["cdf"]}, "unknown certificate of plugin 'cdf', known: votes, sharp, "),
+    ({"prediction": 1}, "prediction=1, wanted True or False"),
     ({"method": "attention"}, "unknown method 'attention', known: .*raw_attention"),
     ({"k": 17}, "k=17 with maps of 16 tokens, wanted an integer, 1 <= k <= 16"),
     ({"beta": 1.5}, r"beta=1.5, wanted a share of the top-k in \[0, 1\]"),

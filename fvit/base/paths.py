@@ -9,6 +9,9 @@ IS_CLONE = all((PACKAGE.parent / name).exists() for name in ("pyproject.toml", "
 ROOT = PACKAGE.parent if IS_CLONE else PACKAGE / "repository"  # what a wheel has of it: notebooks, figures, results
 WEIGHTS = PACKAGE / "weights"
 SHIPPED = ("scenes", "cifar10")  # data that the package has models for
+MODELS = ("teacher", "vit", "denoiser", "cnn", "vit_noise", "vit_adversarial")  # what `fvit train` makes
+VITS = {data: (data, "vit") for data in SHIPPED} | {  # name of a ViT -> whose weights, as of `shipped`
+    f"{data}-{cure}": (data, f"vit_{cure}") for data in SHIPPED for cure in ("noise", "adversarial")}
 
 
 def _notebooks() -> Path:
@@ -24,7 +27,7 @@ NOTEBOOKS = _notebooks()
 
 
 def shipped(data: str, what: str) -> Path:
-    """Folder of the weights of "vit", "denoiser" or "teacher" that were trained on `data`."""
+    """Folder of the weights of "vit", "denoiser", "cnn", "vit_noise", ... that were trained on `data`."""
     return WEIGHTS / (what if data == "scenes" else f"{data}-{what}")
 
 

@@ -1,6 +1,7 @@
 """What scores are held against: maps that know nothing, the mask, maps made a second time, and other defences."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,13 @@ from fvit.base import rng
 from fvit.experiments.attack_rows import Table, attack_rows, labels, perturbation
 from fvit.experiments.bench import Bench, View
 from fvit.metrics.maps import top_k, topk_overlap
+from fvit.metrics.perturbation import FILLS, perturbation_curve
 from fvit.records.defence_names import check as check_defences
 from fvit.records.defence_names import code
 from fvit.records.rows import conform
 from fvit.records.words import CONTROL_MAPS
+
+KNOWN_MAPS = {"mask": True, "occlusion": True, "random_order": False, "inverted_mask": False}  # name -> is it good
 
 
 def control_rows(bench: Bench, images, maps=CONTROL_MAPS) -> pd.DataFrame:
@@ -22,16 +26,58 @@ def control_rows(bench: Bench, images, maps=CONTROL_MAPS) -> pd.DataFrame:
     images   as of `load_images`; "mask" ranks the pixels of the object first, ignored ones with the background, and
              needs images that have masks
     """
-    shape = images.x.shape[2:]
-    noise = [rng.numpy_generator(bench.seed, "random order", i).random(tuple(shape)) for i in images.ids]
-    orders = {"random_order": torch.stack([torch.from_numpy(z) for z in noise]),
-              "constant_map": torch.zeros(len(images), *shape)}
+    orders = {"random_order": _random_order(bench, images),
+              "constant_map": torch.zeros(len(images), *images.x.shape[2:])}
     if "mask" in maps:
         orders["mask"] = (images.mask == 1).double()
     table = Table(bench, images, ())
     for method in maps:
         table.put({"method": method}, **perturbation(bench, images, View(None, orders), None, method))
     return conform(pd.concat(table.frames), **labels(bench, images))
+
+
+def fill_rows(bench: Bench, images, fills=tuple(FILLS), patches=(1, 4)) -> pd.DataFrame:
+    """Perturbation hits of maps that are known to be good and to be bad, with each fill and square: does the test tell
+    them apart? Tidy rows, `method` one of KNOWN_MAPS, `variant` the fill and the side of the squares: "blur, 4".
+
+    images   as of `load_images`, with masks
+
+    "mask" ranks the object first, "inverted_mask" last, "random_order" knows nothing, and "occlusion" is the drop of
+    the probability of y as rectangles are filled one at a time, with the same fill (`occlusion_map`).
+    """
+    known = {"mask": (images.mask == 1).double(), "inverted_mask": (images.mask != 1).double(),
+             "random_order": _random_order(bench, images)}
+    table = Table(bench, images, ())
+    for fill in fills:
+        maps = known | {"occlusion": occlusion_map(bench.vit, images.x, images.y, fill, bench.eval_batch)}
+        for patch, method in product(patches, KNOWN_MAPS):
+            hits = {kind: perturbation_curve(bench.vit, images.x, images.y, maps[method], kind, bench.eval_batch, fill,
+                                             patch) for kind in ("positive", "negative")}
+            table.put({"method": method, "variant": f"{fill}, {patch}"}, **hits)
+    return conform(pd.concat(table.frames), **labels(bench, images))
+
+
+@torch.no_grad()
+def occlusion_map(vit, x, y, fill="black", batch_size=64) -> torch.Tensor:
+    """How much of the probability of y goes with each of 8 x 8 rectangles of the image: (B, 8, 8), on the CPU; what
+    stands in its place is a name of `perturbation.FILLS`. Source: Zeiler and Fergus 2014."""
+    height, width = (side // 8 for side in x.shape[2:])
+    parts = []
+    for x_part, y_part in zip(x.split(batch_size), y.to(x.device).split(batch_size), strict=True):
+        lost = []
+        for row, column in product(range(8), range(8)):
+            removed = torch.zeros_like(x_part[:, :1], dtype=torch.bool)
+            removed[:, :, row * height:(row + 1) * height, column * width:(column + 1) * width] = True
+            probs = vit(torch.where(removed, FILLS[fill](x_part, removed), x_part)).softmax(1)
+            lost.append(-probs.gather(1, y_part[:, None])[:, 0])
+        parts.append(torch.stack(lost, 1).unflatten(1, (8, 8)))
+    return torch.cat(parts).cpu()
+
+
+def _random_order(bench, images):
+    shape = tuple(images.x.shape[2:])
+    return torch.stack([torch.from_numpy(rng.numpy_generator(bench.seed, "random order", i).random(shape))
+                        for i in images.ids])
 
 
 def all_controls(bench: Bench, images, radii, maps=CONTROL_MAPS, defences=("denoise_only",)) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from fvit.base.paths import SHIPPED
 from fvit.experiments.reference_chain import ReferenceChain
 from fvit.models.cnn import load_cnn
 from fvit.models.filters import Blur, Told, Wavelet
+from fvit.models.vit_files import load_vit
 from fvit.records import defence_names
 from fvit.smoothing import DDS
 
@@ -161,6 +162,8 @@ def _built(name: str, vit, den, **sizes) -> DDS:
     if name == "reference_chain":
         return ReferenceChain(vit, den, **sizes)
     others = sizes | {"precision": None}  # of the prior alone
+    if name in OTHER_VITS:
+        return DDS(_own_vit(vit, name), None, **others | ({} if OTHER_VITS[name] else {"sigma": 0.0}))
     if name in NOISY:
         return DDS(vit, NOISY[name](vit), **others)
     cleaner = DDS(vit, den, **sizes).den if name == "denoise_only" else STILL[name](vit)
@@ -176,8 +179,24 @@ def _own_cnn(vit):
     return load_cnn(name).to(next(vit.parameters()).device)
 
 
+@functools.cache
+def _other_vit(name: str):
+    return load_vit(name)
+
+
+def _own_vit(vit, name: str):
+    """The ViT of the same images that `fvit train NAME` has made of `vit`; FileNotFoundError where there is none."""
+    data = getattr(vit, "name", "")
+    if data not in SHIPPED:
+        raise FileNotFoundError(f"no {name} was trained from the ViT {data!r}; train one, and smooth it in a file of "
+                                "your own by fvit.DDS(YOURS, None, sigma)")
+    other = _other_vit(f"{data}-{name.removeprefix('vit_')}")
+    return other.to(next(vit.parameters()).device)
+
+
 PUBLISHED = 8 / 255  # sigma of Hu et al. 2024 and Kurek et al. 2025, read in [0, 1]
 NOISY = {"noise_only": lambda vit: None,  # what SmoothGrad does for gradients (Smilkov et al. 2017)
          "noise_blur": lambda vit: Blur(1.0), "noise_cnn": _own_cnn}  # name -> the denoiser behind the noise
 STILL = {"blur": lambda vit: Blur(1.0), "blur_narrow": lambda vit: Blur(0.7), "wavelet": lambda vit: Wavelet(),
          "cnn": _own_cnn}  # name -> what stands before the ViT, without noise
+OTHER_VITS = {"vit_noise": True, "vit_adversarial": False}  # name -> whether it is smoothed (Cohen et al. 2019)

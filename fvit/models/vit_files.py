@@ -36,7 +36,8 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
              num_classes: int | None = None, freeze: bool = True) -> ViT:
     """Load a ViT as a module from images in [0, 1] to logits, in evaluation mode.
 
-    source       "scenes" or "cifar10" (shipped) | a folder that timm or transformers saved (config.json with
+    source       "scenes" or "cifar10" (shipped), and with "-noise" or "-adversarial" what `fvit train vit_noise` or
+                 `vit_adversarial` made of them | a folder that timm or transformers saved (config.json with
                  model.safetensors, its shards, or pytorch_model.bin) | a timm name or "hf-hub:..."
                  | a checkpoint that states its architecture, as timm's training writes it: model_best.pth.tar
                  | a timm module you have (wrapped, not copied) | a plain VisionTransformer of transformers,
@@ -71,10 +72,11 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
 
 def _from_source(source, pretrained: bool, checkpoint: Path | None, num_classes) -> tuple[nn.Module, str]:
     """The timm module that a name or path means, and what to call it."""
-    path = paths.shipped(source, "vit") if source in paths.SHIPPED else as_path(source)
-    name = str(source) if source in paths.SHIPPED else path.name.partition(".")[0] if path.is_file() else path.name
+    ours = isinstance(source, str) and source in paths.VITS
+    path = paths.shipped(*paths.VITS[source]) if ours else as_path(source)
+    name = str(source) if ours else path.name.partition(".")[0] if path.is_file() else path.name
     name = name.encode(errors="backslashreplace").decode()  # what is no UTF-8 could not be written to a table
-    if path.is_dir() or source in paths.SHIPPED:
+    if path.is_dir() or ours:
         return _from_folder(path, pretrained, num_classes, checkpoint=checkpoint), name
     if path.is_file() or path.name.endswith(SUFFIXES):
         if checkpoint is not None:
@@ -204,7 +206,7 @@ def _check_timm(name: str) -> None:
         raise FileNotFoundError(f"no folder {name}; for a model on the hub write 'hf-hub:{name}'")
     arch, _, tag = name.partition(".")
     if not colon and not timm.is_model(arch):
-        close = " or ".join(map(repr, difflib.get_close_matches(arch, [*paths.SHIPPED, *timm.list_models()], n=3)))
+        close = " or ".join(map(repr, difflib.get_close_matches(arch, [*paths.VITS, *timm.list_models()], n=3)))
         raise ValueError(f"unknown model {name!r}{f'; did you mean {close}?' if close else ''}; known: 'scenes', "
                          "'cifar10', a folder, 'hf-hub:owner/name', and the names of timm.list_models('*vit*')")
     if not colon and tag:

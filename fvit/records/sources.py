@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from fvit.base.checks import check_choice, check_source
-from fvit.base.paths import SHIPPED
+from fvit.base.paths import SHIPPED, VITS
 from fvit.data.datasets import find, meant
 from fvit.records.profiles import PROFILES
 
@@ -71,10 +71,10 @@ def _arguments(name: str, value) -> dict:
 def check(names: dict[str, dict]) -> None:
     """ValueError or FileNotFoundError for names of `chosen` whose source is unknown or not there; with the mend."""
     vit, den, data, source = names["vit"]["source"], names["den"], names["data"], names["den"]["source"]
-    if not (vit in SHIPPED or Path(vit).expanduser().exists() or re.match("hf[-_]hub:.", vit)):
+    if not (vit in VITS or Path(vit).expanduser().exists() or re.match("hf[-_]hub:.", vit)):
         known = timm_names()
         if vit.partition(".")[0] not in known:
-            raise ValueError(f"unknown model vit={vit!r}{meant(vit, [*SHIPPED, *known])}; wanted scenes, cifar10, a "
+            raise ValueError(f"unknown model vit={vit!r}{meant(vit, [*VITS, *known])}; wanted scenes, cifar10, a "
                              "folder or .safetensors file that is there, hf-hub:owner/name, or a name of "
                              "timm.list_models('*vit*')")
     if not (source in SHIPPED or Path(source).expanduser().exists() or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)):

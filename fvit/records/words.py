@@ -11,6 +11,7 @@ DEFENCES = {  # what stands between image and map; a reader's own is a code as o
     "none": "bare", "dds": "DDS", "noise_only": "noise only", "denoise_only": "denoise only", "blur": "blur, 1 pixel",
     "blur_narrow": "blur, 0.7 pixels", "wavelet": "wavelet", "cnn": "plain CNN", "noise_blur": "noise and blur",
     "noise_cnn": "noise and plain CNN", "dds_published": "DDS at 8/255", "reference_chain": "reference chain",
+    "vit_noise": "ViT trained on noise, smoothed", "vit_adversarial": "ViT trained on attacks",
     "constant_map": "constant map"}  # the last shows one map whatever comes
 OWN = re.compile(r"[^/\\:]+\.py:[A-Za-z_]\w*")  # "mine.py:Mine"
 AIMS = {"none": "clean", "fresh_noise": "fresh noise", "repeat": "same image, other batch", "other_image":
@@ -19,7 +20,8 @@ AIMS = {"none": "clean", "fresh_noise": "fresh noise", "repeat": "same image, ot
 NO_ATTACK = ("none", "fresh_noise", "repeat", "other_image")  # aims that change no pixel
 MADE_ON = {"": "no attack", "vit": "the bare model"} | {
     code: f"the model behind {said}" for code, said in DEFENCES.items() if code not in ("none", "constant_map")} | {
-    "noise_only": "the model behind noise", "denoise_only": "the model behind the denoiser"}
+    "noise_only": "the model behind noise", "denoise_only": "the model behind the denoiser",
+    "vit_noise": "the ViT trained on noise, smoothed", "vit_adversarial": "the ViT trained on attacks"}
 ANOTHER = re.compile(r"vit:[^/\\]+")  # of `made_on`: "vit:NAME", another ViT
 EXPLAINED = {"": "no class, or one that does not vary in the table", "fixed": "the class of the clean image",
              "re-predicted": "the class predicted under attack"}
@@ -29,10 +31,10 @@ KNOBS = {  # `variant` in rows of the plateau -> setting of the attack, and the 
     "steps, constant": ("steps", "constant")}
 CONTROL_MAPS = ("random_order", "constant_map", "mask")  # values of `method` that no method made
 BARE = ("none", "constant_map")  # defences that add no noise and have no model of their own
-NO_LEVEL = (*BARE, "blur", "blur_narrow")  # defences of which sigma says nothing
+NO_LEVEL = (*BARE, "blur", "blur_narrow", "vit_adversarial")  # defences of which sigma says nothing
 ONE_DRAW = ("denoise_only", "wavelet", "cnn")  # told sigma, and add no noise
-TOP_SET = ("topk_overlap", "fidelity", "radius", "plugin_radius", "shown_overlap", "proven_kept", "proven_lost",
-           "relative_mass")  # metrics of a top set, of size k
+TOP_SET = ("topk_overlap", "fidelity", "radius", "joint_radius", "plugin_radius", "shown_overlap", "proven_kept",
+           "proven_lost", "relative_mass")  # metrics of a top set, of size k
 
 
 def made_on_itself(rows) -> pd.Series:

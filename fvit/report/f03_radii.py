@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from fvit.report.style import DASHES, label_ends, legend_below, lines, one_panel, panels_by
+from fvit.theory.intervals import rate_interval
 
 
 def plot_simplex(df) -> plt.Figure:
@@ -128,4 +129,44 @@ def plot_radius_by_draws(df) -> plt.Figure:
                    linestyle={few: ":", many: "-"}.get(n, "--"), label=f"{n} draws") for n in
             sorted(df["n_samples"].unique())]
     legend_below(ax.figure, ax, ncols=len(keys), handles=keys)
+    return ax.figure
+
+
+CERTIFIED = {"label_radius": "prediction right and certified", "radius": "top-k certified", "joint_radius": "both"}
+
+
+def certified_accuracy(rows, photograph: dict[str, str], radii) -> pd.DataFrame:
+    """The certified-accuracy curve (Cohen et al. 2019) of the prediction, of the top-k, and of both on one image.
+
+    rows         of `certificate_rows` by one certificate, at one overlap asked for and one number of draws
+    photograph   image id -> photograph, or other group: the first image of each counts, so that units are independent
+                 and the interval of a share, at each radius by itself, is exact
+    radii        l2, in [0, 1] pixel units
+    returns      DataFrame certified (as of CERTIFIED), radius, mean (share of images), low, high, n
+
+    Raises ValueError where an image has not one row of each metric.
+    """
+    value = rows[rows["metric"].isin([*CERTIFIED, "right"])].pivot(index="metric", columns="image_id", values="value")
+    first = rows.drop_duplicates("image_id").assign(group=lambda df: df["image_id"].map(photograph))
+    value = value.reindex(index=[*CERTIFIED, "right"], columns=first.drop_duplicates("group")["image_id"])
+    if value.isna().any(axis=None):
+        raise ValueError("an image lacks a row of radius, label_radius, joint_radius or right; wanted one of each, as "
+                         "of fvit.experiments.certificate_rows")
+    found = []
+    for metric, said in CERTIFIED.items():
+        sure = value.loc[metric].where((value.loc["right"] == 1) | (metric == "radius"), -1.0)
+        found += [[said, radius, *(share := rate_interval(int((sure > radius).sum()), len(sure))), share.n]
+                  for radius in radii]
+    return pd.DataFrame(found, columns=["certified", "radius", "mean", "low", "high", "n"])
+
+
+def plot_certified_accuracy(df) -> plt.Figure:
+    """Share of images certified against the radius, with exact intervals.
+
+    df   of `certified_accuracy`
+    """
+    ax = one_panel(5.2, 3.0)
+    lines(ax, df, "certified", "radius", dashes=DASHES[:3], markers=None, intervals="band", linewidth=1.6)
+    ax.set(xlabel="l2 radius, for images in [0, 1]", ylabel="share of images", ylim=(-0.02, 1.03))
+    ax.legend(frameon=False, fontsize="small")
     return ax.figure

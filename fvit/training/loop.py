@@ -133,11 +133,15 @@ SHIPPED = {  # how the weights in the package were trained: the defaults of `fvi
     "scenes": {"teacher": {"steps": 4000, "batch": 32, "precision": "bfloat16"},
                "vit": {"steps": 7500, "batch": 32, "precision": "bfloat16"},
                "denoiser": {"steps": 1880, "batch": 32, "precision": "bfloat16"},
-               "cnn": {"steps": 1880, "batch": 32, "precision": "bfloat16"}},
+               "cnn": {"steps": 1880, "batch": 32, "precision": "bfloat16"},
+               "vit_noise": {"steps": 2000, "batch": 32, "precision": "bfloat16"},
+               "vit_adversarial": {"steps": 2000, "batch": 32, "precision": "bfloat16"}},
     "cifar10": {"teacher": {"steps": 3000, "batch": 64, "precision": "bfloat16"},
                 "vit": {"steps": 8000, "batch": 64, "precision": "bfloat16"},
                 "denoiser": {"steps": 1000, "batch": 16, "precision": "float32"},
-                "cnn": {"steps": 1000, "batch": 16, "precision": "float32"}},
+                "cnn": {"steps": 1000, "batch": 16, "precision": "float32"},
+                "vit_noise": {"steps": 2000, "batch": 64, "precision": "bfloat16"},
+                "vit_adversarial": {"steps": 2000, "batch": 64, "precision": "bfloat16"}},
 }
 
 

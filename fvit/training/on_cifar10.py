@@ -13,6 +13,7 @@ from fvit.data.streams import stream_images
 from fvit.models.cnn import load_cnn
 from fvit.models.diffusers_files import load_denoiser
 from fvit.training.cnn import Cleaning
+from fvit.training.cures import Cured, OnAttacks, OnNoise
 from fvit.training.denoiser import Denoising
 from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config
 
@@ -57,7 +58,7 @@ class Cifar10:
 
 
 class OnCifar10:
-    """What the three tasks share: the data."""
+    """What the tasks share: the data."""
 
     def __init__(self, seed: int, root: Path | str | None = None):
         self.root = root
@@ -182,4 +183,21 @@ class CNNTask(OnCifar10, Cleaning):
         self.model.load_state_dict(load_cnn("scenes").state_dict())
 
 
-TASKS = {task.name: task for task in (TeacherTask, ViTTask, DenoiserTask, CNNTask)}
+class CuredOnCifar10(OnCifar10, Cured):
+    """The ViT of CIFAR-10, further trained on images moved and mirrored."""
+
+    source, config = "cifar10", ViTTask.config
+
+    def labelled(self, batch: tuple, step: int) -> tuple[Tensor, Tensor]:
+        return moved(batch[0], rng.generator(self.seed, "move", step)), F.one_hot(batch[1], 10).float()
+
+
+class NoiseTask(OnNoise, CuredOnCifar10):
+    """On noisy images."""
+
+
+class AdversarialTask(OnAttacks, CuredOnCifar10):
+    """On attacked images."""
+
+
+TASKS = {task.name: task for task in (TeacherTask, ViTTask, DenoiserTask, CNNTask, NoiseTask, AdversarialTask)}

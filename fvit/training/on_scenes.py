@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fvit.base import rng
 from fvit.data import scenes
 from fvit.training.cnn import Cleaning
+from fvit.training.cures import Cured, OnAttacks, OnNoise
 from fvit.training.denoiser import Denoising
 from fvit.training.vit import Taught, Teaching, convolved, final_tokens, read_teacher, vit_config
 
@@ -115,7 +116,9 @@ class Teacher(nn.Module):
 
 
 class OnScenes:
-    """What the three tasks share: the data."""
+    """What the tasks share: the data."""
+
+    source = "scenes"
 
     def batches(self, batch: int, chapter: int) -> Scenes:
         return Scenes(self.seed, batch, chapter)
@@ -188,4 +191,24 @@ class CNNTask(Cleaning, DenoiserTask):
     """The plain CNN of scenes, trained on the denoiser's images for as long."""
 
 
-TASKS = {task.name: task for task in (TeacherTask, ViTTask, DenoiserTask, CNNTask)}
+class CuredOnScenes(OnScenes, Cured):
+    """The ViT of scenes, further trained; pairs are labelled by both of their digits."""
+
+    config = ViTTask.config
+
+    def labelled(self, batch: tuple, step: int) -> tuple[Tensor, Tensor]:
+        return batch[:2]
+
+    def accuracy(self, logits_of: Callable[[Tensor], Tensor], n: int) -> dict[str, float]:
+        return accuracies(logits_of, n)
+
+
+class NoiseTask(OnNoise, CuredOnScenes):
+    """On noisy scenes."""
+
+
+class AdversarialTask(OnAttacks, CuredOnScenes):
+    """On attacked scenes."""
+
+
+TASKS = {task.name: task for task in (TeacherTask, ViTTask, DenoiserTask, CNNTask, NoiseTask, AdversarialTask)}

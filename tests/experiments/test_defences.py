@@ -19,7 +19,7 @@ from fvit.experiments.attack_rows import attack_rows
 from fvit.experiments.bench import Bench
 from fvit.experiments.controls import all_controls, no_information_rows, repeat_rows
 from fvit.experiments.reference_chain import ReferenceChain
-from fvit.explanations.passes import explain
+from fvit.explanations.passes import explain, explain_with_logits
 from fvit.metrics.maps import topk_overlap
 from fvit.models.cnn import PlainCNN
 from fvit.models.filters import Blur, Wavelet
@@ -64,6 +64,14 @@ def cnn(monkeypatch):
     return net
 
 
+@pytest.fixture
+def other(monkeypatch):
+    """The ViT that was trained further, whichever."""
+    net = tiny_vit(torch.float64, seed=1)
+    monkeypatch.setattr(defences, "_own_vit", lambda vit, name: net)
+    return net
+
+
 @pytest.mark.parametrize("attacks", [[["prediction", "vit"], ["explanation", "dds"], ["rollout", "vit"]],
                                      [["prediction", "own"], ["explanation", "vit"]]])
 def test_bare_and_dds_have_the_rows_they_always_had_in_their_order(bench, data, attacks):
@@ -85,7 +93,7 @@ def shown_by(name, vit, den, cnn, x):
             "dds_published": lambda: den(add_noise(x, 8 / 255, 5, "dds", IDS, [0] * 3), 8 / 255)}[name]()
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "reference_chain"])
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("reference_chain", *defences.OTHER_VITS)])
 def test_each_shows_the_vit_what_it_says(bench, vit, den, cnn, data, name):
     maps, probs = bench.defence(name).maps(data.x, ids=IDS, method="raw_attention", target=None, purpose="dds",
                                            draws=[0])
@@ -97,13 +105,25 @@ def test_each_shows_the_vit_what_it_says(bench, vit, den, cnn, data, name):
         torch.testing.assert_close(probs[:, 0], vit(seen).softmax(1))
 
 
-def test_the_rows_of_each_say_its_noise_its_draws_and_whose_attack_is_its_own(bench, cnn, data):
+@pytest.mark.parametrize("name", defences.OTHER_VITS)
+def test_another_vit_stands_in_the_place_of_the_shipped_one(bench, other, data, name):
+    maps, probs = bench.defence(name).maps(data.x, ids=IDS, method="vta", target=data.y, purpose="dds", draws=[0, 1])
+    for draw in (0, 1):  # Cohen's is smoothed, the adversarially trained one stands bare
+        seen = add_noise(data.x, SIGMA * (name == "vit_noise"), 5, "dds", IDS, [draw] * 3)
+        torch.testing.assert_close(probs[:, draw], other(seen).softmax(1))
+        with torch.enable_grad():
+            torch.testing.assert_close(maps[:, draw], explain_with_logits(other, seen, "vta", data.y)[0].detach())
+
+
+def test_the_rows_of_each_say_its_noise_its_draws_and_whose_attack_is_its_own(bench, cnn, other, data):
     names = [name for name in ALL if name != "reference_chain"]
     rows = attack_rows(bench, data, methods=["raw_attention"], attacks=[["explanation", "vit"], ["explanation", "own"]],
                        radii=[EPS], measures=["stability"], defences=["none", *names])
     said = {d: (sigma, n) for d, sigma, n in rows[["defence", "sigma", "n_samples"]].drop_duplicates().to_numpy()}
-    noisy = {"dds": SIGMA, "noise_only": SIGMA, "noise_blur": SIGMA, "noise_cnn": SIGMA, "dds_published": 8 / 255}
-    still = {"none": 0, "blur": 0, "blur_narrow": 0, "denoise_only": SIGMA, "wavelet": SIGMA, "cnn": SIGMA}
+    noisy = {"dds": SIGMA, "noise_only": SIGMA, "noise_blur": SIGMA, "noise_cnn": SIGMA, "dds_published": 8 / 255,
+             "vit_noise": SIGMA}
+    still = {"none": 0, "blur": 0, "blur_narrow": 0, "denoise_only": SIGMA, "wavelet": SIGMA, "cnn": SIGMA,
+             "vit_adversarial": 0}
     assert said == {d: (s, 2) for d, s in noisy.items()} | {d: (s, 1) for d, s in still.items()}
     assert set(rows[rows.aim == "fresh_noise"].defence) == set(noisy)
     met = rows[rows.aim == "explanation"].assign(condition=words.condition(rows))
@@ -302,6 +322,8 @@ def test_the_bare_vit_is_no_defence_to_build_and_a_cnn_that_was_not_trained_is_n
         bench.defence("none")
     with pytest.raises(FileNotFoundError, match="no plain CNN was trained on the images of the ViT 'tiny'"):
         bench.defence("cnn")
+    with pytest.raises(FileNotFoundError, match="no vit_noise was trained from the ViT 'tiny'; train one, and smooth"):
+        bench.defence("vit_noise")
 
 
 # controls -----------------------------------------------------------------------------------------------------------

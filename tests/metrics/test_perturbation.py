@@ -6,6 +6,7 @@ import pytest
 import torch
 from oracles import golden
 from oracles.maps import images, tiny_vit
+from skimage.filters import gaussian
 
 from fvit import curve_auc, perturbation_curve
 from fvit.models.vit import ViT
@@ -100,6 +101,64 @@ def test_against_a_slow_reference(kind):
     assert torch.equal(perturbation_curve(vit, x, y, -maps, other), got)
 
 
+# fills and squares --------------------------------------------------------------------------------------------------
+def filled(x, order, fill, **options):
+    """The images that the model sees at 0, 10, ..., 100 %."""
+    seen = []
+    perturbation_curve(lambda z: seen.append(z.clone()) or z.new_zeros(len(z), 2), x, ZERO.expand(len(x)), order,
+                       fill=fill, **options)
+    return seen
+
+
+def test_each_fill_by_its_values():
+    x, order = images(2), -torch.arange(1024.0).view(1, 32, 32).expand(2, -1, -1)  # from the top, row by row
+    kept = torch.arange(1024).view(32, 32) >= 512
+    at_half = {fill: filled(x, order, fill)[5] for fill in ("black", "mean", "blur", "inpaint")}
+    for seen in at_half.values():
+        assert torch.equal(seen[:, :, kept], x[:, :, kept])  # what is left is left as it was
+    gone = {fill: seen[:, :, ~kept] for fill, seen in at_half.items()}
+    assert not gone["black"].any()
+    torch.testing.assert_close(gone["mean"], x.mean((2, 3))[:, :, None].expand(-1, -1, 512))
+    blurred = np.stack([[gaussian(channel, 4, mode="nearest", truncate=3) for channel in image] for image in x.numpy()])
+    torch.testing.assert_close(gone["blur"], torch.from_numpy(blurred)[:, :, ~kept], atol=1e-6, rtol=0)
+    inverted = filled(x, order, lambda x, removed: (1 - x) * removed)[5]  # a fill of one's own
+    torch.testing.assert_close(inverted[:, :, ~kept], 1 - x[:, :, ~kept])
+
+
+def test_what_is_inpainted_comes_from_what_is_left():
+    x, order = images(2), -torch.arange(1024.0).view(1, 32, 32).expand(2, -1, -1)
+    seen = filled(x, order, "inpaint")
+    other = x.clone()
+    other[:, :, :16] = 0.5  # rows that are removed at 50 %: they leave no trace
+    torch.testing.assert_close(filled(other, order, "inpaint")[5], seen[5])
+    for at in range(1, 10):
+        left = torch.arange(1024).view(32, 32) >= int(102.4 * at)
+        assert seen[at].amax() <= x[:, :, left].amax() + 1e-12 and seen[at].amin() >= x[:, :, left].amin() - 1e-12
+    torch.testing.assert_close(seen[10], x.mean((2, 3), keepdim=True).expand_as(x))  # nothing is left to draw from
+    flat = torch.full((1, 3, 32, 32), 0.3, dtype=torch.float64)
+    hole = torch.zeros(1, 32, 32)
+    hole[:, 10:20, 8:25] = 1
+    torch.testing.assert_close(filled(flat, hole, "inpaint")[1], flat)
+    ramp = torch.linspace(0, 1, 32, dtype=torch.float64).expand(1, 3, 32, 32)
+    off = (filled(ramp, hole, "inpaint")[1] - ramp).abs()[0, 0, 10:16, 8:25]  # what 10 % remove of the hole
+    assert off.max() < 0.15 and off.mean() < 0.06  # the ramp goes on, where its mean would be .27 off at the sides
+
+
+def test_squares_go_whole_and_in_the_order_of_their_means():
+    x, order = images(1), torch.zeros(1, 32, 32)
+    order[:, 8:16, 24:32] = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) + 1  # four squares of 4 x 4
+    order[:, 8:12, 24:28] += 1
+    order[:, 20, 20] = 9  # the greatest pixel, of a square whose mean is 9 / 16
+    seen = filled(x, order, "black", patch=4)
+    gone = [{(r, c) for r, c in np.argwhere((seen[at][0, 0] == 0).numpy() & (x[0, 0] != 0).numpy())} for at in (1, 10)]
+    assert len(gone[1]) == 1024 and len(gone[0]) == 6 * 16  # int(64 / 10) squares
+    top = {(r, c) for r in range(8, 16) for c in range(24, 32)}
+    assert top < gone[0] and {(r, c) for r in range(20, 24) for c in range(20, 24)} < gone[0]
+    assert {(r, c) for r in range(4) for c in range(4)} < gone[0]  # the sixth: ties by the lowest index
+    one = perturbation_curve(object_visible, white(1, 8, 8), ZERO, torch.rand(1, 8, 8), patch=1)
+    assert one.shape == (1, 11)
+
+
 def test_areas_by_hand():
     hits = np.array([[1] * 3 + [0] * 8, [1] * 11, [0] * 11, [1] + [0] * 9 + [1]], dtype=float)
     np.testing.assert_allclose(curve_auc(hits, "mean_height"), [1.5 / 8, 1, 0, 0])
@@ -124,6 +183,9 @@ def test_the_area_of_the_mean_is_the_mean_of_the_areas_and_keeps_its_kind():
 
 @pytest.mark.parametrize("changes, message", [
     ({"kind": "both"}, "unknown kind of perturbation 'both', known: positive, negative"),
+    ({"fill": "grey"}, "unknown fill 'grey', known: black, blur, inpaint, mean"),
+    ({"patch": 3}, r"patch=3 does not divide images of \(4, 4\) pixels"),
+    ({"patch": 0}, "patch=0, wanted an integer >= 1"),
     ({"y": torch.tensor([0, 1])}, r"y is torch.int64 of shape \(2,\), wanted class indices \(B,\) = \(1,\)"),
     ({"y": torch.tensor([-1])}, r"y has classes -1..-1, wanted 0 or more"),
     ({"y": torch.tensor([2])}, r"a Tensor of shape \(1, 2\) for 1 images with classes up to 2; wanted logits \(B, C\)"),

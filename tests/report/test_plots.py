@@ -61,6 +61,8 @@ def by_method(defences, **columns):
         standard_error=0.1), "scatter", None, ["a", "b", "scene"]),
     (plots.certified_share, means("share", certificate=["votes", "renyi"], kind=["radius", "plugin"],
                                            radius=[0.1]), "share", None, ["renyi, exact mean (no guarantee)"]),
+    (plots.certified_accuracy, means(certified=["top-k certified", "both"], radius=[0, 0.1]), "mean", None,
+     ["top-k certified", "both", "l2 radius", "share of images"]),
     (plots.noise_densities, means("density", divergence=[0.25, 1], noise=["best", "Gaussian"],
                                            position=[0, 1]), "density", "divergence", ["best", "Gaussian"]),
     (plots.psnr, means(image=["noisy", "one shot", "4 steps"], sigma=[0.1, 0.5]).assign(

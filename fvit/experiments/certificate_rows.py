@@ -1,0 +1,27 @@
+"""Certified radii as rows: of the top-k, of the prediction, and of both at once, on the same draws."""
+
+import pandas as pd
+
+from fvit.certification import CERTIFICATES, certify
+from fvit.experiments.attack_rows import labels
+from fvit.experiments.bench import Bench
+from fvit.records.rows import conform
+
+
+def certificate_rows(bench: Bench, images, *, betas, n_bound, failure_prob, n_pilot=100, certificates=CERTIFICATES,
+                     plugin=("votes", "sharp", "renyi", "pooled")) -> pd.DataFrame:
+    """Radii of each image behind DDS, all from one sample of it, as of `certify`.
+
+    betas      overlaps to keep, or one; n_bound: draws that bound, or a list
+    returns    tidy rows of metrics "radius", "label_radius", "joint_radius" and "plugin_radius", and for each
+               certificate "right": 1 where the class that it speaks of is the label
+    """
+    found = certify(bench.smoother(n_samples=n_pilot), images.x, bench.k, betas, n_bound, failure_prob, images.ids,
+                    certificate=certificates, plugin=plugin, prediction=True)
+    said = found[found["metric"] == "label_radius"].drop_duplicates(["image_id", "certificate"])
+    truth = said["image_id"].map(dict(zip(images.ids, images.y.tolist(), strict=True)))
+    right = said.assign(metric="right", n_samples=n_pilot, norm="", radius=(said["label"] == truth).astype(float))
+    rows = pd.concat([found, right]).rename(columns={"radius": "value"})
+    of_label = rows["metric"].isin(["label_radius", "right"])
+    rows = rows.assign(k=rows["k"].mask(of_label), method=rows["method"].mask(of_label, ""))
+    return conform(rows.drop(columns=["failure_prob", "n_pilot", "label"]), **labels(bench, images))
