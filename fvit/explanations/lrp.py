@@ -249,5 +249,5 @@ def check_pixels(vit: nn.Module, settings: dict) -> None:
     if not plain or tuple(patches.img_size) != (h * layer.stride[0], w * layer.stride[1]):
         got = f"{type(layer).__name__} in {type(patches).__name__}"
         raise ValueError(f"LRP to the pixels wants patches from one convolution, got {got}; choose vta or lrp_rollout")
-    if settings["start_layer"] != 0:
-        raise ValueError(f"lrp goes through all blocks to the pixels: start_layer={settings['start_layer']}, wanted 0")
+    if (start := settings.get("start_layer", 0)) != 0:
+        raise ValueError(f"lrp goes through all blocks to the pixels: start_layer={start}, wanted 0")

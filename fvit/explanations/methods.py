@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fvit.explanations.attn_lrp import check_attn
 from fvit.explanations.lrp import check_blocks, check_pixels
 from fvit.explanations.record import Pass
 
@@ -134,6 +135,18 @@ def attribution_rollout(record: Pass, target, start_layer: int = 0) -> torch.Ten
     return _joint(record, (mixed(layer) for layer in layers), scaled=True)
 
 
+def attn_lrp(record: Pass, target, gamma: float = 0.05, conv_gamma: float = 0.25) -> torch.Tensor:
+    """AttnLRP: relevance of the pixels (B, H, W) to the target's logit, signed, with rules for softmax and products.
+
+    gamma, conv_gamma   of the gamma rule in the MLPs and the head, and in the patch embedding; 0 is the epsilon rule.
+                        To be tuned for each model, say its authors, whose example for ViTs tries both defaults
+
+    Source: Achtibat et al. 2024, all of attention included: their own example for ViTs stops at the softmax. Agrees
+    with their package lxt 2.1, of which nothing is copied.
+    """
+    return record.pixels(target, gamma, conv_gamma)
+
+
 def _needs(part: str):
     """A check of METHODS: ValueError if the proof of the model's layout (models/layouts.py) did not find `part`."""
 
@@ -158,6 +171,7 @@ METHODS = {
         Method(lrp_rollout, True, True, "relevance multiplied through the blocks", check_blocks),
         Method(vta, True, True, "gradient times relevance, multiplied through the blocks", check_blocks),
         Method(attribution_rollout, True, True, "attention times gradient, through the blocks", _needs("tail")),
+        Method(attn_lrp, True, True, "relevance of the pixels, by rules made for attention", check_attn),
     )
 }
 

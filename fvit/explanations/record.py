@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from fvit.explanations.attn_lrp import pixel_relevance
 from fvit.explanations.lrp import RelevancePass
 from fvit.models.attention import AttentionMaps
 from fvit.models.layouts import attention_blocks
@@ -73,6 +74,11 @@ class Pass:
         """LRP of the target's logit, which goes down as far as it is asked to."""
         return self._once("relevance", rules, target, lambda: RelevancePass(
             self.vit, self.layers, target, rules, self.attached))
+
+    def pixels(self, target: torch.Tensor, gamma: float, conv_gamma: float) -> torch.Tensor:
+        """Relevance (B, H, W) of the pixels by AttnLRP."""
+        with torch.set_grad_enabled(self.attached):
+            return pixel_relevance(self.vit, self.layers, target, gamma, conv_gamma)
 
     def _once(self, kind, setting, target, compute):
         key = kind, setting, tuple(target.tolist())
