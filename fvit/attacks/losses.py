@@ -1,5 +1,6 @@
 """The losses that an attack increases: they move a prediction or an explanation, of a ViT or of a DDS."""
 
+import copy
 import math
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from fvit.explanations.passes import check_method, explain_with_logits
 from fvit.metrics.maps import top_k
 
 VIT_BATCH = 32  # images whose gradient through a bare ViT is taken at once
+LIGHTER = 8  # so many times fewer of a map of a class: its graph, of second derivatives, is up to twelve times as large
 
 
 def prediction_loss(model, y, n_samples=None, ids=None):
@@ -69,6 +71,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         raise ValueError(f"method {name!r} has no derivatives here; attack it by transfer: make x_adv with {able}, "
                          f"then explain x_adv with {name!r}")
     check_callable(explainer, "explainer")
+    explainer = _lighter(explainer) if row.class_specific else explainer
     order, tokens = top_k(heat, k), checks.check_tensor(heat, "heat")[:1].numel()
     goal = None if goal is None else _places(goal, len(order), tuple(heat.shape[1:]))
     n = check_count(4 if n_samples is None else n_samples, "n_samples")
@@ -111,7 +114,8 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
         shape = heat.shape[1:]
         _in_portions(loss, explainer, n, len(heat), lambda rows: explanation_loss(
             explainer, heat[rows], k, None if held is None else held[rows], method, n, names[rows],
-            None if target is None else target[rows], None if goal is None else goal[rows].unflatten(1, shape)))
+            None if target is None else target[rows], None if goal is None else goal[rows].unflatten(1, shape)),
+            VIT_BATCH // LIGHTER if row.class_specific else VIT_BATCH)
     return loss
 
 
@@ -132,12 +136,22 @@ def _places(goal, n, grid):
     return mask
 
 
-def _in_portions(loss, model, n, count, part):
+def _in_portions(loss, model, n, count, part, bare=None):
     """Tell `pgd` how to take this loss of `count` images: `part(rows)` is that of some of them, as many as fill a batch
-    with n draws each. The gradient of a batch is taken before the next begins: no activations are computed twice."""
+    with n draws each, of a bare ViT `bare`. The gradient of a batch is taken before the next begins: no activations are
+    computed twice."""
     loss.part, draws = part, n if getattr(model, "sigma", 0) > 0 else 1
-    loss.sized = model if _is_dds(model) else SimpleNamespace(batch_size=max(1, min(count, VIT_BATCH)))
+    loss.sized = model if _is_dds(model) else SimpleNamespace(batch_size=max(1, min(count, bare or VIT_BATCH)))
     loss.portion = lambda images: max(1, loss.sized.batch_size // draws) if images == count else images
+
+
+def _lighter(model):
+    """A DDS with the same networks and streams that takes a share of the noisy images at once."""
+    if not (_is_dds(model) and hasattr(model, "batch_size")) or hasattr(model, "lighter"):
+        return model
+    light = copy.copy(model)
+    light.batch_size, light.lighter = max(1, model.batch_size // LIGHTER), True
+    return light
 
 
 def _is_dds(model):

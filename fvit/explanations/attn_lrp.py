@@ -7,11 +7,14 @@ of its input, so that no rule divides by what may be 0.
 import math
 
 import torch
+from timm.layers import RmsNorm
 from torch import nn
 from torch.nn.functional import fold, linear, unfold
 
 from fvit.base.checks import check_number
 from fvit.explanations.lrp import check_pixels
+
+NORMS = (nn.Identity, nn.LayerNorm, nn.RMSNorm, RmsNorm)
 
 
 # rules: slopes of a layer's output -> slopes of its inputs -----------------------------------------------------------
@@ -42,13 +45,15 @@ def product(a, b, slope) -> tuple[torch.Tensor, torch.Tensor]:
     return slope @ b.mT / 2, a.mT @ slope / 2
 
 
-def normalised(layer: nn.LayerNorm | nn.Identity, x, slope) -> torch.Tensor:
-    """Of a layer norm: its division by the standard deviation hands on all (the identity rule), the rest is linear."""
+def normalised(layer: nn.Module, x, slope) -> torch.Tensor:
+    """Of a norm over the last axis, one of NORMS: its division hands on all (the identity rule), the rest is linear."""
     if isinstance(layer, nn.Identity):
         return slope
+    centred = isinstance(layer, nn.LayerNorm)
+    power = x.var(-1, correction=0, keepdim=True) if centred else x.square().mean(-1, keepdim=True)
     slope = slope if layer.weight is None else slope * layer.weight
-    slope = slope / (x.var(-1, correction=0, keepdim=True) + layer.eps).sqrt()
-    return slope - slope.mean(-1, keepdim=True)
+    slope = slope / (power + (torch.finfo(x.dtype).eps if layer.eps is None else layer.eps)).sqrt()
+    return slope - slope.mean(-1, keepdim=True) if centred else slope
 
 
 def activated(x, out, slope) -> torch.Tensor:
@@ -127,6 +132,6 @@ def check_attn(vit: nn.Module, settings: dict) -> None:
         norms |= {f"blocks.{n}.{part}": block.get_submodule(part) for part in (
             "norm1", "norm2", "attn.norm", "attn.q_norm", "attn.k_norm", "mlp.norm")}
     for part, layer in norms.items():
-        if not isinstance(layer, nn.LayerNorm | nn.Identity):
-            raise ValueError(f"AttnLRP has rules for nn.LayerNorm, {part} of {type(net).__name__} is a "
+        if not isinstance(layer, NORMS):
+            raise ValueError(f"AttnLRP has rules for LayerNorm and RmsNorm, {part} of {type(net).__name__} is a "
                              f"{type(layer).__name__}; choose vta")

@@ -109,11 +109,24 @@ def test_an_attack_on_its_own_map_moves_it_in_portions_as_at_once(vit, monkeypat
     x, y = images(3), torch.tensor([0, 3, 4])  # of other classes some GradCAM is 0 everywhere, and has no slope
     heat, found = explain(vit, x, method, y), []
     for size in (32, 2):
-        monkeypatch.setattr("fvit.attacks.losses.VIT_BATCH", size)
+        monkeypatch.setattr("fvit.attacks.losses.VIT_BATCH", 8 * size)
         loss = explanation_loss(vit, heat, 4, method=method, target=y)
         found.append(pgd(loss, x, eps=0.02, steps=3, start="clean"))
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
     assert (loss(found[0], 0) - loss(x, 0)).mean() > 0.01  # maps of LRP have poles: an image may lose
+
+
+def test_maps_of_a_class_are_taken_through_a_dds_an_eighth_of_the_images_at_once(vit, monkeypatch):
+    x, y, found, sizes = images(4), torch.tensor([0, 3, 4, 1]), [], []
+    heat, hook = explain(vit, x, "vta", y), vit.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    for batch_size in (64, 16):
+        dds = DDS(vit, None, 0.1, batch_size=batch_size)
+        loss = explanation_loss(dds, heat, 4, method="vta", n_samples=2, ids=["a", "b", "c", "d"], target=y)
+        found.append(pgd(loss, x, eps=0.02, steps=1, ids=["a", "b", "c", "d"]))
+        assert dds.batch_size == batch_size
+    hook.remove()
+    assert sizes == [8] + [2] * 4
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
 
 
 # a goal --------------------------------------------------------------------------------------------------------------

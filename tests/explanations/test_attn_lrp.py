@@ -96,9 +96,10 @@ def test_products_give_each_operand_half():
 
 def test_norms_and_activations_hand_on_all_but_a_bias():
     x, slope = random(3, 8), random(3, 8, seed=1)
-    norm = nn.LayerNorm(8, dtype=torch.float64)
-    nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(2))
-    for layer in (norm, nn.LayerNorm(8, elementwise_affine=False, dtype=torch.float64)):
+    layers = [nn.LayerNorm(8), timm.layers.RmsNorm(8), nn.RMSNorm(8), nn.LayerNorm(8, elementwise_affine=False)]
+    for layer in (layer.double() for layer in layers):
+        if layer.weight is not None:
+            nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(2))
         got = attn_lrp.normalised(layer, x, slope)
         torch.testing.assert_close((x * got).sum(1), (layer(x) * slope).sum(1))
     assert attn_lrp.normalised(nn.Identity(), x, slope) is slope
@@ -176,7 +177,7 @@ def test_float32_agrees_with_float64_for_no_denominator_is_small():
 @pytest.mark.parametrize(("changes", "options", "message"), [
     ({}, dict(gamma=-1), r"gamma=-1, wanted a number in \[0, inf\)"),
     ({}, dict(conv_gamma="x"), r"conv_gamma=x, wanted a number in \[0, inf\)"),
-    (dict(norm_layer=timm.layers.RmsNorm), {}, r"rules for nn\.LayerNorm, norm of VisionTransformer is a RmsNorm"),
+    (dict(norm_layer=timm.layers.SimpleNorm), {}, "rules for LayerNorm and RmsNorm, norm of .* is a SimpleNorm"),
     (dict(mlp_layer=timm.layers.SwiGLU), {}, "Block, Attention, SwiGLU"),
 ])
 def test_what_has_no_rule_is_refused(changes, options, message):
