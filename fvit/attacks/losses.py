@@ -72,8 +72,9 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
                          f"then explain x_adv with {name!r}")
     check_callable(explainer, "explainer")
     explainer = _lighter(explainer) if row.class_specific else explainer
-    order, tokens = top_k(heat, k), checks.check_tensor(heat, "heat")[:1].numel()
-    goal = None if goal is None else _places(goal, len(order), tuple(heat.shape[1:]))
+    order, heat = top_k(heat, k), checks.check_tensor(heat, "heat")
+    tokens, grid = heat[:1].numel(), tuple(heat.shape[1:])
+    goal = None if goal is None else _places(goal, len(order), grid)
     n = check_count(4 if n_samples is None else n_samples, "n_samples")
     has_prediction = _is_dds(explainer) or hasattr(explainer, "grid")
     if keep_class is not None and not has_prediction:
@@ -111,10 +112,9 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
 
     if has_prediction:
         names = check_ids(ids, len(heat))
-        shape = heat.shape[1:]
         _in_portions(loss, explainer, n, len(heat), lambda rows: explanation_loss(
             explainer, heat[rows], k, None if held is None else held[rows], method, n, names[rows],
-            None if target is None else target[rows], None if goal is None else goal[rows].unflatten(1, shape)),
+            None if target is None else target[rows], None if goal is None else goal[rows].unflatten(1, grid)),
             VIT_BATCH // LIGHTER if row.class_specific else VIT_BATCH)
     return loss
 
