@@ -114,7 +114,9 @@ CALLS = {  # name: (function, good arguments); each in turn becomes odd
         "model": DDS, "y": [0, 1], "n_samples": 1, "ids": ["a", "b"], "x": X, "step": 0}),
     "explanation_loss": (lambda x, **o: fvit.explanation_loss(**o)(x, 0), {
         "explainer": VIT, "heat": HEAT, "k": 2, "keep_class": [0, 1], "method": "rollout", "n_samples": 1, "ids": None,
-        "x": X}),
+        "x": X, "target": [0, 1], "goal": [[0, 1], [2, 3]]}),
+    "explanation_loss of a class": (lambda x, **o: fvit.explanation_loss(**o)(x, 0), {
+        "explainer": DDS, "heat": HEAT, "k": 2, "method": "gradcam", "target": [0, 1], "goal": HEAT > 0.1, "x": X}),
     "topk_overlap": (fvit.topk_overlap, {"a": HEAT, "b": HEAT, "k": 2}),
     "renyi_divergence": (fvit.renyi_divergence, {"p": W, "q": W[::-1], "order": 2}),
     "segmentation_scores": (fvit.segmentation_scores, {"map": HEAT, "mask": (X[:, 0] > 0.5).long()}),

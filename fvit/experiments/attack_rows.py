@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from fvit.base.checks import check_choice
-from fvit.experiments.bench import MOVED, OTHER, Bench, network_digest
+from fvit.experiments.bench import MOVED, OTHER, Bench, corner, network_digest
 from fvit.experiments.defences import is_random, levels
 from fvit.explanations.methods import METHODS
-from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
+from fvit.metrics.maps import l2_change, rank_correlation, top_k, topk_overlap
 from fvit.metrics.perturbation import TENTHS, perturbation_curve
 from fvit.metrics.segmentation import SEGMENTATION, segmentation_scores
 from fvit.records.defence_names import check as check_defences
@@ -22,7 +22,8 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defe
     """Rows of every measure for `images` behind each defence: clean, fresh noise, and each attack at each radius.
 
     images     as of `load_images`: x, y, mask, ids
-    methods    names of METHODS; attacks that aim at one map are measured on that map alone ("rollout" on rollout)
+    methods    names of METHODS. The attack "explanation", on raw attention, is measured on all of them; one that aims
+               at the map of another method, whose name it has ("gradcam"), and "corner" on the map that they move
     attacks    pairs (aim, made_on), see `Bench.attack`. Made on the ViT ("vit") an attack is the ViT's own, and
                transferred for all others; made on a defence it is that one's own, adaptive. "own" stands for each of
                the defences but "none". Made on another ViT, "vit:SOURCE" with SOURCE as of `load_vit`, it moves what
@@ -62,7 +63,7 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defe
             before = clean["none" if made_on == "vit" else made_on]
             maker, through = (others[made_on], "vit") if made_on in others else (bench, named.get(made_on, made_on))
             x_adv = maker.attack(aim, through, images.x, images.ids, before, eps)
-            shown = ["rollout"] if aim == "rollout" else list(methods)
+            shown = list(methods) if aim in ("prediction", "explanation") else [MOVED[aim]]
             for defence in [made_on] if made_on in own else named:
                 about = {"defence": defence, "aim": aim, "eps": float(eps),
                          "made_on": OTHER + maker.vit.name if made_on in others else made_on}
@@ -153,6 +154,12 @@ def _stability(bench, images, view, before, method):
             "l2_change": l2_change(a, b)}
 
 
+def _corner(bench, images, view, before, method):
+    """How much of the top-k lies where the aim "corner" moves it to."""
+    inside = corner(bench.vit.grid, bench.k).flatten()
+    return {"in_corner": inside[top_k(view.maps[method], bench.k).cpu()].double().mean(1)}
+
+
 def _segmentation(bench, images, view, before, method):
     return dict(segmentation_scores(view.maps[method], images.mask)[[*SEGMENTATION]])
 
@@ -164,4 +171,4 @@ def perturbation(bench, images, view, before, method):
 
 
 SHARES = [tenths / 10 for tenths in TENTHS]
-MEASURES = {"stability": _stability, "segmentation": _segmentation, "perturbation": perturbation}
+MEASURES = {"stability": _stability, "corner": _corner, "segmentation": _segmentation, "perturbation": perturbation}

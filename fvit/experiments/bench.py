@@ -1,6 +1,7 @@
 """A ViT bare and behind defences, at the sizes of a run: maps, predictions, attacks."""
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -11,10 +12,12 @@ from fvit.attacks import explanation_loss, prediction_loss, strongest
 from fvit.base.checks import check_choice
 from fvit.base.memory import in_memory
 from fvit.experiments import defences, inputs
+from fvit.explanations.methods import METHODS
 from fvit.explanations.passes import explain_pass, forward_pass
 from fvit.smoothing import DDS
 
-MOVED = {"prediction": None, "explanation": "raw_attention", "rollout": "rollout"}  # aim of an attack -> map it moves
+MOVED = {"prediction": None, "explanation": "raw_attention", "corner": "raw_attention"} | {  # aim -> map it moves
+    name: name for name, row in METHODS.items() if row.differentiable and name != "raw_attention"}
 OTHER = "vit:"  # made_on "vit:SOURCE": an attack made on another ViT, SOURCE as of `load_vit`
 
 
@@ -108,7 +111,8 @@ class Bench:
 
     def attack(self, aim, through, x, ids, clean: View, eps) -> torch.Tensor:
         """PGD (linf) on the prediction, or on the top-k of a map with the class held (MOVED), made on the ViT itself
-        ("vit") or through the whole of a defence. `clean` is the view, by that model, of `x`.
+        ("vit") or through the whole of a defence. `clean` is the view, by that model, of `x`; its class is held, and
+        explained by maps of a class. The aim "corner" moves the top-k there (`corner`), the others away.
 
         Raises ValueError for a reader's own defence through which no gradient comes.
         """
@@ -117,8 +121,10 @@ class Bench:
         if method is None:
             loss = prediction_loss(model, clean.predicted, n_samples=self.attack_draws, ids=ids)
         else:
-            loss = explanation_loss(model, clean.maps[method], self.k, keep_class=clean.predicted, method=method,
-                                    n_samples=self.attack_draws, ids=ids)
+            heat = clean.maps[method]
+            goal = corner(heat.shape[1:], self.k).expand(heat.shape) if aim == "corner" else None
+            loss = explanation_loss(model, heat, self.k, keep_class=clean.predicted, method=method, goal=goal,
+                                    n_samples=self.attack_draws, ids=ids, target=clean.predicted)
         if ":" in through and eps > 0:
             defences.check_gradient(through, loss, x)
         return self.ascend(loss, x, ids, eps, model)
@@ -128,6 +134,14 @@ class Bench:
         draws = model is not self.vit and defences.is_random(model)
         return strongest(loss, x, self.attack_restarts, eps, steps=self.attack_steps, seed=self.seed, ids=ids,
                          judgements=4 if draws else 1, rule=self.attack_rule, momentum=self.attack_momentum or None)
+
+
+def corner(grid, k: int) -> torch.Tensor:
+    """The square of tokens (h, w) in the top left corner that holds k of them, or as many as the grid has there."""
+    side = math.isqrt(k - 1) + 1
+    mask = torch.zeros(tuple(grid), dtype=torch.bool)
+    mask[:side, :side] = True
+    return mask
 
 
 def network_digest(network) -> str:

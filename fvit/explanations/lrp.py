@@ -127,34 +127,40 @@ class RelevancePass:
 
     seen     module -> (input, output) of a forward pass of `vit`
     target   (B,) class whose logit starts with relevance 1 (not with its value); rules: "vta" or "orig"
+    attached   relevance keeps its graph back to what was seen; else it has none
 
     Per-sample: batches do not matter. Sources: Bach et al. 2015; for ViTs Chefer et al. 2021, as their code computes it
     (docs/reference-code.md, section 2). Ours: the rule of a pooled head (`pool`), and that the two heads of a distilled
     DeiT share by the rule of addition.
     """
 
-    def __init__(self, vit, seen: dict, target: torch.Tensor, rules: str = "vta"):
-        self.vit, self.net, self.seen, self.rules = vit, vit.backbone, seen, RULES[rules]
+    def __init__(self, vit, seen: dict, target: torch.Tensor, rules: str = "vta", attached: bool = False):
+        self.vit, self.net, self.seen, self.rules, self.attached = vit, vit.backbone, seen, RULES[rules], attached
         self.totals = []  # (B,) total relevance after the head, then after each block, from last to first
         self._attention, self._tokens = {}, None
         self._walk = self._down(target)
 
     def attention(self, layer: int) -> torch.Tensor:
         """Relevance (B, heads, N, N) of the attention of block `layer`."""
-        while layer not in self._attention:
-            next(self._walk)
+        with torch.set_grad_enabled(self.attached):
+            while layer not in self._attention:
+                next(self._walk)
         return self._attention[layer]
 
     def tokens(self) -> torch.Tensor:
         """Relevance (B, N, D) that enters the first block."""
-        for _ in self._walk:
-            pass
+        with torch.set_grad_enabled(self.attached):
+            for _ in self._walk:
+                pass
         return self._tokens
 
-    @torch.no_grad()
     def pixels(self) -> torch.Tensor:
         """Relevance (B, H, W) of the pixels, summed over channels; that of prefix tokens and positions is lost."""
-        relevance, net = self.tokens(), self.net
+        with torch.set_grad_enabled(self.attached):
+            return self._pixels(self.tokens())
+
+    def _pixels(self, relevance):
+        net = self.net
         if net.pos_embed is not None:
             embedded, start = self.seen[net.norm_pre][0], self.vit.num_prefix_tokens if net.no_embed_class else 0
             position = net.pos_embed.expand_as(embedded[:, start:])
@@ -162,7 +168,6 @@ class RelevancePass:
         patches = relevance[:, -self.vit.grid[0] * self.vit.grid[1] :].mT.unflatten(2, self.vit.grid)  # (B, D, h, w)
         return patch_embedding(net.patch_embed.proj, self.seen[net.patch_embed][0], patches)
 
-    @torch.no_grad()
     def _down(self, target):
         self._tokens = self._head(target)
         for layer in reversed(range(len(self.net.blocks))):
@@ -244,5 +249,5 @@ def check_pixels(vit: nn.Module, settings: dict) -> None:
     if not plain or tuple(patches.img_size) != (h * layer.stride[0], w * layer.stride[1]):
         got = f"{type(layer).__name__} in {type(patches).__name__}"
         raise ValueError(f"LRP to the pixels wants patches from one convolution, got {got}; choose vta or lrp_rollout")
-    if settings["start_layer"] != 0:
-        raise ValueError(f"lrp goes through all blocks to the pixels: start_layer={settings['start_layer']}, wanted 0")
+    if (start := settings.get("start_layer", 0)) != 0:
+        raise ValueError(f"lrp goes through all blocks to the pixels: start_layer={start}, wanted 0")

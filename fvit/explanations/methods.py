@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fvit.explanations.attn_lrp import check_attn
 from fvit.explanations.lrp import check_blocks, check_pixels
 from fvit.explanations.record import Pass
 
@@ -14,7 +15,8 @@ from fvit.explanations.record import Pass
 class Method:
     """A row of METHODS. `function(record, target, **options)` returns the method's own values, (B, h, w) or pixels.
 
-    differentiable   an attack may differentiate through it; the others are detached
+    differentiable   an attack may differentiate through it, almost everywhere: clamps, moduli, maxima and divisions by
+                     what may be 0 leave kinks and poles. The others are detached
     check            `check(vit, settings)` raises ValueError where the method has no meaning
     reads            `reads(start_layer, depth)`: the blocks whose attention it reads, None for all
     own              whether it came by `register_method`
@@ -126,12 +128,23 @@ def attribution_rollout(record: Pass, target, start_layer: int = 0) -> torch.Ten
 
     def mixed(layer):
         output, attn = record.layers[net.blocks[layer]][1], record.attention[layer]
-        score = net.forward_head(net.norm(output)).gather(1, target[:, None]).sum()
-        (grad,) = torch.autograd.grad(score, attn, retain_graph=True)
-        return (attn.detach() * grad / 2).amax(1)
+        (grad,) = record.slope(net.forward_head(net.norm(output)), target, attn)
+        return ((attn if record.attached else attn.detach()) * grad / 2).amax(1)
 
     layers = reversed(range(start_layer, len(record.attention)))
     return _joint(record, (mixed(layer) for layer in layers), scaled=True)
+
+
+def attn_lrp(record: Pass, target, gamma: float = 0.05, conv_gamma: float = 0.25) -> torch.Tensor:
+    """AttnLRP: relevance of the pixels (B, H, W) to the target's logit, signed, with rules for softmax and products.
+
+    gamma, conv_gamma   of the gamma rule in the MLPs and the head, and in the patch embedding; 0 is the epsilon rule.
+                        To be tuned for each model, say its authors, whose example for ViTs tries both defaults
+
+    Source: Achtibat et al. 2024, all of attention included: their own example for ViTs stops at the softmax. Agrees
+    with their package lxt 2.1, of which nothing is copied.
+    """
+    return record.pixels(target, gamma, conv_gamma)
 
 
 def _needs(part: str):
@@ -152,12 +165,13 @@ METHODS = {
         Method(rollout, False, True, "attention multiplied through the blocks, with the residual path",
                _needs("rollout"),
                reads=range),
-        Method(gradcam, True, False, "last attention, its heads weighted by their gradient"),
-        Method(partial_lrp, True, False, "relevance of the last attention", check_blocks),
-        Method(lrp, True, False, "relevance of the pixels", check_pixels),
-        Method(lrp_rollout, True, False, "relevance multiplied through the blocks", check_blocks),
-        Method(vta, True, False, "gradient times relevance, multiplied through the blocks", check_blocks),
-        Method(attribution_rollout, True, False, "attention times gradient, through the blocks", _needs("tail")),
+        Method(gradcam, True, True, "last attention, its heads weighted by their gradient"),
+        Method(partial_lrp, True, True, "relevance of the last attention", check_blocks),
+        Method(lrp, True, True, "relevance of the pixels", check_pixels),
+        Method(lrp_rollout, True, True, "relevance multiplied through the blocks", check_blocks),
+        Method(vta, True, True, "gradient times relevance, multiplied through the blocks", check_blocks),
+        Method(attribution_rollout, True, True, "attention times gradient, through the blocks", _needs("tail")),
+        Method(attn_lrp, True, True, "relevance of the pixels, by rules made for attention", check_attn),
     )
 }
 

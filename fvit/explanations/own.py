@@ -2,11 +2,13 @@
 
 import functools
 import inspect
+from contextlib import nullcontext
 
 import torch
 
 from fvit.base.checks import check_choice, check_flag, check_text
 from fvit.explanations.methods import METHODS, Method
+from fvit.models.attention import capture_attention
 
 FORMS = "wanted f(vit, x, target), f(vit, x), or f(record, target) as METHODS has; other parameters need defaults"
 
@@ -18,7 +20,8 @@ def register_method(name: str, function, class_specific=None, differentiable=Fal
                      f(record, target) gets the attention of the pass too, as the functions of METHODS do. Further
                      parameters, with defaults, are the method's options
     class_specific   whether the map depends on the target; by default it does if the function takes one
-    differentiable   whether an attack may differentiate through a map that is not class-specific
+    differentiable   whether an attack may differentiate through the map: of a class-specific one, gradients inside it
+                     are taken with create_graph=True
     summary          one line on what it shows
     replace          True: `name` may be that of an earlier registration, though none that fvit has itself
 
@@ -71,8 +74,9 @@ def _row(function, class_specific=None, differentiable=False, summary="") -> Met
 
     @functools.wraps(function)
     def run(record, target, **options):
-        tracked = torch.is_grad_enabled() and not specific
-        with torch.inference_mode(False), torch.enable_grad():  # a function of gradients has them in a DDS too
+        tracked = torch.is_grad_enabled() and (not specific or (differentiable and record.attached))
+        unfused = capture_attention(record.vit) if tracked and specific else nullcontext()  # for second derivatives
+        with torch.inference_mode(False), torch.enable_grad(), unfused:  # of gradients too, and in a DDS
             follow = tracked and record.x.requires_grad  # else a copy: the function may ask it for gradients
             of = (record,) if recorded else (record.vit, record.x if follow else record.x.detach().clone())
             aim = (target,) if takes and not by_name else ()

@@ -21,7 +21,7 @@ from fvit.explanations.record import Pass
 from fvit.metrics.maps import normalise_map
 from fvit.models.attention import AttentionMaps, capture_attention
 from fvit.models.layouts import attention_blocks
-from fvit.models.state import evaluated
+from fvit.models.state import evaluated, held
 from fvit.models.vit import check_vit
 
 
@@ -76,7 +76,8 @@ def forward_pass(vit, x: torch.Tensor, methods=None, **options) -> Pass:
     if half := [weight for weight in getattr(vit, "parameters", tuple)() if weight.dtype != _precision(weight)]:
         vit = copy.deepcopy(vit).to(torch.float64 if half[0].device.type == "cpu" else torch.float32)
     wanted = x.requires_grad and torch.is_grad_enabled()
-    with _gradients(x.device), capture_attention(vit) as attention, trace_layers(vit) as layers:
+    with (_gradients(x.device), _unfused_pool(vit, wanted), capture_attention(vit) as attention,
+          trace_layers(vit) as layers):
         scores = vit(x if wanted else x.detach().clone().requires_grad_())
     return Pass(vit, x, attention.check(), scores if wanted else scores.detach(), scores, layers)
 
@@ -87,9 +88,11 @@ def explain_pass(record: Pass, method: str, target=None, raw: bool = False, **op
     with ExitStack() as inside:
         inside.enter_context(_gradients(logits.device) if row.class_specific else _whole(logits.device))
         inside.enter_context(evaluated(getattr(record.vit, "backbone", record.vit), recompute=False))
+        inside.enter_context(_unfused_pool(record.vit, row.class_specific and record.attached))
         classes = logits.detach().argmax(1) if target is None else check_classes(target, *logits.shape)
         values = row.function(record, classes.to(logits.device).clone(), **options)
-    values = values.detach() if row.class_specific else values
+    tracked = not row.class_specific or (row.differentiable and record.attached and torch.is_grad_enabled())
+    values = values if tracked else values.detach()
     if bad := [i for i, fine in enumerate(values.isfinite().flatten(1).all(1).tolist()) if not fine]:
         wider = "choose other rules or another method" if values.dtype == torch.float64 else (
             "compute in float64: explain(vit.double(), x.double(), ...)")
@@ -135,6 +138,12 @@ def check_method(method: str, vit=None, **options) -> Method:
 
 def _precision(values: torch.Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
+
+
+def _unfused_pool(vit, twice):
+    """Context in which an attention pool has second derivatives, which the fused kernels have not, if `twice`."""
+    pool = getattr(getattr(vit, "backbone", vit), "attn_pool", None)
+    return held([pool] if twice else [], "fused_attn", False)
 
 
 def _whole(device):

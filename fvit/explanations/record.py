@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from fvit.explanations.attn_lrp import pixel_relevance
 from fvit.explanations.lrp import RelevancePass
 from fvit.models.attention import AttentionMaps
 from fvit.models.layouts import attention_blocks
@@ -54,15 +55,30 @@ class Pass:
         """Values of all N tokens (B, ..., N) -> those of the patches (B, ..., h, w)."""
         return tokens[..., self.vit.num_prefix_tokens :].unflatten(-1, self.vit.grid)
 
+    @property
+    def attached(self) -> bool:
+        """Whether maps of a class keep their graph back to x, second derivatives in it: x asked for gradients."""
+        return self.logits.requires_grad
+
     def gradient(self, target: torch.Tensor, start_layer: int) -> list[torch.Tensor]:
         """d logit / d attention (B, heads, N, N), one backward pass from the logit of each image's target."""
-        score = self.scores.gather(1, target[:, None]).sum()
-        maps = self.attention[start_layer:]
-        return self._once("gradient", start_layer, target, lambda: torch.autograd.grad(score, maps, retain_graph=True))
+        return self._once("gradient", start_layer, target, lambda: self.slope(
+            self.scores, target, self.attention[start_layer:]))
+
+    def slope(self, scores: torch.Tensor, target: torch.Tensor, maps) -> tuple[torch.Tensor, ...]:
+        """d (score of each image's target) / d maps, of scores (B, C)."""
+        score = scores.gather(1, target[:, None]).sum()
+        return torch.autograd.grad(score, maps, retain_graph=True, create_graph=self.attached)
 
     def relevance(self, target: torch.Tensor, rules: str) -> RelevancePass:
         """LRP of the target's logit, which goes down as far as it is asked to."""
-        return self._once("relevance", rules, target, lambda: RelevancePass(self.vit, self.layers, target, rules))
+        return self._once("relevance", rules, target, lambda: RelevancePass(
+            self.vit, self.layers, target, rules, self.attached))
+
+    def pixels(self, target: torch.Tensor, gamma: float, conv_gamma: float) -> torch.Tensor:
+        """Relevance (B, H, W) of the pixels by AttnLRP."""
+        with torch.set_grad_enabled(self.attached):
+            return pixel_relevance(self.vit, self.layers, target, gamma, conv_gamma)
 
     def _once(self, kind, setting, target, compute):
         key = kind, setting, tuple(target.tolist())

@@ -16,7 +16,9 @@ DEFENCES = {  # what stands between image and map; a reader's own is a code as o
 OWN = re.compile(r"[^/\\:]+\.py:[A-Za-z_]\w*")  # "mine.py:Mine"
 AIMS = {"none": "clean", "fresh_noise": "fresh noise", "repeat": "same image, other batch", "other_image":
         "another image", "random_signs": "random signs", "prediction": "prediction", "explanation": "explanation",
-        "rollout": "rollout"}  # what the image was changed for: the last three by attack
+        "corner": "corner", "rollout": "rollout", "gradcam": "GradCAM", "partial_lrp": "partial LRP", "lrp": "LRP",
+        "lrp_rollout": "LRP rollout", "vta": "VTA", "attribution_rollout": "attribution rollout",
+        "attn_lrp": "AttnLRP"}  # what the image was changed for: from "prediction" on by attack
 NO_ATTACK = ("none", "fresh_noise", "repeat", "other_image")  # aims that change no pixel
 MADE_ON = {"": "no attack", "vit": "the bare model"} | {
     code: f"the model behind {said}" for code, said in DEFENCES.items() if code not in ("none", "constant_map")} | {
@@ -34,7 +36,7 @@ BARE = ("none", "constant_map")  # defences that add no noise and have no model 
 NO_LEVEL = (*BARE, "blur", "blur_narrow", "vit_adversarial")  # defences of which sigma says nothing
 ONE_DRAW = ("denoise_only", "wavelet", "cnn")  # told sigma, and add no noise
 TOP_SET = ("topk_overlap", "fidelity", "radius", "joint_radius", "plugin_radius", "shown_overlap", "proven_kept",
-           "proven_lost", "relative_mass")  # metrics of a top set, of size k
+           "proven_lost", "relative_mass", "in_corner")  # metrics of a top set, of size k
 
 
 def made_on_itself(rows) -> pd.Series:

@@ -305,8 +305,8 @@ def test_unknown_names_are_refused(bench, data, changes, message):
     given = dict(methods=["raw_attention"], attacks=[["prediction", "vit"]], radii=[EPS], measures=["stability"])
     with pytest.raises(ValueError, match=message):
         attack_rows(bench, data, **given | changes)
-    with pytest.raises(ValueError, match="unknown aim of an attack 'vta', known: prediction, explanation, rollout"):
-        bench.attack("vta", "vit", data.x, IDS, None, EPS)
+    with pytest.raises(ValueError, match=r"unknown aim of an attack 'vtaa', known: prediction, .*did you mean 'vta'"):
+        bench.attack("vtaa", "vit", data.x, IDS, None, EPS)
     with pytest.raises(ValueError, match=r"unknown defence 'noise', known: none, dds, .* or FILE\.py:NAME"):
         bench.view("noise", data.x, IDS, METHODS)
 

@@ -21,7 +21,7 @@ HALF = (0.5,) * 3
 SIZES = dict(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=5)
 CLASSES = torch.tensor([0, 3, 1])
 AGNOSTIC = {name for name, row in METHODS.items() if not row.class_specific}
-LRP = {"partial_lrp", "lrp", "lrp_rollout", "vta"}
+LRP = {"partial_lrp", "lrp", "attn_lrp", "lrp_rollout", "vta"}
 
 
 def made(noise=0.3, **changes):
@@ -79,7 +79,7 @@ def test_supports_says_what_explain_does(make, able, reason):
 def test_a_hybrids_pixels_are_refused_by_its_stem():
     hybrid = timm.create_model("vit_tiny_r_s16_p8_224", img_size=64, embed_dim=24, depth=2, num_heads=3, num_classes=5)
     answers = supports(wrap(hybrid))
-    assert {name for name, answer in answers.items() if answer is not True} == {"lrp"}
+    assert {name for name, answer in answers.items() if answer is not True} == {"lrp", "attn_lrp"}
     assert "one convolution, got Conv2d in HybridEmbed" in answers["lrp"]
 
 

@@ -21,6 +21,13 @@ def explanations() -> tuple[dict, dict]:
     return load_file(FOLDER / "explanations.safetensors"), settings
 
 
+def attn_lrp() -> dict:
+    """Relevance (2, 32, 32) of the first two images under each of the settings in oracles/attn_lrp.py."""
+    from safetensors.torch import load_file
+
+    return load_file(FOLDER / "attn_lrp.safetensors")
+
+
 def adm() -> tuple:
     """A small guided-diffusion checkpoint's path and settings, and x, t -> y of its own code, in float32."""
     from safetensors.torch import load_file
