@@ -12,12 +12,14 @@ from pathlib import Path
 from fvit.base.checks import check_choice, check_source
 from fvit.base.paths import SHIPPED
 from fvit.data.datasets import find, meant
+from fvit.data.mask_files import MaskFiles
 from fvit.records.profiles import PROFILES
 
 ADM = "256x256_diffusion_uncond.pt"  # OpenAI's guided-diffusion, the prior of Hu et al. 2024
-ARGUMENTS = {"vit": ("source", "pretrained", "mean", "std", "checkpoint", "num_classes"),
-             "den": ("source", "config", "size", "noise_at"),
-             "data": ("source", "split", "seed", "root", "size", "objects")}  # of their loaders, and of the bridge
+ARGUMENTS = {  # of their loaders, and of the bridge
+    "vit": ("source", "pretrained", "mean", "std", "checkpoint", "num_classes"),
+    "den": ("source", "config", "size", "noise_at"),
+    "data": ("source", "split", "seed", "root", "size", "objects", "masks", "void")}
 
 
 def chosen(profile: str, vit="", den="", data="", published: str = "imagenet") -> dict[str, dict]:
@@ -84,7 +86,9 @@ def check(names: dict[str, dict]) -> None:
     if "noise_at" in den and "size" not in den:
         raise ValueError(f"den has {den} and no size, the pixels that the prior works at; give it, or leave both out")
     if data["source"] != "scenes":
-        find(data["source"], data.get("root"))
+        folder = find(data["source"], data.get("root"), data.get("masks"), data.get("void"))
+        if data.get("masks") is not None:
+            MaskFiles(folder, data["masks"], data.get("void"))
 
 
 def timm_names() -> set[str]:
