@@ -9,6 +9,7 @@ IS_CLONE = all((PACKAGE.parent / name).exists() for name in ("pyproject.toml", "
 ROOT = PACKAGE.parent if IS_CLONE else PACKAGE / "repository"  # what a wheel has of it: notebooks, figures, results
 WEIGHTS = PACKAGE / "weights"
 SHIPPED = ("scenes", "cifar10")  # data that the package has models for
+VITS = (*SHIPPED, "caltech101")  # and those it has a ViT for
 
 
 def _notebooks() -> Path:

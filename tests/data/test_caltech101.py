@@ -189,7 +189,7 @@ def test_the_real_folder():
     assert not groups["train"] & (groups["val"] | groups["test"]) and not groups["val"] & groups["test"]
     assert set(found["outlined"].ids) <= set(found["test"].ids) and len(found["outlined"].ids) >= 300
     assert {label for _, label, _ in found["train"].pictures} == set(range(101))
-    assert {label for _, label, _ in found["test"].pictures} >= set(range(4, 10)) - {CLASSES.index("accordion")}
+    assert len({label for _, label, _ in found["test"].pictures}) > 90
     data = load_images("caltech101", "outlined", 32)
     share = (data.mask == 1).float().mean((1, 2))
     assert not data.skipped and ((share > 0.01) & (share < 0.95)).all()
