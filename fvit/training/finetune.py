@@ -125,6 +125,9 @@ class FineTuning:
         self.model.reset_classifier(len(self.class_names))
         self.config = self._config()
         self.model.requires_grad_(True)
+        for block in self.model.blocks if device == "cpu" else ():
+            if hasattr(getattr(block, "attn", None), "fused_attn"):
+                block.attn.fused_attn = False  # in bfloat16 its backward takes a fifth longer
         if recipe.frozen:
             for place in range(recipe.frozen):
                 self.model.blocks[place] = Played()

