@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from fixtures.dataset_files import caltech101, picture
 from PIL import Image, ImageDraw
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 from torchvision.datasets import Caltech101
 
 from fvit import load_images
@@ -190,7 +189,15 @@ def test_the_real_folder():
     assert set(found["outlined"].ids) <= set(found["test"].ids) and len(found["outlined"].ids) >= 300
     assert {label for _, label, _ in found["train"].pictures} == set(range(101))
     assert len({label for _, label, _ in found["test"].pictures}) > 90
-    data = load_images("caltech101", "outlined", 32)
-    share = (data.mask == 1).float().mean((1, 2))
-    assert not data.skipped and ((share > 0.01) & (share < 0.95)).all()
-    assert torch.equal(data.x, data.x.clamp(0, 1)) and (data.x.std((1, 2, 3)) > 0.02).all()
+    agree = [overlap_with_box(found["outlined"].read(i).mask, path) for i, (_, _, path) in
+             enumerate(found["outlined"].pictures)]
+    assert np.median(agree) > 0.9 and np.quantile(agree, 0.02) > 0.7
+
+
+def overlap_with_box(mask, path):
+    """Intersection over union of the rectangle round a mask and the authors' own box."""
+    inside, (top, bottom, left, right) = np.argwhere(mask == 1), loadmat(path)["box_coord"].astype(int).ravel()
+    (first_row, first), (last_row, last) = inside.min(0), inside.max(0) + 1
+    rectangle, box = np.zeros((2, *mask.shape), bool)
+    rectangle[first_row:last_row, first:last] = box[top - 1:bottom, left - 1:right] = True
+    return (rectangle & box).sum() / (rectangle | box).sum()
