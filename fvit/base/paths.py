@@ -10,7 +10,7 @@ ROOT = PACKAGE.parent if IS_CLONE else PACKAGE / "repository"  # what a wheel ha
 WEIGHTS = PACKAGE / "weights"
 SHIPPED = ("scenes", "cifar10")  # data that the package has models for
 MODELS = ("teacher", "vit", "denoiser", "cnn", "vit_noise", "vit_adversarial")  # what `fvit train` makes
-VITS = {data: (data, "vit") for data in SHIPPED} | {  # name of a ViT -> whose weights, as of `shipped`
+VITS = {data: (data, "vit") for data in (*SHIPPED, "caltech101")} | {  # name of a ViT -> whose weights, as of `shipped`
     f"{data}-{cure}": (data, f"vit_{cure}") for data in SHIPPED for cure in ("noise", "adversarial")}
 
 

@@ -63,6 +63,11 @@ def read_class_folders(root: Path, split: str | None, known: dict[str, int] | No
     return files, class_names
 
 
+def has_split(root: Path, split: str) -> bool:
+    """Whether `root` has a folder of this split, in any spelling, with class folders in it."""
+    return any(canonical(each) == split for each in _splits(root))
+
+
 def canonical(split):
     """The name of a split, "train", "val" or "test", for any spelling of it; anything else as it is."""
     return next((name for name, words in SPLITS.items() if str(split).casefold() in words), split)

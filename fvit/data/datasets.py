@@ -18,15 +18,22 @@ KNOWN = {  # name: what opens it, in fvit.data, and how to get it
                    "registration, unpacked side by side"),
     "cifar10": ("folders.cifar10",
                 "cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz, unpacked, or class folders test/frog/"),
+    "caltech101": ("caltech101.Caltech101",
+                   "torchvision.datasets.Caltech101(FOLDER, download=True) unpacks it to FOLDER/caltech101, 137 MB"),
 }
 
 
-def find(source, root=None) -> Path:
-    """Where the data set `source` is: a name of KNOWN in `root` or $FVIT_DATA/<name>, or a folder of class folders.
+def find(source, root=None, masks=None, void=None) -> Path:
+    """Where the data set `source` is: a name of KNOWN in `root` or $FVIT_DATA/<name>, or a folder of one's own.
 
+    masks, void   as of `load_images`: for a folder alone
     Raises ValueError for an unknown name; FileNotFoundError for a set that is absent, with how to get it.
     """
+    if masks is None and void is not None:
+        raise ValueError(f"void={void!r} without masks=; it is the value that is left out of them")
     if check_source(source) in KNOWN:
+        if masks is not None:
+            raise ValueError(f"masks={str(masks)!r} with {source}; masks= is for a folder of your own pictures")
         _, how = KNOWN[source]
         if root is None and not os.environ.get("FVIT_DATA"):
             raise FileNotFoundError(f"where is {source}? Give root=, or set FVIT_DATA to the folder that holds "

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fvit.base.checks import check_choice
 from fvit.data.class_folders import canonical, read_class_folders
+from fvit.data.mask_files import MaskFiles
 from fvit.data.pictures import Picture, Source, distinct, read_rgb
 
 CIFAR10 = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -31,6 +32,25 @@ class Folders(Source):
     def read(self, i: int) -> Picture:
         path, label = self.samples[i]
         return Picture(read_rgb(path), label)
+
+
+class Masked(Folders):
+    """Own pictures with mask images: class folders as of `Folders`, or pictures that lie in `root` itself, whose y is
+    -1; masks and void as of `MaskFiles`."""
+
+    def __init__(self, root: Path, split: str | None, name: str, masks, void=None):
+        self.masks = MaskFiles(root, masks, void)
+        if all(path.parent != root for path in self.masks.pictures):
+            super().__init__(root, split, name)
+            return
+        check_choice(split or "test", ("test",), f"split of {root}, which has none and is all 'test',")
+        self.samples = [(path, -1) for path in self.masks.pictures]
+        ids = [path.relative_to(root).as_posix() for path in self.masks.pictures]
+        Source.__init__(self, name, ids, ids, ())
+
+    def read(self, i: int) -> Picture:
+        image, label, _, _ = super().read(i)
+        return Picture(image, label, self.masks.read(self.samples[i][0]))
 
 
 def imagenet(root: Path, split: str | None) -> Folders:

@@ -11,21 +11,23 @@ from torch.utils.data import DataLoader
 from fvit.base import rng
 from fvit.base.checks import check_count, check_size
 from fvit.data.datasets import KNOWN, find
-from fvit.data.folders import Folders
+from fvit.data.folders import Folders, Masked
 from fvit.data.images import Images
 from fvit.data.pictures import Source, as_tensors
 
 WITH_OBJECTS = ("coco", "cityscapes")
 
 
-def open_source(source, split=None, root=None, objects=None) -> Source:
-    """The data set `source`, of KNOWN or a folder of class folders; arguments and errors as of `load_images`."""
+def open_source(source, split=None, root=None, objects=None, masks=None, void=None) -> Source:
+    """The data set `source`, of KNOWN or a folder of one's own; arguments and errors as of `load_images`."""
     if objects is not None and source not in WITH_OBJECTS:
         raise ValueError(f"objects={objects!r} with {source}; only {' and '.join(WITH_OBJECTS)} have such classes")
-    folder = find(source, root)
+    folder = find(source, root, masks, void)
     if source in KNOWN:
         opens = resolve_name(f"fvit.data.{KNOWN[source][0]}")
         return opens(folder, split, **({} if objects is None else {"objects": objects}))
+    if masks is not None:
+        return Masked(folder, split, folder.resolve().name, masks, void)
     return Folders(folder, split, folder.resolve().name)
 
 
@@ -44,7 +46,7 @@ def choose(ids: list[str], n: int | None, seed: int = 0, start: int = 0) -> list
 
 
 def stream_images(source, split=None, n=None, *, batch_size=32, workers=0, seed=0, start=0, root=None, size=None,
-                  objects=None) -> "ImageStream":
+                  objects=None, masks=None, void=None) -> "ImageStream":
     """The images of `fvit.load_images`, in the same order, batch by batch: for sets that do not fit in memory.
 
     n            default all
@@ -53,7 +55,7 @@ def stream_images(source, split=None, n=None, *, batch_size=32, workers=0, seed=
     """
     if source == "scenes":
         raise ValueError("scenes are drawn, not read; take them in portions: load_images('scenes', n=32, start=64)")
-    opened = open_source(source, split, root, objects)
+    opened = open_source(source, split, root, objects, masks, void)
     return ImageStream(opened, choose(opened.ids, n, seed, start), size, batch_size, workers)
 
 

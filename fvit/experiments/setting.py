@@ -105,7 +105,8 @@ class Experiment:
         from fvit.data.streams import open_source  # late: only data sets on disk need it
 
         data = self.names["data"]
-        return len(open_source(**{name: data.get(name) for name in ("source", "split", "root", "objects")}).ids)
+        named = ("source", "split", "root", "objects", "masks", "void")
+        return len(open_source(**{name: data.get(name) for name in named}).ids)
 
     @property
     def is_scenes(self) -> bool:

