@@ -67,7 +67,7 @@ def wrong(text: str, prose: bool, file: Path, root: Path = ROOT) -> set[str]:
     if file.name not in ("CHANGELOG.md", "measurements.md"):  # what was: files may have moved since
         bad |= {name for name in re.findall(FILE, flat) if not _exists(name.rstrip("."), file, root)}
         bad |= {name for name in re.findall(r"\bfvit(?:\.(?!json)[a-z]\w*)+", flat, re.A) if not _imports(name)}
-    links = re.findall(r"(?:\]\(|^\[[^]\n]+\]: )(?!\w+:)([^)\s#]*)#?([^)\s]*)", text, re.M) if prose else []
+    links = re.findall(r"(?:\]\(|^\[[^]\n]+\]: )(?!<?\w+:)([^)\s#]*)#?([^)\s]*)", text, re.M) if prose else []
     return bad | {f"({link}#{anchor})" for link, anchor in links if not _leads(file, link, anchor)}
 
 

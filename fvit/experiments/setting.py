@@ -18,6 +18,7 @@ from fvit.experiments import inputs
 from fvit.experiments.bench import OTHER, Bench, network_digest
 from fvit.experiments.blocks import run_blocks
 from fvit.experiments.controls import no_information_rows
+from fvit.models.denoiser import compiled
 from fvit.records import defence_names, parameters, profiles, provenance, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import conform, load_rows, save_rows
@@ -76,6 +77,10 @@ class Experiment:
     def dds(self, seed: int | None = None, **changes) -> DDS:
         """DDS at these sizes; `changes` are arguments of `DDS`, such as n_samples=4, or den=None for noise only."""
         return self.bench.smoother(seed, **changes)
+
+    def compiled(self):
+        """The denoiser as torch.compile makes it, or None; as of `models.denoiser.compiled`."""
+        return compiled(self.networks[1])
 
     def defences(self, *names: str) -> dict[str, str]:
         """{what rows call it: name} of defences, each once; errors as of `defence_names.check`."""

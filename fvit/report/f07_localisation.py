@@ -6,6 +6,7 @@ from fvit.records.words import said
 from fvit.report.style import (
     NO_INFORMATION,
     WIDEST,
+    aimed_at,
     colour,
     dots,
     dumbbell_key,
@@ -28,13 +29,13 @@ def plot_scores(df, score: str) -> plt.Figure:
             `style.dumbbells`; rows of NO_INFORMATION are the score of a constant map
     score   its name, with its unit
     """
-    aims = [aim for aim in ("explanation", "prediction") if df["condition"].str.startswith(aim).any()]
+    aims = [aim for aim in ("explanation", "prediction") if aim in set(df["condition"].map(aimed_at))]
     sides = df.loc[df["condition"] != NO_INFORMATION, "defence"].nunique()
     height = (0.2 + 0.17 * sides) * df["method"].nunique() + 1.5
     fig, axes = plt.subplots(1, len(aims), figsize=(WIDEST, height), sharey=True, sharex=True, squeeze=False,
                              layout="constrained")
     for ax, aim in zip(axes[0], aims, strict=True):
-        part = df[df["condition"].isin(["clean", NO_INFORMATION]) | df["condition"].str.startswith(aim)]
+        part = df[df["condition"].isin(["clean", NO_INFORMATION]) | (df["condition"].map(aimed_at) == aim)]
         dumbbells(ax, part, "method", gap=0.62 / sides, apart=0.24 / sides, order=list(dict.fromkeys(df["method"])))
         ax.set(xlabel=score, title=f"attack on the {aim}")
         _rules(ax)

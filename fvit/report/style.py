@@ -13,7 +13,8 @@ MARKERS = "osD^vX"  # varied with the colour, as dashes are, so that a grey prin
 COLOURS = {  # of a defence, the same in all figures; by words.DEFENCES
     "none": "#d55e00", "dds": "#0173b2", "denoise_only": "#b8860b", "noise_only": "#cc78bc", "blur": "#029e73",
     "blur_narrow": "#6fc4a5", "wavelet": "#8c564b", "cnn": "#5e3c99", "noise_blur": "#015c43", "noise_cnn": "#9e86c4",
-    "dds_published": "#56b4e9", "reference_chain": "#4d4d4d", "constant_map": "#767676"}
+    "dds_published": "#56b4e9", "reference_chain": "#4d4d4d", "vit_noise": "#a65628", "vit_adversarial": "#e7298a",
+    "constant_map": "#767676"}
 OTHERS = ("#a50026", "#7f7f00", "#31688e", "#c51b7d")  # of a reader's own
 SHADE = "0.87"
 THREATS = {  # what was met -> marker and its face (None: the colour of the defence), dash of lines
@@ -114,6 +115,11 @@ def threat(condition: str) -> str:
     """Of "explanation, adaptive" what matters for the look: "adaptive"; what is a defence's own attack is adaptive."""
     last = condition.rpartition(", ")[2]
     return "adaptive" if last == "its own" else last
+
+
+def aimed_at(condition: str) -> str:
+    """Of "explanation, adaptive" what the attack aims at: "explanation"."""
+    return condition.partition(", ")[0]
 
 
 def threat_look(defence, met, known=()) -> dict:
