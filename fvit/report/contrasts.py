@@ -90,6 +90,23 @@ def what_buys(values, questions=QUESTIONS, groups: bool = True) -> pd.DataFrame:
     return pd.DataFrame(found, columns=COLUMNS)
 
 
+def attacked_itself(rows) -> pd.DataFrame:
+    """What the explanation attack on raw attention and a method's own attack leave of its top-k.
+
+    rows      of `attack_rows` with a column photograph, at one radius, behind one defence, with the aim "explanation"
+              and aims of the methods' own names
+    returns   DataFrame method, transferred, own (mean overlaps), difference (own minus transferred, by image), low,
+              high (its 95 % interval over photographs), n, n_groups
+    """
+    rows = rows[(rows["metric"] == "topk_overlap") & (rows["explained"] != "re-predicted")]
+    found = []
+    for method in [m for m in dict.fromkeys(rows["method"]) if m in set(rows["aim"])]:
+        part = rows[rows["method"] == method].groupby("aim")["value"].mean()
+        interval = gain(rows, {"aim": method}, {"aim": "explanation"}, method=method)
+        found.append([method, part["explanation"], part[method], *interval, interval.n, interval.n_groups])
+    return pd.DataFrame(found, columns=["method", "transferred", "own", "difference", "low", "high", "n", "n_groups"])
+
+
 def no_information(rows, method: str = "raw_attention") -> tuple[float, float]:
     """(low, high) of the overlap that maps have for nothing, from `controls.no_information_rows` with a column
     photograph: from the lower end of the interval of what maps of unrelated images share, to the upper end of what a
