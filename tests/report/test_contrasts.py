@@ -9,6 +9,7 @@ from fvit.records.rows import conform
 from fvit.report.contrasts import (
     as_said,
     at_every_radius,
+    attacked_itself,
     no_information,
     no_information_band,
     values_by_defence,
@@ -137,3 +138,17 @@ def test_lines_join_the_images_that_met_every_attack_at_every_radius():
                          for eps in radii for aim in ("prediction",)])
     assert set(at_every_radius(rows).image_id) == {"a"} and len(at_every_radius(rows)) == 6
     assert at_every_radius(rows[rows.eps != 4]).image_id.nunique() == 2
+
+
+def test_a_map_attacked_itself_is_paired_with_the_attack_on_raw_attention():
+    left = {("vta", "explanation"): [0.5, 0.7, 0.9], ("vta", "vta"): [0.2, 0.5, 0.5], ("lrp", "explanation"): [0.4] * 3}
+    about = {"defence": "none", "made_on": "vit", "eps": 8 / 255, "metric": "topk_overlap"}
+    rows = pd.DataFrame([about | {"method": method, "aim": aim, "explained": explained, "value": value + extra,
+                                  "image_id": f"i{n}", "photograph": f"p{n}"}
+                         for (method, aim), values in left.items() for n, value in enumerate(values)
+                         for explained, extra in (("fixed", 0), ("re-predicted", 5))])
+    table = attacked_itself(rows)
+    assert list(table.method) == ["vta"]  # no attack aims at the other's own map
+    row = table.iloc[0]
+    assert (row.transferred, row.own, row.n, row.n_groups) == (pytest.approx(0.7), pytest.approx(0.4), 3, 3)
+    assert tuple(row[["difference", "low", "high"]]) == pytest.approx(tuple(mean_interval([-0.3, -0.2, -0.4])))
