@@ -230,10 +230,11 @@ class Run:
             save_rows(found, results_dir(sizes.name) / f"{self.name}.parquet")
         return found
 
-    def shown(self) -> "Shown":
-        """The rows that figures show: at `laptop` those of `study` that come with the repository, else our own."""
+    def shown(self, own: bool = False) -> "Shown":
+        """The rows that figures show: at `laptop` those of `study` that come with the repository, else, or where `own`
+        is asked for, our own."""
         on, committed = self.on, ROOT / "results" / "study" / f"{self.name}.parquet"
-        if on.sizes.name == "laptop" and committed.exists():
+        if on.sizes.name == "laptop" and committed.exists() and not own:
             rows, sizes = load_rows(committed), PROFILES["study"]
             images = on.images(rows.image_id.nunique())
         else:
