@@ -22,6 +22,7 @@ from fvit.models.denoiser import compiled
 from fvit.records import defence_names, parameters, profiles, provenance, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import conform, load_rows, save_rows
+from fvit.report import on_record
 from fvit.smoothing import DDS
 
 GRIDS = (256, 196)  # tokens that the k of a profile is meant for: of the scenes' ViT, and of ViT-B/16 at 224 pixels
@@ -175,15 +176,18 @@ class Experiment:
         rows = rows.drop(columns="photograph", errors="ignore")
         save_rows(rows, results_dir(self.sizes.name) / f"{name}.parquet", **own | given)
 
-    def run_id(self, name: str) -> str:
+    def run_id(self, name: str, defences=()) -> str:
         """Of the run that makes a table, noted in runs.csv; "" at laptop, where a second run is to change no byte."""
         if self.sizes.name == "laptop":
             return ""
+        return provenance.log_run(results_dir(self.sizes.name) / "runs.csv", name, inputs=self.inputs(defences))
+
+    def inputs(self, defences=()) -> str:
+        """`provenance.inputs_digest` of these images and networks, and of those that defences have of their own."""
         plain = {what: set(said) <= {"source", "root"} for what, said in self.names.items()}
         named = {what: said["source"] if plain[what] else repr(said) for what, said in self.names.items()}
         data = self.dataset if plain["data"] else named["data"]  # other arguments make another: a random ViT, a split
-        inputs = provenance.inputs_digest(data, named["vit"], named["den"])
-        return provenance.log_run(results_dir(self.sizes.name) / "runs.csv", name, inputs=inputs)
+        return provenance.inputs_digest(data, named["vit"], named["den"], defences)
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,7 @@ class Run:
         if others := [made_on for _, made_on in what.get("attacks", ()) if made_on.startswith(OTHER)]:
             what["others"] = [network_digest(self.on.bench.on_vit(made_on).vit) for made_on in others]
         return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": what, **self.on.names,
-                "bench": self.on.bench.settings}
+                "bench": self.on.bench.settings, "inputs": self.on.inputs(what.get("defences", ()))}
 
     def rows(self) -> pd.DataFrame:
         """Compute what is not there yet (`blocks.run_blocks`), write results/<profile>/NAME.parquet, return all."""
@@ -226,17 +230,20 @@ class Run:
         if os.environ.get("FVIT_DRY_RUN"):
             print(f"  loads: {sources.said(self.on.names)}; on {self.on.place}")
         else:
-            found = conform(found, run_id=self.on.run_id(self.name))
+            found = conform(found, run_id=self.on.run_id(self.name, set(found["defence"])))
             save_rows(found, results_dir(sizes.name) / f"{self.name}.parquet")
         return found
 
     def shown(self, own: bool = False) -> "Shown":
-        """The rows that figures show: at `laptop` those of `study` that come with the repository, else, or where `own`
-        is asked for, our own."""
+        """The rows that figures show: at `laptop` those of `study` that come with the repository, if they are of the
+        images and models that ship now; else, or where `own` is asked for, our own."""
         on, committed = self.on, ROOT / "results" / "study" / f"{self.name}.parquet"
-        if on.sizes.name == "laptop" and committed.exists() and not own:
-            rows, sizes = load_rows(committed), PROFILES["study"]
-            images = on.images(rows.image_id.nunique())
+        rows = load_rows(committed) if on.sizes.name == "laptop" and committed.exists() and not own else None
+        if rows is not None and (why := on_record.outdated(rows, "study")):
+            print(f"{self.name}: {why}; shown are those of this run")
+            rows = None
+        if rows is not None:
+            sizes, images = PROFILES["study"], on.images(rows.image_id.nunique())
         else:
             rows, sizes, images = self.rows(), on.sizes, on.images()
         n_at = rows.groupby("eps").image_id.nunique()

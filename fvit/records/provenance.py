@@ -75,13 +75,18 @@ def log_run(path: Path | str, what: str, rounds: int | str = "", inputs: str = "
 PHOTOGRAPHS = PACKAGE / "data" / "photographs" / "photographs.csv"
 
 
-def inputs_digest(data: str, vit: str | None = None, den: str | None = None) -> str:
-    """Twelve hexadecimal digits that change with the images of a data set, the ViT or the denoiser that rows are of.
+OF_DEFENCE = {"cnn": "cnn", "noise_cnn": "cnn", "vit_noise": "vit_noise", "vit_adversarial": "vit_adversarial"}
+
+
+def inputs_digest(data: str, vit: str | None = None, den: str | None = None, defences=()) -> str:
+    """Twelve hexadecimal digits that change with the images of a data set, or a network that rows are of.
 
     data, vit, den   names: of `data` by default. Of what ships with fvit the files count, of other sources the name
+    defences         codes of defences; some have a network of their own (OF_DEFENCE), trained on the same data
     """
     parts = {"data": (PHOTOGRAPHS.read_bytes() if data == "scenes" else data.encode())}
-    for what, source in (("vit", vit or data), ("denoiser", den or data)):
+    own = sorted({OF_DEFENCE[code] for code in defences if code in OF_DEFENCE})
+    for what, source in (("vit", vit or data), ("denoiser", den or data), *((what, data) for what in own)):
         files = shipped(source, what).glob("*.safetensors") if source in SHIPPED else ()
         found = {f"{what}/{path.name}": path.read_bytes() for path in files if not path.name.startswith("checkpoint")}
         parts |= found or {what: str(source).encode()}

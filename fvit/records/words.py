@@ -47,11 +47,13 @@ def made_on_itself(rows) -> pd.Series:
 def condition(rows) -> pd.Series:
     """What each row met: "clean", "fresh noise", "random signs", "prediction, transferred", "explanation, adaptive" ...
 
-    An attack is adaptive where it was made on the defence itself ("vit" for those of BARE), else transferred.
+    An attack is adaptive where it was made on the defence itself ("vit" for those of BARE), else transferred; one made
+    on another ViT says on which: "explanation, from vit:NAME".
     """
-    own = made_on_itself(rows)
-    said, attacked = rows["aim"].map(AIMS), rows["made_on"] != ""
-    return said.where(~attacked, said + pd.Series(np.where(own, ", adaptive", ", transferred"), rows.index))
+    own, said, made_on = made_on_itself(rows), rows["aim"].map(AIMS), rows["made_on"].astype(str)
+    how = pd.Series(np.where(own, ", adaptive", ", transferred"), rows.index)
+    how = how.mask(made_on.map(lambda name: bool(ANOTHER.fullmatch(name))), ", from " + made_on)
+    return said.where(made_on == "", said + how)
 
 
 def said(defence: str) -> str:

@@ -1,5 +1,6 @@
 """What decides a question: for each check of claims.toml that has rows, its number from them in a few lines."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -41,33 +42,46 @@ def with_photographs(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(photograph=rows["image_id"].map(of))
 
 
-def difference(rows, measure: str, threat: str, one: str = "dds", other: str = "none", method="raw_attention"):
-    """Mean over images of a defence's value minus another's (`values_by_defence`), intervals over photographs."""
+def difference(rows, measure: str, threat: str, one="dds", other="none", method="raw_attention", level=0.95):
+    """Mean over images of a defence's value minus another's (`values_by_defence`), under attacks at 8/255; intervals
+    over photographs."""
     kept = rows["metric"].isin(["topk_overlap", "fidelity", "right"]) & rows["method"].isin([method, ""])
-    values = values_by_defence(_some(rows[kept], f"of predictions or of {method}"), method)
+    values = values_by_defence(_some(rows[kept], f"of predictions or of {method}"), method, eps=8 / 255)
     values = values[(values["measure"] == measure) & (values["threat"] == threat)]
     sides = [_some(values[values["defence"] == side], f"of the {measure} behind {side}, threat {threat!r}")
              .set_index(["image_id", "photograph"])["value"] for side in (one, other)]
-    return _over_photographs((sides[0] - sides[1]).reset_index())  # NaN, which is refused, for an image one side lacks
+    found = (sides[0] - sides[1]).reset_index()  # NaN, which is refused, for an image one side lacks
+    return _over_photographs(found, level, rates=measure == "prediction")
 
 
 def gain(measure: str, threat: str, one: str = "dds", other: str = "none"):
-    return lambda rows: difference(rows, measure, threat, one, other)
+    return lambda rows, level=0.95: difference(rows, measure, threat, one, other, level=level)
+
+
+def least_of(answers, rows) -> Interval:
+    """The least of several means, with limits by which all of them hold, or one fails.
+
+    low    the lowest of their lower ends: all hold if it is above the bound, which needs no correction (Berger 1982)
+    high   the lowest of their upper ends, each at the level corrected for their number (Bonferroni)
+    """
+    usual = [found(rows) for found in answers]
+    upper = min(found(rows, level=1 - 0.05 / len(usual))[2] for found in answers)
+    one = min(usual, key=lambda interval: interval[0])
+    return Interval(one[0], min(low for _, low, _ in usual), upper, one.n, one.n_groups)
 
 
 def least(*answers):
-    """The one whose interval begins lowest: all of them hold if and only if it does, without a correction."""
-    return lambda rows: min((found(rows) for found in answers), key=lambda interval: interval[1])
+    return lambda rows: least_of(answers, rows)
 
 
 def least_method(threat: str):
-    """The explanation method whose top-k gains least from DDS."""
+    """What the explanation method gains whose top-k gains least from DDS."""
     def found(rows):
         from fvit.explanations.methods import METHODS  # late: loads torch
 
         if lacking := sorted({*METHODS} - {*rows["method"].unique()}):
             raise NoRows(f"no rows of the methods {', '.join(lacking)}, and the claim is of any")
-        return min((difference(rows, "map", threat, method=m) for m in METHODS), key=lambda interval: interval[1])
+        return least_of([partial(difference, measure="map", threat=threat, method=m) for m in METHODS], rows)
 
     return found
 
@@ -75,12 +89,13 @@ def least_method(threat: str):
 def overlap_at(eps_255: int):
     """Top-k overlap of bare raw attention under its own explanation attack."""
     where = RAW | {"defence": "none", "aim": "explanation", "made_on": "vit", "metric": "topk_overlap"}
-    return lambda rows: _over_photographs(_some(_where(rows[np.isclose(rows["eps"], eps_255 / 255)], where),
-                                                f"of an explanation attack at {eps_255}/255"))
+    return lambda rows: _share(_over_photographs(_some(_where(rows[np.isclose(rows["eps"], eps_255 / 255)], where),
+                                                       f"of an explanation attack at {eps_255}/255")))
 
 
 def fidelity(rows):
-    return _over_photographs(_some(_where(rows, RAW | {"defence": "dds", "metric": "fidelity"}), "of fidelity of DDS"))
+    where = RAW | {"defence": "dds", "metric": "fidelity"}
+    return _share(_over_photographs(_some(_where(rows, where), "of fidelity of DDS")))
 
 
 def clean_iou(rows):
@@ -126,8 +141,19 @@ def _some(rows, what):
     raise NoRows(f"no rows {what}")
 
 
-def _over_photographs(rows):
-    return _own(mean_interval(rows["value"], groups=rows["photograph"]))
+def _over_photographs(rows, level=0.95, rates: bool = False):
+    """Mean and interval over photographs. Where `rates`, of values -1, 0 or 1, all agree, the exact limit of what none
+    of so many photographs showed stands in the place of a width of 0."""
+    value, low, high = found = _own(mean_interval(rows["value"], rows["photograph"], level))
+    if not rates or low < high:
+        return found
+    unseen = rate_interval(0, found.n_groups or found.n, level)[2]
+    return Interval(value, max(value - unseen, -1.0), min(value + unseen, 1.0), found.n, found.n_groups)
+
+
+def _share(found):
+    """An interval of a mean of shares, within [0, 1]."""
+    return Interval(found[0], max(found[1], 0.0), min(found[2], 1.0), found.n, found.n_groups)
 
 
 def _own(found):

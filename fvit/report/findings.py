@@ -33,7 +33,7 @@ SAID = {  # check -> what is said of it where it holds, where it does not, and w
              "at least one method gains nothing ({n})", "that every method gains is not shown (least: {n})"),
 }
 SIGNED = ("P4", "P5", "P6.1", "P7", "R1", "O")  # differences, which have a sign
-BUYS = {HOLDS: "buys {n}", FAILS: "buys nothing of ({n})", OPEN: "is not shown to buy any of ({n})"}
+BUYS = {HOLDS: "buys {n}", FAILS: "buys nothing ({n})", OPEN: "is not shown to buy any ({n})"}
 PARTS = {"O4": "noise before the denoiser", "O5": "the denoiser behind the noise", "O6": "the diffusion prior, over a "
          "blur behind the same noise,", "O7": "over a plain CNN behind the same noise it",
          "O8": "and all of DDS, over a blur alone,"}
@@ -134,6 +134,6 @@ def certified(rows) -> Said:
     return Said(f"On {n} test scenes, sigma {sigma:g}: the l2 radius within which {round(0.8 * k)} of the shown {k} "
                 f"tokens must stay in the top {k}, wrong with probability 0.001 at most an image, from draws that "
                 f"choose the set and {draws} others that bound (notebook 03, `study` rows):\n\n" + "\n".join(lines) +
-                "\n\nIf the mean of the draws that choose were exact, which nobody knows, the divergence radius of the "
+                "\n\nIf the mean of the draws that bound were exact, which nobody knows, the divergence radius of the "
                 f"paper's kind would be {plugin['renyi']:.3f}, its pooled form {plugin['pooled']:.3f}, and the sharp "
                 f"one {plugin['sharp']:.3f} (medians).")

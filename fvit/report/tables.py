@@ -14,7 +14,7 @@ WITH, WITHOUT = {"defence": "dds"}, {"defence": "none"}
 POOLED = ("mIoU", "mAP", "pixel_accuracy", "mF1")
 NEEDED = ("labelled", "inter_bg", "inter_fg", "average_precision", "f1")
 CONDITIONS = ("clean", "prediction, transferred", "explanation, transferred", "explanation, adaptive")
-AIMED_AT = {"raw_attention": "explanation", "rollout": "rollout"}  # maps that have an attack of their own
+AIMED_AT = {"raw_attention": "explanation", "rollout": "rollout"}  # maps whose own attack stands under "explanation"
 
 
 def gain(rows, after=WITH, before=WITHOUT, **where) -> Interval:
@@ -107,8 +107,9 @@ def paired_conditions(rows) -> pd.DataFrame:
     """The rows under CONDITIONS, named in a column `condition`, so that "none" and "dds" can be compared in each.
 
     Under "explanation, adaptive" each side meets the attack made through itself: the bare ViT the one made on it, DDS
-    the one made through DDS. Raw attention and rollout meet the attack aimed at them; other methods cannot be attacked
-    directly and meet the one aimed at raw attention: transferred as regards the map, whatever it was made through.
+    the one made through DDS. Raw attention and rollout meet the attack aimed at them; other methods meet the one
+    aimed at raw attention: transferred as regards the map, whatever it was made through. (An attack on their own map
+    has their name for an aim, see `contrasts.attacked_itself`.)
     Rows of other conditions, such as fresh noise, are left out.
     """
     own = rows["method"].map(AIMED_AT).fillna("explanation")

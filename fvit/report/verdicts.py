@@ -7,11 +7,10 @@ import pandas as pd
 
 from fvit.base.paths import PACKAGE
 from fvit.records.claims import CHECKS, NOT_TESTED, ROWS, outcome, put_on_record
-from fvit.records.provenance import inputs_digest
 from fvit.records.templates import read_words
 from fvit.report.answers import NoRows, answer, with_photographs
 from fvit.report.gallery import verdict_table
-from fvit.report.on_record import PROFILES, find_rows, joined
+from fvit.report.on_record import PROFILES, find_rows, joined, outdated, runs_of, runs_said
 from fvit.theory.intervals import Interval, mean_interval
 
 CONTROLS = read_words(PACKAGE / "controls.toml")  # what a number beside a claim means nothing without
@@ -177,24 +176,12 @@ def rows_of(data: str, stem: str) -> tuple[pd.DataFrame | None, str, str]:
     they do not say which run made them, or where that run was of other models or images than ship now.
     """
     folder = "study" if data == "scenes" else data
-    rows = find_rows(stem, [folder])
+    rows = find_rows(stem, [folder], stale=True)
     if rows is None:
         return None, "", f"{stem}: no rows of {data} are on record"
-    runs = {run["run_id"]: run for run in _runs(folder)}
-    used = [runs.get(run_id) for run_id in dict.fromkeys(rows["run_id"])]
-    if None in used:
-        return None, "", f"{stem}: its {folder} rows do not say which run made them"
-    said = " and ".join(f"{run['date']}" + f" ({run['commit']})" * bool(run["commit"]) for run in used)
-    if any(run.get("inputs") != inputs_digest(data) for run in used):
-        return None, "", f"{stem}: its {folder} rows, of {said}, are of other models or images than ship now"
-    return with_photographs(rows), f"{stem}, {folder} rows of {said}", ""
-
-
-def _runs(folder):
-    try:
-        return joined([f"results/{folder}/runs.csv"], ["run_id"]).fillna("").to_dict("records")
-    except FileNotFoundError:
-        return []
+    if why := outdated(rows, folder):
+        return None, "", f"{stem}: {why}"
+    return with_photographs(rows), f"{stem}, {folder} rows of {runs_said(runs_of(rows, folder))}", ""
 
 
 def control_table(photograph: dict[str, str]) -> pd.DataFrame:
@@ -209,5 +196,6 @@ def control_table(photograph: dict[str, str]) -> pd.DataFrame:
             rows = rows[np.isclose(rows[column], value) if column == "eps" else rows[column] == value]
         if rows is not None and len(rows):
             mean = mean_interval(rows["value"], groups=rows["image_id"].map(photograph))
-            found.append([row, control["text"], rows["profile"].iloc[0], *mean, mean.n])
+            shares = np.clip(mean, 0, 1)  # all controls are shares
+            found.append([row, control["text"], rows["profile"].iloc[0], *shares, mean.n])
     return pd.DataFrame(found, columns=["row", "control", "profile", "mean", "low", "high", "n"])
