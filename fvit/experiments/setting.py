@@ -22,7 +22,6 @@ from fvit.models.denoiser import compiled
 from fvit.records import defence_names, parameters, profiles, provenance, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import conform, load_rows, save_rows
-from fvit.report import on_record
 from fvit.smoothing import DDS
 
 GRIDS = (256, 196)  # tokens that the k of a profile is meant for: of the scenes' ViT, and of ViT-B/16 at 224 pixels
@@ -239,7 +238,7 @@ class Run:
         images and models that ship now; else, or where `own` is asked for, our own."""
         on, committed = self.on, ROOT / "results" / "study" / f"{self.name}.parquet"
         rows = load_rows(committed) if on.sizes.name == "laptop" and committed.exists() and not own else None
-        if rows is not None and (why := on_record.outdated(rows, "study")):
+        if rows is not None and (why := provenance.outdated(rows, "study", provenance.runs_in(committed.parent))):
             print(f"{self.name}: {why}; shown are those of this run")
             rows = None
         if rows is not None:

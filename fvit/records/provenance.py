@@ -93,6 +93,38 @@ def inputs_digest(data: str, vit: str | None = None, den: str | None = None, def
     return _digest(parts)[:12]
 
 
+def runs_in(folder: Path) -> list[dict]:
+    """The runs on record in a folder of results."""
+    return read_table(folder / "runs.csv") if (folder / "runs.csv").exists() else []
+
+
+def runs_of(rows, runs: list[dict]) -> list[dict | None]:
+    """The runs, of those on record, that made rows; None for one that is not among them."""
+    by_id = {run["run_id"]: run for run in runs}
+    return [by_id.get(run_id) for run_id in dict.fromkeys(rows["run_id"])]
+
+
+def runs_said(runs) -> str:
+    """Runs in words: "2026-11-24 (06b2ab2) and 2026-11-25 (e81464e)"."""
+    return " and ".join(f"{run['date']}" + f" ({run['commit']})" * bool(run["commit"]) for run in runs)
+
+
+def outdated(rows, folder: str, runs: list[dict]) -> str:
+    """Why the rows of results/<folder>/ are none of the images and models that ship now; "" if they are.
+
+    Those of `laptop` are made anew by the run that reads them, those of `paper` are of models that do not ship.
+    """
+    if folder in ("laptop", "paper"):
+        return ""
+    used = runs_of(rows, runs)
+    if None in used:
+        return f"its {folder} rows do not say which run made them"
+    wanted = inputs_digest("scenes" if folder == "study" else folder, defences=set(rows["defence"]))
+    if any(run.get("inputs") != wanted for run in used):
+        return f"its {folder} rows, of {runs_said(used)}, are of other models or images than ship now"
+    return ""
+
+
 def run_said(path: Path | str, run_id: str) -> str:
     """A run in words, for captions: "2026-11-24, cpu, 2 threads, load 2, 3 rounds"; KeyError if it is not at `path`."""
     run = {run["run_id"]: run for run in read_table(path)}[run_id]

@@ -9,7 +9,7 @@ import pandas as pd
 from fvit.records.claims import ATTACKS, HEADS, MEASURES
 from fvit.report import tables
 from fvit.report.contrasts import values_by_defence
-from fvit.theory.intervals import Interval, mean_interval, rate_interval
+from fvit.theory.intervals import Interval, mean_interval, outcome_interval, rate_interval
 
 RAW = {"method": "raw_attention"}
 MEAN_MAP = ("sharp", "renyi")  # certificates of the mean map, which the paper is about
@@ -51,7 +51,7 @@ def difference(rows, measure: str, threat: str, one="dds", other="none", method=
     sides = [_some(values[values["defence"] == side], f"of the {measure} behind {side}, threat {threat!r}")
              .set_index(["image_id", "photograph"])["value"] for side in (one, other)]
     found = (sides[0] - sides[1]).reset_index()  # NaN, which is refused, for an image one side lacks
-    return _over_photographs(found, level, rates=measure == "prediction")
+    return _over_photographs(found, level, outcome_interval if measure == "prediction" else mean_interval)
 
 
 def gain(measure: str, threat: str, one: str = "dds", other: str = "none"):
@@ -141,14 +141,8 @@ def _some(rows, what):
     raise NoRows(f"no rows {what}")
 
 
-def _over_photographs(rows, level=0.95, rates: bool = False):
-    """Mean and interval over photographs. Where `rates`, of values -1, 0 or 1, all agree, the exact limit of what none
-    of so many photographs showed stands in the place of a width of 0."""
-    value, low, high = found = _own(mean_interval(rows["value"], rows["photograph"], level))
-    if not rates or low < high:
-        return found
-    unseen = rate_interval(0, found.n_groups or found.n, level)[2]
-    return Interval(value, max(value - unseen, -1.0), min(value + unseen, 1.0), found.n, found.n_groups)
+def _over_photographs(rows, level=0.95, interval=mean_interval):
+    return _own(interval(rows["value"], rows["photograph"], level))
 
 
 def _share(found):

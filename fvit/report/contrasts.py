@@ -9,7 +9,7 @@ from fvit.base.checks import check_choice
 from fvit.records.words import made_on_itself, said
 from fvit.report.style import NO_INFORMATION, shade
 from fvit.report.tables import auc_rows, gain
-from fvit.theory.intervals import interval_table, mean_interval
+from fvit.theory.intervals import interval_table, mean_interval, outcome_interval
 
 QUESTIONS = (  # what is asked, the defence that has it, the same without it
     ("noise, before the denoiser", "dds", "denoise_only"), ("noise alone", "noise_only", "none"),
@@ -85,7 +85,8 @@ def what_buys(values, questions=QUESTIONS, groups: bool = True) -> pd.DataFrame:
                                      "values, wanted one of each image on both sides; complete the run")
                 difference = sides[0] - sides[1]
                 photographs = difference.index.get_level_values("photograph")
-                interval = mean_interval(difference, groups=photographs if groups else None)
+                of = outcome_interval if measure == "prediction" else mean_interval
+                interval = of(difference, groups=photographs if groups else None)
                 found.append([question, one, other, measure, threat, sides[0].mean(), sides[1].mean(), *interval,
                               interval.n, interval.n_groups or interval.n])
     return pd.DataFrame(found, columns=COLUMNS)

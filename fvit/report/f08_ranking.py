@@ -60,7 +60,8 @@ def plot_area_gain(df) -> plt.Figure:
          (DDS minus bare, image by image), n
     """
     sign = df["kind"].map({"negative": 1, "positive": -1})
-    gain = pd.DataFrame({"row": df["kind"] + " test: " + df["method"].str.replace("_", " "), "condition":
+    names = df["method"].map(lambda name: name.replace("_", " "))
+    gain = pd.DataFrame({"row": df["kind"] + " test: " + names, "condition":
                          df["condition"], "defence": "dds", "mean": sign * df["difference"],
                          "low": df["low"].where(sign > 0, -df["high"]), "high": df["high"].where(sign > 0, -df["low"])})
     order = [row for kind in BETTER for row in dict.fromkeys(gain["row"]) if row.startswith(kind)][::-1]

@@ -42,34 +42,16 @@ def find_rows(stem: str, folders=PROFILES[::-1], stale: bool = False) -> pd.Data
 
 
 def outdated(rows: pd.DataFrame, folder: str) -> str:
-    """Why the rows of results/<folder>/ are none of the images and models that ship now; "" if they are.
-
-    Those of `laptop` are made anew by the run that reads them, those of `paper` are of models that do not ship.
-    """
-    if folder in ("laptop", "paper"):
-        return ""
-    used = runs_of(rows, folder)
-    if None in used:
-        return f"its {folder} rows do not say which run made them"
-    data = "scenes" if folder == "study" else folder
-    if any(run.get("inputs") != provenance.inputs_digest(data, defences=set(rows["defence"])) for run in used):
-        return f"its {folder} rows, of {runs_said(used)}, are of other models or images than ship now"
-    return ""
+    """`provenance.outdated` of the rows of results/<folder>/."""
+    return provenance.outdated(rows, folder, runs(folder))
 
 
-def runs_of(rows: pd.DataFrame, folder: str) -> list[dict | None]:
-    """The runs that made the rows of results/<folder>/, as of runs.csv there; None for one that is not in it."""
+def runs(folder: str) -> list[dict]:
+    """The runs on record in results/<folder>/runs.csv."""
     try:
-        runs = joined([f"results/{folder}/runs.csv"], ["run_id"]).fillna("").to_dict("records")
+        return joined([f"results/{folder}/runs.csv"], ["run_id"]).fillna("").to_dict("records")
     except FileNotFoundError:
-        runs = []
-    by_id = {run["run_id"]: run for run in runs}
-    return [by_id.get(run_id) for run_id in dict.fromkeys(rows["run_id"])]
-
-
-def runs_said(runs) -> str:
-    """Runs in words: "2026-11-24 (06b2ab2) and 2026-11-25 (e81464e)"."""
-    return " and ".join(f"{run['date']}" + f" ({run['commit']})" * bool(run["commit"]) for run in runs)
+        return []
 
 
 def find_timed(stem: str, folders=PROFILES[::-1]) -> tuple[pd.DataFrame, str]:

@@ -7,10 +7,11 @@ import pandas as pd
 
 from fvit.base.paths import PACKAGE
 from fvit.records.claims import CHECKS, NOT_TESTED, ROWS, outcome, put_on_record
+from fvit.records.provenance import runs_of, runs_said
 from fvit.records.templates import read_words
 from fvit.report.answers import NoRows, answer, with_photographs
 from fvit.report.gallery import verdict_table
-from fvit.report.on_record import PROFILES, find_rows, joined, outdated, runs_of, runs_said
+from fvit.report.on_record import PROFILES, find_rows, joined, outdated, runs
 from fvit.theory.intervals import Interval, mean_interval
 
 CONTROLS = read_words(PACKAGE / "controls.toml")  # what a number beside a claim means nothing without
@@ -181,7 +182,7 @@ def rows_of(data: str, stem: str) -> tuple[pd.DataFrame | None, str, str]:
         return None, "", f"{stem}: no rows of {data} are on record"
     if why := outdated(rows, folder):
         return None, "", f"{stem}: {why}"
-    return with_photographs(rows), f"{stem}, {folder} rows of {runs_said(runs_of(rows, folder))}", ""
+    return with_photographs(rows), f"{stem}, {folder} rows of {runs_said(runs_of(rows, runs(folder)))}", ""
 
 
 def control_table(photograph: dict[str, str]) -> pd.DataFrame:

@@ -82,6 +82,20 @@ def group_interval(value, without, level=0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def outcome_interval(values, groups=None, level=0.95) -> Interval:
+    """`mean_interval` of paired differences of outcomes: -1 (lost), 0 (the same) or 1 (won), which may be rare.
+
+    Few wins and no loss have a small spread and may be chance: to the groups are added one that won and one that lost.
+    Simulated from 4 to 100 groups, rare and frequent, it covers 95 % or more. Arguments and errors as of
+    `mean_interval`. Source: Bonett and Price 2012, for pairs; Student's t, and groups, are ours.
+    """
+    found, (sums, counts) = mean_interval(values, groups, level), _by_group(check_array(values, "values"), groups)
+    means = np.append(sums / counts, [1.0, -1.0])
+    reach = stats.t.ppf((1 + level) / 2, max(len(sums) - 2, 1)) * means.std() / np.sqrt(len(means))
+    low, high = max(means.mean() - reach, -1.0), min(means.mean() + reach, 1.0)
+    return Interval(found[0], float(low), float(high), found.n, found.n_groups)
+
+
 def _no_rounding(mean, values):
     """0 for what rounding leaves of it: differences that cancel have a mean of about 1e-17, on some side of a bound."""
     return 0.0 if abs(mean) < 1e-12 * np.abs(values).max() else float(mean)

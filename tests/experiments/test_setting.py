@@ -17,7 +17,7 @@ from fvit.experiments.controls import all_controls
 from fvit.models.diffusers_files import load_denoiser
 from fvit.models.vit_files import load_vit
 from fvit.records import profiles, provenance
-from fvit.records.ledger import read_table
+from fvit.records.ledger import read_table, upsert
 from fvit.records.rows import load_rows, save_rows
 
 WHAT = {"methods": ["rollout"], "attacks": [], "radii": [8 / 255], "measures": ["segmentation"]}
@@ -116,6 +116,9 @@ def test_at_laptop_the_committed_study_rows_are_shown(on, run, out):
     rows = run.rows().assign(profile="study", eps=8 / 255)
     save_rows(pd.concat([rows, rows[rows.image_id == "test-0-1"].assign(eps=2 / 255)]),
               out / "results/study/07_scores.parquet")
+    assert run.shown().which == "laptop rows"  # of whatever models: no run says so
+    upsert(out / "results/study/runs.csv", dict.fromkeys(provenance.RUN_COLUMNS, "") | {
+        "inputs": provenance.inputs_digest("scenes")}, key=("run_id",), columns=provenance.RUN_COLUMNS)
     shown = run.shown()
     assert set(shown.rows.profile) == {"study"} and shown.sizes is profiles.PROFILES["study"]
     assert shown.photograph == dict(zip(shown.images.ids, shown.images.groups, strict=True))

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from fvit.base import paths
+from fvit.records import provenance
 from fvit.records.claims import CHECKS, CLAIM_COLUMNS, ROWS
+from fvit.records.ledger import upsert
 from fvit.records.rows import save_rows
 from fvit.report import gallery, on_record, verdicts
 from fvit.report.saving import MANIFEST_COLUMNS
@@ -49,11 +51,14 @@ def test_controls_stand_beside_their_row_with_interval_and_n(folders):
     table = verdicts.control_table({"x": "moon", "y": "moon", "z": "coins"})
     [control] = table.itertuples(index=False)  # of the others no rows are there
     assert (control.row, control.profile, control.n) == ("P1", "laptop", 3) and control.mean == pytest.approx(2.9 / 3)
-    assert (control.low, control.high) == mean_interval([0.9, 1, 1], ["moon", "moon", "coins"])[1:]
+    assert (control.low, control.high) == (mean_interval([0.9, 1, 1], ["moon", "moon", "coins"])[1], 1)
     page = gallery.verdict_table(verdicts.verdicts(ledger({"claim": "X1.1"}), rows=["P1", "P3"]), controls=table)
     assert page.index("P1: 1 more checks") < page.index("random signs of the same size")
     assert page.count("<details>") == 1  # P3 has none
     save_rows(rows.assign(profile="study"), root / "results/study/01_overlap.parquet")
+    assert verdicts.control_table(dict.fromkeys("xyz", "moon")).profile.tolist() == ["laptop"]  # no run made the others
+    upsert(root / "results/study/runs.csv", dict.fromkeys(provenance.RUN_COLUMNS, "") | {
+        "inputs": provenance.inputs_digest("scenes")}, key=("run_id",), columns=provenance.RUN_COLUMNS)
     assert verdicts.control_table(dict.fromkeys("xyz", "moon")).profile.tolist() == ["study"]
 
 

@@ -10,7 +10,7 @@ from oracles.golden import theory as golden
 from scipy import stats
 
 from fvit.theory.bounds import dkw_margin, mean_bound, rate_bound
-from fvit.theory.intervals import group_interval, interval_table, mean_interval, rate_interval
+from fvit.theory.intervals import group_interval, interval_table, mean_interval, outcome_interval, rate_interval
 
 pytestmark = pytest.mark.filterwarnings("error")
 SIDES, METHODS = ("lower", "upper"), ("betting", "bernstein", "hoeffding")
@@ -322,3 +322,25 @@ LOW = (0.01, "lower")
 def test_refusals_name_the_mend(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         function(*arguments)
+
+
+@pytest.mark.parametrize("n", [4, 5, 20, 42, 100])
+@pytest.mark.parametrize(("won", "lost"), [(0.02, 0.02), (0, 0.05), (0.05, 0.01), (0.15, 0.05), (0, 0.02), (0.98, 0.01)])
+def test_the_interval_of_paired_outcomes_covers_also_where_they_are_rare(n, won, lost):
+    rng, covered = np.random.default_rng(n), 0
+    for _ in range(2000):
+        u = rng.random(n)
+        _, low, high = outcome_interval(1.0 * (u < won) - ((u >= won) & (u < won + lost)))
+        covered += low <= won - lost <= high
+    assert covered >= 0.93 * 2000
+
+
+def test_paired_outcomes_by_the_formula_of_bonett_and_price_and_over_groups():
+    won, lost, n = 6, 1, 42
+    value, low, high = outcome_interval(np.repeat([1.0, -1.0, 0.0], [won, lost, n - won - lost]))
+    a, b = (won + 1) / (n + 2), (lost + 1) / (n + 2)
+    reach = stats.t.ppf(0.975, n - 2) * np.sqrt((a + b - (a - b) ** 2) / (n + 2))
+    assert (value, low, high) == pytest.approx((5 / 42, a - b - reach, a - b + reach))
+    twice = outcome_interval(np.repeat([1.0, -1.0, 0.0], [12, 2, 70]), groups=np.arange(84) // 2)
+    assert tuple(twice) == pytest.approx((value, low, high)) and (twice.n, twice.n_groups) == (84, 42)
+    assert outcome_interval([0.0] * 42)[1] < -0.05 and outcome_interval([1.0] * 3)[2] == 1
