@@ -70,7 +70,7 @@ def plot_area_gain(df) -> plt.Figure:
     ax.axvline(0, color="0.2", linewidth=1.2)
     looks = {met: threat_look("dds", met) | {"linestyle": ""} for met in MET}
     dots(ax, gain, "row", order, "condition", gap=0.2, names=MET.get, look=looks.get)
-    ax.axhline((pd.Series(order).str.startswith("negative")).sum() - 0.5, color="0.6", linewidth=0.8)
+    ax.axhline(sum(row.startswith("negative") for row in order) - 0.5, color="0.6", linewidth=0.8)
     ax.grid(axis="y", visible=False)
     ax.set(ylim=(len(order) - 0.5, -0.5),
            xlabel="what DDS gains over bare, in area under the curve, paired")
