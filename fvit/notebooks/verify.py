@@ -127,8 +127,8 @@ class Report:
         how = {".csv": agreement.drawn_at_laptop if row["profile"] == "laptop" else agreement.drawn,
                ".json": agreement.words}
         ways = {name: how[suffix] for name in files if (suffix := Path(name).suffix) in how}
-        if not self._asked(row["notebook"], row["profile"]):
-            return
+        if not ways or not self._asked(row["notebook"], row["profile"]):
+            return  # a row without files is of a figure that is no more
         mine = _table(_bytes(self.root / MANIFEST), "figure").get((row["figure"], row["profile"]))
         if mine and mine.get("seed") != row.get("seed"):
             said = f"figure {row['figure']}: seed {mine['seed']}, committed {row['seed']}"
