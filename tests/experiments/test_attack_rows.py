@@ -268,7 +268,7 @@ def test_attacks_made_on_another_vit_move_what_that_one_shows_and_are_met_by_all
                        radii=[EPS], measures=["stability"])
     attacked = rows[rows.eps > 0]
     assert set(attacked.made_on) == {"vit:elsewhere"} and set(attacked.defence) == {"none", "dds"}
-    assert set(condition(attacked)) == {"prediction, transferred", "explanation, transferred"}
+    assert set(condition(attacked)) == {"prediction, from vit:elsewhere", "explanation, from vit:elsewhere"}
     net = load_vit(other.removeprefix("vit:"))
     with torch.no_grad():
         y, heat = net(toys.x).argmax(1), explain(net, toys.x, "raw_attention")
