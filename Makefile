@@ -106,6 +106,7 @@ $(CHROMIUM):
 .venv-interop/.installed: $(INSTALLED)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-interop
 	$(BIN)/uv pip install --python .venv-interop/bin/python -r requirements.lock -r pyproject.toml --extra interop
+	$(BIN)/uv pip install --python .venv-interop/bin/python --no-deps lxt==2.1 zennit==0.5.1
 	$(BIN)/uv pip install --python .venv-interop/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 

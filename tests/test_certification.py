@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from oracles.maps import dds_loop, images, tiny_vit
+from oracles.maps import dds_loop, images
 from oracles.theory import cdf_certified, last_certified, least_loss, subsets, upper_curve
 from scipy import stats
 from scipy.optimize import brentq
@@ -301,11 +301,6 @@ def test_many_draws_come_close_to_the_radius_of_the_exact_map(certificate, name,
 
 
 # end to end ----------------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
-
-
 @pytest.fixture(scope="module")
 def x():
     return images(3)

@@ -6,6 +6,7 @@ import re
 import struct
 import sys
 import tarfile
+import tomllib
 import zlib
 from importlib.metadata import files
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_a_package_that_is_not_installed_is_named_and_the_one_that_states_no_lic
     assert {path.parts[0].partition("-")[0] for path in files("cuda-toolkit")} == {"cuda_toolkit"}
 
 
-def test_photographs_and_digits_are_under_the_licences_that_the_readme_names():
+def test_photographs_and_digits_are_under_the_licences_that_the_page_of_what_ships_names():
     part = " ".join(SHIPPED.partition("## Images and their sources")[2].partition("\n## ")[0].split())
     names = {row["name"] for row in table() if not row["file"].startswith("fvit/")}
     assert {name for name in names if f"`{name}`" not in part} == set()
@@ -113,6 +114,12 @@ def test_the_page_names_author_licence_and_origin_of_every_photograph_that_ships
     splits = [row["split"] for row in sorted(shipped, key=lambda row: hashlib.sha256(row["name"].encode()).hexdigest())]
     n_test, n_val = photographs.N_TEST, photographs.N_VAL
     assert splits == ["test"] * n_test + ["val"] * n_val + ["train"] * (len(splits) - n_test - n_val)
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
+    assert set(said.split(" AND ")) == {"MIT", *(row["licence"].replace("public-domain", "LicenseRef-Public-Domain")
+                                                 for row in shipped)}
+    n = {split: sum(row["split"] == split for row in table()) for split in ("train", "val", "test")}
+    assert (f"There are {len(table())} photographs, {n['train']} for training, {n['val']} for validation and "
+            f"{n['test']} for test") in " ".join(SHIPPED.split()) and f"- {len(shipped)} photographs" in SHIPPED
 
 
 COPYRIGHT = """Format: x

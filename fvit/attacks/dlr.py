@@ -14,7 +14,7 @@ def dlr_loss(model, y, target=None, n_samples=None, ids=None):
                 draws at each step, as of `DDS.as_classifier` (streams "eot", which no evaluation uses)
     y           (B,) class indices
     target      None: -(z_y - max of the other z) / (z_1 - z_3), with z_1 >= z_2 >= ... the sorted z. Or (B,) class
-                indices: -(z_y - z_target) / (z_1 - (z_3 + z_4) / 2)
+                indices, none that of `y`: -(z_y - z_target) / (z_1 - (z_3 + z_4) / 2)
     n_samples   draws a step, default 4
 
     Raises ValueError for fewer than 3 classes, with a target 4, where the ratio is not defined.
@@ -25,6 +25,8 @@ def dlr_loss(model, y, target=None, n_samples=None, ids=None):
     size = checks.check_tensor(y, "y").numel()
     y = check_classes(y, size, _classes(model), "y")
     target = None if target is None else check_classes(target, size, _classes(model), "target")
+    if target is not None and (same := (target.cpu() == y.cpu()).nonzero()[:, 0].tolist()):
+        raise ValueError(f"target is y for images {same}, wanted another class; the loss would be 0 everywhere")
     least = 3 if target is None else 4
 
     def loss(x, step):

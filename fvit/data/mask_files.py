@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fvit.base.checks import as_integer, check_source
-from fvit.data.class_folders import PICTURES, is_hidden
+from fvit.data.class_folders import DEEPEST, PICTURES, is_hidden
 
 ORIENTATION = 0x0112  # of EXIF: 1 is upright, 5 to 8 are turned by a quarter
 WANTED = "wanted 0 and 255, or 0 and 1, or a palette of colours whose entry 0 is black; void=VALUE is left out"
@@ -75,6 +75,9 @@ def _by_stem(folder: Path) -> Iterator[tuple[str, Path]]:
     """(relative path without suffix, path) of each image below a folder; ValueError where two have one stem."""
     before = {}
     for at, inside, files in os.walk(folder, followlinks=True):
+        if len(Path(at).relative_to(folder).parts) > DEEPEST + 2:  # a split and a class come before
+            raise ValueError(f"{at} lies more than {DEEPEST + 2} folders deep in {folder}, or a link leads back; give "
+                             "the folder that holds the images")
         inside[:] = sorted(each for each in inside if not is_hidden(each))
         for path in (Path(at, each) for each in sorted(files) if each.lower().endswith(PICTURES)):
             if is_hidden(path.name):

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from fvit.base.checks import check_choice
-from fvit.experiments.bench import MOVED, OTHER, Bench, corner, network_digest
+from fvit.experiments.bench import MOVED, OTHER, Bench, corner
 from fvit.experiments.defences import is_random, levels
 from fvit.explanations.methods import METHODS
 from fvit.metrics.maps import l2_change, rank_correlation, top_k, topk_overlap
 from fvit.metrics.perturbation import TENTHS, perturbation_curve
 from fvit.metrics.segmentation import SEGMENTATION, segmentation_scores
+from fvit.models.weight_files import network_digest
 from fvit.records.defence_names import check as check_defences
 from fvit.records.defence_names import code
 from fvit.records.rows import conform

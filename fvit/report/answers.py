@@ -9,6 +9,7 @@ import pandas as pd
 from fvit.records.claims import ATTACKS, HEADS, MEASURES
 from fvit.report import tables
 from fvit.report.contrasts import values_by_defence
+from fvit.report.on_record import most_draws
 from fvit.theory.intervals import Interval, mean_interval, outcome_interval, rate_interval
 
 RAW = {"method": "raw_attention"}
@@ -99,7 +100,8 @@ def fidelity(rows):
 
 
 def clean_iou(rows):
-    return tables.gain(tables.image_iou(_some(_where(rows, RAW | {"aim": "none"}), "of segmentation")))
+    rows = _where(rows, RAW | {"aim": "none"})
+    return tables.gain(tables.image_iou(_some(rows[rows["metric"].isin(tables.NEEDED[:3])], "of segmentation")))
 
 
 def clean_area(rows):
@@ -112,8 +114,7 @@ def certified(*certificates, above=()):
     `above` from the same draws: one scene a photograph, so that the exact interval is one of independent units."""
     def found(rows):
         rows = _some(_where(rows, {"metric": "radius", "level": 0.8}), "of certified radii, overlap 0.8")
-        n_images = rows.groupby("n_samples")["image_id"].nunique()
-        rows = rows[rows["n_samples"] == n_images[n_images == n_images.max()].index.max()]  # draws that all scenes have
+        rows = rows[rows["n_samples"] == most_draws(rows)]
         first = rows.drop_duplicates("photograph")["image_id"]
         best = rows[rows["image_id"].isin(first)].assign(value=rows["value"].clip(lower=0)).pivot(
             index="image_id", columns="certificate", values="value")
@@ -128,6 +129,8 @@ def certified(*certificates, above=()):
 def sharp_over_renyi(rows):
     rows = _some(_where(rows, {"metric": "plugin_radius", "level": 0.8}), "of plug-in radii, overlap 0.8")
     wide = rows.pivot(index=["image_id", "photograph"], columns="certificate", values="value")
+    if lacking := {"sharp", "renyi"} - {*wide}:
+        raise NoRows(f"no rows of the certificates {', '.join(sorted(lacking))}")
     return _over_photographs((wide["sharp"] / wide["renyi"]).rename("value").reset_index())
 
 

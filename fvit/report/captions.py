@@ -6,7 +6,7 @@ import pandas as pd
 
 from fvit.base.paths import NOTEBOOKS
 from fvit.records.templates import check_used, fields, fill, read_words
-from fvit.records.words import DEFENCES
+from fvit.records.words import said as defence_said
 from fvit.report.saving import check_id, current_run, save_figure, show_figure
 
 WORDS = ("title", "caption", "alt", "source")
@@ -33,7 +33,7 @@ def figure(figure_id, fig, df, *, seed=0, device_kind="cpu", variant="", sizes=N
         each = numbers[name]
         if isinstance(each, pd.DataFrame):
             each = (each.reset_index() if any(each.index.names) else each).to_dict("records")
-        each = [{key: DEFENCES.get(v, v) if key == "defence" else v for key, v in row.items()} for row in each]
+        each = [{key: defence_said(v) if key == "defence" else v for key, v in row.items()} for row in each]
         used |= fields(words[name]) - {key for row in each for key in row}
         values[name] = words.get(f"{name}_join", "; ").join(fill(words[name], values | row, where) for row in each)
     check_used(numbers, used, where)

@@ -5,9 +5,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from fvit.base.checks import check_choice
+from fvit.records.claims import ATTACKS, MEASURES
 from fvit.records.words import made_on_itself, said
-from fvit.report.style import NO_INFORMATION, shade
+from fvit.report.style import NO_INFORMATION
 from fvit.report.tables import auc_rows, gain
 from fvit.theory.intervals import interval_table, mean_interval, outcome_interval
 
@@ -18,8 +18,7 @@ QUESTIONS = (  # what is asked, the defence that has it, the same without it
     ("DDS over wavelets", "dds", "wavelet"), ("the prior over a plain CNN, behind noise", "dds", "noise_cnn"),
     ("the prior over a plain CNN, alone", "denoise_only", "cnn"), ("a wider sigma than 8/255", "dds", "dds_published"))
 AXIS = tuple(dict.fromkeys(side for _, *pair in QUESTIONS for side in pair))  # the defences asked about
-THREATS = ("none", "transferred", "adaptive")
-MEASURES = ("map", "prediction")
+THREATS = ("none", *ATTACKS)
 COLUMNS = ["question", "with", "without", "measure", "threat", "value_with", "value_without", "difference", "low",
            "high", "n", "n_groups"]
 
@@ -127,11 +126,6 @@ def no_information(rows, method: str = "raw_attention") -> tuple[float, float]:
     table.loc[shared, "low"] -= table.loc[shared, "mean"] - table.loc[shared, "low"]
     low, high = table[["mean", "low"]].min().min(), table[["mean", "high"]].max().max()  # of one group: the means
     return float(low), float(high)
-
-
-def no_information_band(ax, rows, method: str = "raw_attention", along: str = "x") -> None:
-    """Shade in `ax` the level of `no_information`; `along` is the axis that shows overlap, "x" or "y"."""
-    shade(ax, *no_information(rows, method), along=check_choice(along, ("x", "y"), "axis"))
 
 
 def with_no_information(table, rows, column: str = "condition", methods=("raw_attention",)) -> pd.DataFrame:

@@ -44,6 +44,6 @@ def plateau_table(rows, sizes, metric: str = "topk_overlap") -> pd.DataFrame:
 
 
 def at_plateau(table) -> pd.DataFrame:
-    """The rows of `plateau_table` that double the headline attack: one for each knob and rule. It is at its plateau
-    where all are `settled`."""
+    """The first rows of `plateau_table` that at least double the headline attack: one for each knob and rule, none
+    where a knob was not raised so far. It is at its plateau where all knobs have one and all are `settled`."""
     return table[table["half"] == table["base"]].groupby(["knob", "rule"], sort=False).head(1)

@@ -144,10 +144,13 @@ def certified_accuracy(rows, photograph: dict[str, str], radii) -> pd.DataFrame:
     radii        l2, in [0, 1] pixel units
     returns      DataFrame certified (as of CERTIFIED), radius, mean (share of images), low, high, n
 
-    Raises ValueError where an image has not one row of each metric.
+    Raises ValueError where an image has not one row of each metric, or no photograph.
     """
     value = rows[rows["metric"].isin([*CERTIFIED, "right"])].pivot(index="metric", columns="image_id", values="value")
     first = rows.drop_duplicates("image_id").assign(group=lambda df: df["image_id"].map(photograph))
+    if first["group"].isna().any():
+        raise ValueError(f"image {first.loc[first['group'].isna(), 'image_id'].iloc[0]} has no photograph; wanted one "
+                         "for each image")
     value = value.reindex(index=[*CERTIFIED, "right"], columns=first.drop_duplicates("group")["image_id"])
     if value.isna().any(axis=None):
         raise ValueError("an image lacks a row of radius, label_radius, joint_radius or right; wanted one of each, as "

@@ -14,13 +14,15 @@ from fvit.report.saving import resized
 
 
 def cells(table: pd.DataFrame, index, columns) -> pd.DataFrame:
-    """A table for print from rows with mean, low, high: "0.81 [0.77, 0.85]" in each cell, "" where nothing was run.
+    """A table for print from rows with mean, low, high of shares: "0.81 [0.77, 0.85]" in each cell, intervals within
+    [0, 1], "" where nothing was run.
 
     Defences and aims are said as by `records.words`.
     The space within the interval does not break: in a narrow window it stands whole below the mean.
     """
+    shares = table[["mean", "low", "high"]].clip(0, 1)
     said = [f"{m:.2f}" if low != low else f"{m:.2f} [{low:.2f},\N{NO-BREAK SPACE}{high:.2f}]"
-            for m, low, high in table[["mean", "low", "high"]].itertuples(index=False)]
+            for m, low, high in shares.itertuples(index=False)]
     table = table.assign(cell=said).replace({"defence": DEFENCES, "aim": AIMS})
     wide = table.pivot(index=index, columns=columns, values="cell")
     return wide.fillna("").sort_index(axis=1)  # one head for all columns that share it

@@ -54,8 +54,14 @@ def runs(folder: str) -> list[dict]:
         return []
 
 
+def most_draws(radii) -> int:
+    """The greatest `n_samples` that all scenes have."""
+    n_images = radii.groupby("n_samples")["image_id"].nunique()
+    return n_images[n_images == n_images.max()].index.max()
+
+
 def find_timed(stem: str, folders=PROFILES[::-1]) -> tuple[pd.DataFrame, str]:
     """`find_rows` of times, and the run that took them in words: "2026-11-24, cpu, 2 threads, load 2, 3 rounds"."""
     rows = find_rows(stem, folders, stale=True)  # a machine's times hang on no weight
     [(profile, run_id)] = set(zip(rows["profile"], rows["run_id"], strict=True))
-    return rows, provenance.run_said(find(f"results/{profile}/runs.csv"), run_id)
+    return rows, provenance.run_said(runs(profile), run_id)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from fvit.metrics.perturbation import TENTHS, curve_auc
-from fvit.records.words import BARE, condition
+from fvit.records.words import AIMS, BARE, condition
 from fvit.theory.intervals import Interval, group_interval, interval_table, mean_interval, rate_interval
 
 MET = ["defence", "aim", "made_on", "eps"]  # what an image went through
@@ -17,18 +17,19 @@ CONDITIONS = ("clean", "prediction, transferred", "explanation, transferred", "e
 AIMED_AT = {"raw_attention": "explanation", "rollout": "rollout"}  # maps whose own attack stands under "explanation"
 
 
-def gain(rows, after=WITH, before=WITHOUT, **where) -> Interval:
+def gain(rows, after=WITH, before=WITHOUT, interval=mean_interval, **where) -> Interval:
     """Mean over images of the value after minus that before, and its interval clustered by photograph.
 
     rows                   tidy rows with a column photograph; several of an image, as of methods, are averaged first
     after, before, where   {column: cell} of the rows of either side, by default with DDS and without, and of both
+    interval               `outcome_interval` where values are outcomes, 0 or 1, which may rarely differ
     """
     def side(cells):
         found = rows[np.logical_and.reduce([rows[column] == cell for column, cell in (where | cells).items()])]
         return found.groupby(["image_id", "photograph"], dropna=False)["value"].mean()
 
     difference = side(after) - side(before)  # NaN, which is refused, for an image that one side lacks
-    return mean_interval(difference, difference.index.get_level_values("photograph"))
+    return interval(difference, difference.index.get_level_values("photograph"))
 
 
 def segmentation_table(rows, groups=None, by=BY, level=0.95) -> pd.DataFrame:
@@ -99,8 +100,16 @@ def conditions(rows) -> pd.DataFrame:
     """
     rows = rows.reset_index(drop=True)
     own = rows[rows["defence"].isin(BARE) & (rows["made_on"] == "vit")]
-    found = [own.assign(condition=own["aim"] + ", transferred"), rows.assign(condition=condition(rows))]
+    found = [own.assign(condition=own["aim"].map(AIMS) + ", transferred"), rows.assign(condition=condition(rows))]
     return pd.concat(found).sort_index(kind="stable", ignore_index=True)
+
+
+def aimed_at_own(rows) -> pd.DataFrame:
+    """The rows without attacks on another method's map: rollout keeps those aimed at rollout, now called "explanation",
+    and not those aimed at raw attention, which the methods without an entry in AIMED_AT keep."""
+    own = rows["method"].map(AIMED_AT).fillna("explanation")
+    met = rows[~rows["aim"].isin(AIMED_AT.values()) | (rows["aim"] == own)]
+    return met.replace({"aim": {"rollout": "explanation"}})
 
 
 def paired_conditions(rows) -> pd.DataFrame:
@@ -112,9 +121,7 @@ def paired_conditions(rows) -> pd.DataFrame:
     has their name for an aim, see `contrasts.attacked_itself`.)
     Rows of other conditions, such as fresh noise, are left out.
     """
-    own = rows["method"].map(AIMED_AT).fillna("explanation")
-    met = rows[~rows["aim"].isin(AIMED_AT.values()) | (rows["aim"] == own)]
-    met = conditions(met.replace({"aim": {"rollout": "explanation"}}))
+    met = conditions(aimed_at_own(rows))
     return pd.concat([met[(met["method"] == method) & (met["condition"] == name)]
                       for method in rows["method"].unique() for name in CONDITIONS], ignore_index=True)
 

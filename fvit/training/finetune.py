@@ -137,6 +137,9 @@ class FineTuning:
             self._freeze()
         else:
             self.train, self.val = Pixels(train), Pixels(val)
+        if recipe.batch > len(self.train.y):
+            raise ValueError(f"--batch {recipe.batch}: {recipe.data} has {len(self.train.y)} pictures that can be "
+                             "read; take a smaller batch")
         self.warm_up = max(1, len(self.train.y) // recipe.batch)  # an epoch
 
     def _check_model(self, recipe: Recipe) -> None:

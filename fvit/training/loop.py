@@ -136,20 +136,15 @@ def train(task_class: type, out: Path, *, steps: int, batch: int, seed: int = 0,
     return frame
 
 
+def _by(batch: int, precision: str, **steps: int) -> dict[str, dict]:
+    return {what: {"steps": n, "batch": batch, "precision": precision} for what, n in steps.items()}
+
+
 SHIPPED = {  # how the weights in the package were trained: the defaults of `fvit train`
-    "scenes": {"teacher": {"steps": 4000, "batch": 32, "precision": "bfloat16"},
-               "vit": {"steps": 7500, "batch": 32, "precision": "bfloat16"},
-               "denoiser": {"steps": 1880, "batch": 32, "precision": "bfloat16"},
-               "cnn": {"steps": 1880, "batch": 32, "precision": "bfloat16"},
-               "vit_noise": {"steps": 2000, "batch": 32, "precision": "bfloat16"},
-               "vit_adversarial": {"steps": 2000, "batch": 32, "precision": "bfloat16"}},
-    "cifar10": {"teacher": {"steps": 3000, "batch": 64, "precision": "bfloat16"},
-                "vit": {"steps": 8000, "batch": 64, "precision": "bfloat16"},
-                "denoiser": {"steps": 1000, "batch": 16, "precision": "float32"},
-                "cnn": {"steps": 1000, "batch": 16, "precision": "float32"},
-                "vit_noise": {"steps": 2000, "batch": 64, "precision": "bfloat16"},
-                "vit_adversarial": {"steps": 2000, "batch": 64, "precision": "bfloat16"}},
-}
+    "scenes": _by(32, "bfloat16", teacher=4000, vit=7500, denoiser=1880, cnn=1880, vit_noise=2000,
+                  vit_adversarial=2000),
+    "cifar10": {**_by(64, "bfloat16", teacher=3000, vit=8000, vit_noise=2000, vit_adversarial=2000),
+                **_by(16, "float32", denoiser=1000, cnn=1000)}}
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:

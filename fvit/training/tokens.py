@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fvit.base import devices, files, rng
 from fvit.data.streams import ImageStream
+from fvit.models.weight_files import network_digest
 
 CHUNK = 32  # pictures in a file of tokens
 SMALLEST = 0.6  # side of a crop, as a share of the picture's
@@ -66,12 +67,6 @@ class Trunk(nn.Module):
         self.vit((x - self.mean) / self.std)
         return self.found.pop()
 
-    def digest(self) -> str:
-        found = hashlib.sha256()
-        for name, value in sorted(self.vit.state_dict().items()):
-            found.update(f"{name} {tuple(value.shape)}".encode() + value.cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()
-
 
 class Tokens:
     """The tokens of all views of the pictures of a stream, in files of CHUNK pictures that tell what made them.
@@ -82,7 +77,7 @@ class Tokens:
 
     def __init__(self, trunk: Trunk, stream: ImageStream, seed: int, n_views: int, folder: Path, device, precision):
         autocast, trunk = partial(devices.autocast, torch.device(device).type, precision), trunk.to(device)
-        made = f"{trunk.digest()} {precision}"
+        made = f"{network_digest(trunk)} {precision}"
         self._files, self._at, y, begun = [], [], [], time.monotonic()
         for batch in stream:
             pixels = f"{made} {seed} {batch.ids}".encode() + (batch.x * 255).round().byte().numpy().tobytes()

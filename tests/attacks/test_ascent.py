@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from oracles import golden
-from oracles.maps import class_token_attention, images, pgd_loop, tiny_denoiser, tiny_vit
+from oracles.maps import class_token_attention, images, pgd_loop
 from torch.nn.functional import cross_entropy
 
 from fvit.attacks import ascent, explanation_loss, pgd, prediction_loss, strongest
@@ -20,16 +20,6 @@ def norms(delta, norm):
 def linear(n=3, seed=1):
     w = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return w, lambda x, step: (x * w).sum((1, 2, 3))
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
-
-
-@pytest.fixture(scope="module")
-def den():
-    return tiny_denoiser(torch.float64)
 
 
 # known optima --------------------------------------------------------------------------------------------------------
@@ -214,7 +204,7 @@ def test_bad_losses_are_named(loss, message):
         pgd(loss, 255 * images(2))
 
 
-# losses --------------------------------------------------------------------------------------------------------------
+# restarts ------------------------------------------------------------------------------------------------------------
 
 
 def hills(x, step):

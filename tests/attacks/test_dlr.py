@@ -12,11 +12,6 @@ Y, TARGET, IDS = torch.tensor([0, 1, 2, 3]), torch.tensor([1, 4, 0, 2]), ["0", "
 
 
 @pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
-
-
-@pytest.fixture(scope="module")
 def dds(vit):
     return DDS(vit, tiny_denoiser(torch.float64), 0.1, batch_size=4)
 
@@ -82,8 +77,10 @@ def test_bad_arguments_are_refused(vit, arguments, message):
 
 def test_too_few_classes_and_other_images_are_refused(vit):
     few = torch.tensor([0, 1])
-    for classes, target in ((2, None), (3, few)):
+    for classes, target in ((2, None), (3, 1 - few)):
         with pytest.raises(ValueError, match=rf"gives \(2, {classes}\), wanted .* at least {classes + 1} classes"):
             dlr_loss(lambda v, n=classes: vit(v)[:, :n], few, target)(images(2), 0)
+    with pytest.raises(ValueError, match=r"target is y for images \[1\], wanted another class"):
+        dlr_loss(vit, few, torch.tensor([1, 1]))
     with pytest.raises(ValueError, match="y holds 4 classes and x 2 images"):
         dlr_loss(vit, Y)(images(2), 0)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from oracles.apgd import apgd_loop
-from oracles.maps import images, tiny_denoiser, tiny_vit
+from oracles.maps import images, tiny_denoiser
 from torch.nn.functional import cross_entropy
 
 from fvit.attacks import pgd, prediction_loss, strongest
@@ -15,11 +15,6 @@ from fvit.smoothing import DDS
 
 EPS = {"linf": 0.05, "l2": 1.0}
 AT = {10: [2, 3, 4, 5, 6, 7, 8, 9, 10], 40: [8, 15, 21, 26, 30, 33, 35, 37, 39]}  # checkpoints of so many steps
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
 
 
 def gap(found, want):

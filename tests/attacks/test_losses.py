@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from oracles.maps import class_token_attention, dds_loop, images, tiny_denoiser, tiny_vit
+from oracles.maps import class_token_attention, dds_loop, images, tiny_vit
 
 from fvit import smoothing
 from fvit.attacks import explanation_loss, losses, pgd, prediction_loss, strongest
@@ -12,16 +12,7 @@ from fvit.explanations import methods, passes
 from fvit.smoothing import DDS
 
 
-@pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
-
-
-@pytest.fixture(scope="module")
-def den():
-    return tiny_denoiser(torch.float64)
-
-
+def test_prediction_loss_of_a_vit_is_cross_entropy(vit):
     x, y = images(3), torch.tensor([0, 4, 2])
     want = -vit(x).log_softmax(1)[torch.arange(3), y]
     torch.testing.assert_close(prediction_loss(vit, y)(x, 0), want)
@@ -198,6 +189,3 @@ def test_losses_refuse_what_they_cannot_do(monkeypatch, vit):
         explanation_loss(vit, heat, 17)
     with pytest.raises(ValueError, match="keep_class needs a ViT or a DDS"):
         explanation_loss(lambda x, step: heat, heat, 4, keep_class=torch.tensor([0, 1]))
-
-
-# restarts ------------------------------------------------------------------------------------------------------------

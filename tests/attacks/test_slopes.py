@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from oracles.maps import images, small_vit, tiny_denoiser, tiny_vit
+from oracles.maps import images, small_vit
 
 from fvit.attacks import explanation_loss, pgd
 from fvit.experiments.defences import Checked
@@ -17,16 +17,6 @@ from fvit.smoothing import DDS
 ATTACKED = [name for name, row in METHODS.items() if row.differentiable]
 SPECIFIC = [name for name in ATTACKED if METHODS[name].class_specific]
 X, Y = images(2), torch.tensor([0, 3])
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
-
-
-@pytest.fixture(scope="module")
-def den():
-    return tiny_denoiser(torch.float64)
 
 
 def check_slopes(loss, x, directions=3, h=1e-8):

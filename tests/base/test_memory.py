@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles.maps import images, tiny_vit
+from oracles.maps import images
 
 from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
 from fvit.base.memory import in_memory, peak_bytes
@@ -65,11 +65,6 @@ class Narrow(torch.nn.Module):
     def _refuse(self):
         self.refused += 1
         raise CPU
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
 
 
 def smoothers(vit, **narrow):

@@ -123,6 +123,8 @@ def test_wrong_pairs_are_refused_in_one_line(tmp_path):
     (masks / "b.bmp").unlink()
     grey(CERTAIN, 255, 0).resize((16, 12)).save(masks / "c.png")
     assert re.search(r"c\.png is 16 x 12 pixels and .*c\.jpg 8 x 6$", refused(images, masks))
+    (images / "back").symlink_to(images)
+    assert "folders deep in" in refused(images, masks) and "a link leads back" in refused(images, masks)
 
 
 @pytest.mark.parametrize("mask, why", [

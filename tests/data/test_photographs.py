@@ -2,7 +2,6 @@
 
 import io
 import zlib
-from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -69,7 +68,7 @@ def test_a_damaged_photograph_is_refused(tmp_path, monkeypatch, package, mend):
     with pytest.raises(FileNotFoundError, match=f"photograph 'it' is not at .*it.png; {mend}"):
         read("it")
     path.write_bytes(whole)
-    assert Counter(read("it").get_flattened_data()) == {(255, 0, 0): 64}
+    assert (np.asarray(read("it")) == (255, 0, 0)).all()
     for other in (whole[:-1] + b"x", saved("blue")):
         path.write_bytes(other)
         with pytest.raises(OSError, match=rf"it\.png is damaged, or not the picture that the scenes .*; {mend}"):

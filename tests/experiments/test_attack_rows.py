@@ -13,12 +13,13 @@ from oracles.maps import images, small_vit, tiny_vit
 from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
 from fvit.base import rng
 from fvit.experiments.attack_rows import attack_rows
-from fvit.experiments.bench import Bench, network_digest
+from fvit.experiments.bench import Bench
 from fvit.explanations.passes import explain
 from fvit.metrics.maps import l2_change, rank_correlation, topk_overlap
 from fvit.metrics.perturbation import perturbation_curve
 from fvit.metrics.segmentation import SEGMENTATION, segmentation_scores
 from fvit.models.vit_files import load_vit
+from fvit.models.weight_files import network_digest
 from fvit.records.rows import KEY, SCHEMA
 from fvit.records.words import condition
 from fvit.smoothing import DDS

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from oracles.attack_rows import bare_and_dds
-from oracles.maps import images, tiny_denoiser, tiny_vit
+from oracles.maps import images, tiny_vit
 
 from fvit.base import rng
 from fvit.base.paths import ROOT
@@ -32,16 +32,6 @@ METHODS = ["raw_attention", "rollout", "gradcam", "vta"]
 ATTACKS = [["prediction", "vit"], ["explanation", "vit"], ["prediction", "own"], ["explanation", "own"]]
 ALL = [name for name in KNOWN if name != "none"]
 IDS, EPS, SIGMA = ["a", "b", "c"], 0.1, 0.1
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
-
-
-@pytest.fixture(scope="module")
-def den():
-    return tiny_denoiser(torch.float64)
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +88,9 @@ def test_each_shows_the_vit_what_it_says(bench, vit, den, cnn, data, name):
     maps, probs = bench.defence(name).maps(data.x, ids=IDS, method="raw_attention", target=None, purpose="dds",
                                            draws=[0])
     with torch.no_grad():
-        seen = shown_by(name, vit, den, cnn, data.x)
-    torch.testing.assert_close(maps[:, 0], explain(vit, seen.clamp(0, 1), "raw_attention") if name != "noise_only"
-                               else bench.smoother(den=None, precision=None).maps(data.x, ids=IDS, draws=[0])[0][:, 0])
-    if name != "noise_only":
-        torch.testing.assert_close(probs[:, 0], vit(seen).softmax(1))
+        heat, logits = explain_with_logits(vit, shown_by(name, vit, den, cnn, data.x), "raw_attention", None)
+    torch.testing.assert_close(maps[:, 0], heat)
+    torch.testing.assert_close(probs[:, 0], logits.softmax(1))
 
 
 @pytest.mark.parametrize("name", defences.OTHER_VITS)

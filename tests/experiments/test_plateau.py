@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from oracles.maps import images, tiny_denoiser, tiny_vit
+from oracles.maps import images
 
 from fvit.attacks import explanation_loss, strongest
 from fvit.experiments.bench import Bench
@@ -19,16 +19,6 @@ TURNED = {("steps", 2): (2, 2, 1, "constant"), ("steps", 4): (4, 2, 1, "constant
           ("draws", 2): (2, 2, 1, "constant"), ("restarts", 1): (2, 2, 1, "constant"),
           ("restarts", 2): (2, 2, 2, "constant"), ("steps, apgd", 2): (2, 2, 1, "apgd"),
           ("steps, apgd", 4): (4, 2, 1, "apgd")}  # variant, level -> steps, draws, restarts, rule
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
-
-
-@pytest.fixture(scope="module")
-def den():
-    return tiny_denoiser(torch.float64)
 
 
 @pytest.fixture(scope="module")

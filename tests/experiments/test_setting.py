@@ -12,10 +12,11 @@ import fvit
 from fvit.data.loading import load_images
 from fvit.experiments import setting
 from fvit.experiments.attack_rows import attack_rows
-from fvit.experiments.bench import Bench, network_digest
+from fvit.experiments.bench import Bench
 from fvit.experiments.controls import all_controls
 from fvit.models.diffusers_files import load_denoiser
 from fvit.models.vit_files import load_vit
+from fvit.models.weight_files import network_digest
 from fvit.records import profiles, provenance
 from fvit.records.ledger import read_table, upsert
 from fvit.records.rows import load_rows, save_rows

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from oracles.maps import images, tiny_vit
+from oracles.maps import images
 from torch.nn.functional import avg_pool2d
 
 import fvit
@@ -13,11 +13,6 @@ from fvit.explanations.methods import METHODS
 from fvit.explanations.own import register_method
 
 IDS = ["a", "b", "c"]
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return tiny_vit(torch.float64)
 
 
 @pytest.fixture(scope="module")

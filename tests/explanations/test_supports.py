@@ -136,14 +136,15 @@ def test_the_residual_paths_own_part_leaves_the_rows_of_patches(method, changes)
 @pytest.mark.parametrize("changes", POOLED)
 @pytest.mark.parametrize("method", ["vta", "lrp_rollout", "attribution_rollout"])
 def test_maps_of_pooled_heads_tell_images_apart_also_in_float32(method, changes):
-    """Of three images one may lie where LRP divides by what is near 0, and there float32 is off on some processor."""
+    """Of twelve images two may lie where LRP divides by what is near 0, and there float32 is off on some processor."""
     vit = made(0.05, **changes)
-    heat = explain(vit, X, method, 1)
+    many = torch.rand(12, *X.shape[1:], generator=torch.Generator().manual_seed(0), dtype=X.dtype)
+    heat = explain(vit, many, method, 1)
     spread = heat.amax((1, 2)) - heat.amin((1, 2))
     assert (spread / heat.mean((1, 2)) > 0.1).all()
     assert (heat[0] - heat[1]).abs().max() > 1e-3
-    single = explain(vit.float(), X.float(), method, 1).double()
-    assert ((heat - single).abs().amax((1, 2)) / spread).median() < 0.01
+    single = explain(vit.float(), many.float(), method, 1).double()
+    assert ((heat - single).abs().amax((1, 2)) / spread < 0.01).sum() >= 10
 
 
 def test_an_attention_pool_shows_its_own_attention():

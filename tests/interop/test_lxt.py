@@ -7,8 +7,8 @@ from oracles.attn_lrp import SETTINGS, relevance
 
 from fvit.explanations.passes import explain
 
-pytest.importorskip("zennit", reason="zennit is not installed")
-pytest.importorskip("lxt", reason="lxt is not installed")
+pytest.importorskip("zennit", reason="zennit is not installed: pip install --no-deps lxt==2.1 zennit==0.5.1")
+pytest.importorskip("lxt", reason="lxt is not installed: pip install --no-deps lxt==2.1 zennit==0.5.1")
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

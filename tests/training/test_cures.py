@@ -74,6 +74,6 @@ def test_a_run_begins_with_the_shipped_weights_and_says_how_it_does_on_both_kind
 
 def test_weights_that_are_not_there_are_asked_for_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "weights")
-    with pytest.raises(FileNotFoundError, match="retrain with `fvit train vit_noise --data cifar10`") as caught:
+    with pytest.raises(FileNotFoundError, match="train it with `fvit train vit_noise --data cifar10`") as caught:
         fvit.load_vit("cifar10-noise")
     assert "\n" not in str(caught.value)

