@@ -14,6 +14,7 @@ from fvit.records.words import said
 from fvit.theory.intervals import Interval
 
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+LEAST_UNITS = 30  # independent photographs or images, below which a number decides nothing
 OUTCOMES = ("HOLDS", "DOES NOT HOLD", "UNDECIDED")
 WORDS = ("text", "source", "expected", "note")  # of a claim that a lesson tests
 NOT_TESTED = "NOT TESTED"  # of a question: nothing is there to answer it

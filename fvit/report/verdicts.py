@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fvit.base.paths import PACKAGE
-from fvit.records.claims import CHECKS, NOT_TESTED, ROWS, outcome, put_on_record
+from fvit.records.claims import CHECKS, LEAST_UNITS, NOT_TESTED, ROWS, outcome, put_on_record
 from fvit.records.provenance import runs_of, runs_said
 from fvit.records.templates import read_words
 from fvit.report.answers import NoRows, answer, with_photographs
@@ -15,7 +15,6 @@ from fvit.report.on_record import PROFILES, find_rows, joined, outdated, runs
 from fvit.theory.intervals import Interval, mean_interval
 
 CONTROLS = read_words(PACKAGE / "controls.toml")  # what a number beside a claim means nothing without
-LEAST_UNITS = 30  # independent photographs or images, below which a number decides nothing
 
 
 def load_claims() -> pd.DataFrame:

@@ -11,7 +11,7 @@ from fvit.theory.intervals import mean_interval
 
 SIZES = SimpleNamespace(attack_steps=20, attack_draws=4, attack_restarts=1, attack_rule="constant")
 LEVELS = {"steps": [10, 20, 30, 40, 200], "steps, apgd": [10, 20, 40], "draws": [4, 16], "restarts": [1, 2]}
-IMAGES = {f"i{n:02}": f"photo{n % 8}" for n in range(16)}
+IMAGES = {f"i{n:02}": f"photo{n % 32}" for n in range(36)}
 
 
 def rows(falls=()):
@@ -20,7 +20,7 @@ def rows(falls=()):
     for variant, levels in LEVELS.items():
         for level in levels:
             for n, image_id in enumerate(IMAGES):
-                value = 0.5 + 0.02 * n + 0.001 * ((n * level) % 3) - sum(
+                value = 0.5 + 0.008 * n + 0.001 * ((n * level) % 3) - sum(
                     less for knob, least, less in falls if knob == variant and level >= least)
                 found.append({"image_id": image_id, "variant": variant, "level": float(level), "value": value,
                               "metric": "topk_overlap"})
@@ -45,7 +45,7 @@ def test_means_and_changes_are_those_of_the_images_and_paired_with_half_the_leve
     assert tuple(steps.loc[40, ["change", "change_low", "change_high"]]) == pytest.approx(
         mean_interval(cells[40] - cells[20], groups=photographs))
     assert steps.change[40] == pytest.approx(-0.2, abs=0.002) and np.isnan(steps.change[10])
-    assert set(steps.n) == {16} and set(steps.n_groups) == {8}
+    assert set(steps.n) == {36} and set(steps.n_groups) == {32}
 
 
 def test_a_change_is_settled_below_half_the_width_of_the_interval_and_not_above():
@@ -60,7 +60,12 @@ def test_a_change_is_settled_below_half_the_width_of_the_interval_and_not_above(
     assert not at_plateau(rising).set_index("knob").settled["restarts"]  # a change is one in either direction
 
 
-def test_of_one_photograph_nothing_is_settled_and_missing_rows_are_refused():
+def test_of_few_photographs_nothing_is_settled_and_missing_rows_are_refused():
+    few = rows()
+    assert at_plateau(plateau_table(few[few.photograph != "photo7"], SIZES)).settled.all()  # 31
+    for n in (29, 2):
+        few = few[few.photograph.isin([f"photo{i}" for i in range(n)])]
+        assert at_plateau(plateau_table(few, SIZES)).settled.isna().all()
     one = rows().assign(photograph="p")
     assert not at_plateau(plateau_table(one, SIZES)).settled.any()
     with pytest.raises(ValueError, match="no rows of 'l2_change' with a setting"):
