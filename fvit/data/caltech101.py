@@ -29,6 +29,7 @@ IMAGES, OUTLINES = "101_ObjectCategories", "Annotations"
 OUTLINED = {"Faces": "Faces_2", "Faces_easy": "Faces_3", "Motorbikes": "Motorbikes_16", "airplanes": "Airplanes_Side_2"}
 SPLITS = {"train": (0.0, 0.5), "val": (0.5, 0.58), "test": (0.58, 1.0)}  # of the photographs, by hash
 OUTLINED_OF = {"train_outlined": "train", "val_outlined": "val", "outlined": "test"}
+SHARES = {**{split: split for split in SPLITS}, "train_natural": "train", **OUTLINED_OF}
 SAME = {  # numbers of pictures that show one photograph or drawing: high-passed, 96x96, they correlate by .8 or more
     "anchor": "5 16", "brontosaurus": "9 13", "buddha": "8 83, 12 13", "crayfish": "1 23",
     "garfield": "23 24 25, 27 32 33 34", "gerenuk": "4 25", "grand_piano": "41 51", "hedgehog": "1 10", "ibis": "76 79",
@@ -45,16 +46,15 @@ SHORTEST, CHROMA, EDGE, BARE = 160, 4, 10, 0.25  # of `is_natural`: pixels, of 2
 class Caltech101(Source):
     """101_ObjectCategories/CLASS/image_NNNN.jpg and Annotations/CLASS/annotation_NNNN.mat, in `root` or its caltech101.
 
-    split   "train", "val", "test" | "train_outlined", "val_outlined", "outlined" (of "test"): those with an outline.
-            "train" has every picture of its share, the others those of `is_natural`
+    split   "train", "val", "test" | "train_outlined", "val_outlined", "outlined" (of "test"): those with an outline |
+            "train_natural". "train" has every picture of its share, all others those of `is_natural`
     y counts all 101 classes, whichever are there, as torchvision does. Ids are as "panda/image_0001", groups the id of
     the first picture of the same photograph. A picture without an outline has -1 everywhere in its mask; without the
     folder of outlines there are no masks.
     """
 
     def __init__(self, root: Path, split: str | None):
-        split = check_choice(canonical(split or "test"), (*SPLITS, *OUTLINED_OF), "split of caltech101")
-        share = OUTLINED_OF.get(split, split)
+        split = check_choice(canonical(split or "test"), SHARES, "split of caltech101")
         root = next((folder for folder in (root, root / "caltech101") if (folder / IMAGES).is_dir()), root)
         self.folder, outlines = root / IMAGES, root / OUTLINES
         if not self.folder.is_dir():
@@ -69,7 +69,7 @@ class Caltech101(Source):
             photograph, path = first(name, number), self.folder / name / f"image_{number:04d}.jpg"
             outline = outlines / OUTLINED.get(name, name) / f"annotation_{number:04d}.mat"
             outline = outline if self.has_outlines and outline.is_file() else None
-            if (of_split(photograph) != share or (split in OUTLINED_OF and outline is None)
+            if (of_split(photograph) != SHARES[split] or (split in OUTLINED_OF and outline is None)
                     or (split != "train" and not _is_natural_file(path, *_state(path)))):
                 continue
             self.pictures.append((path, CLASSES.index(name), outline))

@@ -144,7 +144,8 @@ SHIPPED = {  # how the weights in the package were trained: the defaults of `fvi
     "scenes": _by(32, "bfloat16", teacher=4000, vit=7500, denoiser=1880, cnn=1880, vit_noise=2000,
                   vit_adversarial=2000),
     "cifar10": {**_by(64, "bfloat16", teacher=3000, vit=8000, vit_noise=2000, vit_adversarial=2000),
-                **_by(16, "float32", denoiser=1000, cnn=1000)}}
+                **_by(16, "float32", denoiser=1000, cnn=1000)},
+    "photographs": _by(8, "bfloat16", denoiser=8000, cnn=8000)}
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
