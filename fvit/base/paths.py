@@ -9,8 +9,11 @@ IS_CLONE = all((PACKAGE.parent / name).exists() for name in ("pyproject.toml", "
 ROOT = PACKAGE.parent if IS_CLONE else PACKAGE / "repository"  # what a wheel has of it: notebooks, figures, results
 WEIGHTS = PACKAGE / "weights"
 SHIPPED = ("scenes", "cifar10")  # data that the package has models for
-MODELS = ("teacher", "vit", "denoiser", "cnn", "vit_noise", "vit_adversarial")  # what `fvit train` makes
-VITS = {data: (data, "vit") for data in (*SHIPPED, "caltech101")} | {  # name of a ViT -> whose weights, as of `shipped`
+PRIORS = (*SHIPPED, "photographs")  # those of denoisers and plain CNNs
+PRIOR_OF = {"caltech101": "photographs"}  # name of a ViT -> that of the prior for its images, where it is another
+MODELS = {"teacher": SHIPPED, "vit": (*SHIPPED, "caltech101"), "denoiser": PRIORS, "cnn": PRIORS,
+          "vit_noise": SHIPPED, "vit_adversarial": SHIPPED}  # what `fvit train` makes -> of which data
+VITS = {data: (data, "vit") for data in MODELS["vit"]} | {  # name of a ViT -> whose weights, as of `shipped`
     f"{data}-{cure}": (data, f"vit_{cure}") for data in SHIPPED for cure in ("noise", "adversarial")}
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from fvit.base.memory import in_memory
-from fvit.base.paths import SHIPPED
+from fvit.base.paths import PRIOR_OF, PRIORS, SHIPPED
 from fvit.experiments.reference_chain import ReferenceChain
 from fvit.models.cnn import load_cnn
 from fvit.models.filters import Blur, Told, Wavelet
@@ -174,7 +174,8 @@ def _built(name: str, vit, den, **sizes) -> DDS:
 
 def _own_cnn(vit):
     name = getattr(vit, "name", "")
-    if name not in SHIPPED:
+    name = PRIOR_OF.get(name, name)
+    if name not in PRIORS:
         raise FileNotFoundError(f"no plain CNN was trained on the images of the ViT {name!r}; train one, and load it "
                                 "in a file of your own by fvit.models.cnn.load_cnn(FOLDER)")
     return load_cnn(name).to(next(vit.parameters()).device)

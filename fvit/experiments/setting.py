@@ -32,8 +32,8 @@ def experiment(notebook: str, profile: str = "laptop", vit="", den="", data="", 
                published: str = "imagenet", **sizes) -> "Experiment":
     """What a notebook works on; its sizes become the current profile, under which claims and figures are filed.
 
-    vit, den, data, published   as of `sources.chosen`: "" is the scenes, or at `paper` what Hu et al. 2024 used, on a
-                                GPU where there is one; published="scenes" stays with the scenes, on the CPU
+    vit, den, data, published   as of `sources.chosen`: "" is the profile's own; published="scenes" stays with them at
+                                `paper`. On a GPU if there is one, but for the scenes, which are of the CPU
     sizes                       as of `fvit.profile`; 0 takes the profile's value, and for k, where the ViT has another
                                 grid than GRIDS, a tenth of its tokens; "" for precision is "float32" on mps
 
@@ -42,7 +42,7 @@ def experiment(notebook: str, profile: str = "laptop", vit="", den="", data="", 
     parameters.check_given()
     names = sources.chosen(profile, vit, den, data, published)
     sources.check(names)
-    device = "auto" if profile == "paper" and published != "scenes" else "cpu"
+    device = "auto" if profile == "natural" or (profile == "paper" and published != "scenes") else "cpu"
     if device == "auto" and devices.best() == "mps":
         sizes["precision"] = sizes.get("precision") or "float32"
     on = Experiment(names, profiles.profile(profile, notebook=notebook, **sizes), check_seed(seed), device)
@@ -119,6 +119,11 @@ class Experiment:
         return self.names["data"]["source"] == "scenes"
 
     @property
+    def folders(self) -> list[str]:
+        """Where rows of these images may be, as of `on_record.find_rows`; those of the scenes in several."""
+        return [name for name in reversed(PROFILES) if name != "natural"] if self.is_scenes else [self.sizes.name]
+
+    @property
     def has_masks(self) -> bool:
         return self.is_scenes or self.images(min(8, self._there())).mask is not None  # of eight, one can be read
 
@@ -156,7 +161,8 @@ class Experiment:
 
         name      of the table, such as "07_scores"
         n_images  other than that of the sizes
-        compute   a function that other processes can import, such as `attack_rows.attack_rows`; `what` are JSON values
+        compute   a function that other processes can import, such as `attack_rows.attack_rows`; `what` are JSON values,
+                  of which `n_adaptive` counts images from the first, and reaches it as a number of the block's
         """
         on = replace(self, sizes=replace(self.sizes, n_images=n_images)) if n_images else self
         return Run(on, name, compute, what, block)
@@ -201,7 +207,10 @@ class Run:
     block: int
 
     def __call__(self, start: int, stop: int) -> pd.DataFrame:
-        return self.compute(self.on.bench, self.on.images(stop - start, start), **self.what)
+        what = dict(self.what)
+        if (n := what.pop("n_adaptive", None)) is not None:
+            what["n_adaptive"] = min(max(n - start, 0), stop - start)
+        return self.compute(self.on.bench, self.on.images(stop - start, start), **what)
 
     @property
     def device(self) -> str:

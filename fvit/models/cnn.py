@@ -63,11 +63,11 @@ class PlainCNN(nn.Module):
 
 
 def load_cnn(source="scenes") -> PlainCNN:
-    """Load what `fvit train cnn` has written: "scenes", "cifar10" or a folder; in evaluation mode, parameters frozen.
+    """Load what `fvit train cnn` wrote: "scenes", "cifar10", "photographs" or a folder; frozen, in evaluation mode.
 
     Raises FileNotFoundError or OSError where files are absent or damaged, ValueError where they do not fit.
     """
-    folder = paths.shipped(source, "cnn") if source in paths.SHIPPED else Path(source)
+    folder = paths.shipped(source, "cnn") if source in paths.PRIORS else Path(source)
     mend = weights_mend(folder)
     [path] = files = find_weights(folder, "model", mend)
     check_sums(folder, mend)

@@ -20,7 +20,7 @@ LATENTS = ("vae", "vqvae")  # parts of a pipeline whose UNet never sees pixels
 def load_denoiser(source="scenes", config=None, scheduler=None) -> Denoiser:
     """Load a diffusion model as a Denoiser, in evaluation mode with frozen parameters.
 
-    source      "scenes" or "cifar10" (shipped) | a hub id | a folder in diffusers' form: config.json and
+    source      "scenes", "cifar10" or "photographs" (shipped) | a hub id | a folder in diffusers' form: config.json and
                 diffusion_pytorch_model.safetensors (whole, sharded, or one variant such as .fp16), in unet/ or at the
                 top, scheduler/scheduler_config.json, and, for a network wrapped in PixelUnshuffled or TimeScaled,
                 fvit.json: {"pixel_unshuffle": 2} or {"timestep_scale": 0.25}
@@ -45,7 +45,7 @@ def load_denoiser(source="scenes", config=None, scheduler=None) -> Denoiser:
         source, schedule = source.unet, source.scheduler if schedule is None else schedule
     if isinstance(source, torch.nn.Module):
         return _from_module(source, schedule)
-    path = paths.shipped(source, "denoiser") if check_source(source) in paths.SHIPPED else as_path(source)
+    path = paths.shipped(source, "denoiser") if check_source(source) in paths.PRIORS else as_path(source)
     if path.suffix in (".pt", ".pth") and not path.is_dir():
         from fvit.models.adm import read_adm  # late: only OpenAI's priors need it
         from fvit.models.adm_settings import alphas_cumprod, schedule_config, timestep_scale
@@ -83,7 +83,7 @@ def _from_folder(folder: Path, source, schedule) -> Denoiser:
         if folder.exists():
             raise ValueError(f"{folder} is a file, wanted a guided-diffusion .pt, or the folder of a diffusers model "
                              "(config.json and safetensors)")
-        if source in paths.SHIPPED or folder.is_absolute() or len(folder.parts) != 2:
+        if source in paths.PRIORS or folder.is_absolute() or len(folder.parts) != 2:
             raise FileNotFoundError(f"no folder {folder} with a diffusers model; {mend}")
         folder = _download(str(source))
     check_sums(folder, mend)

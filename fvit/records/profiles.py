@@ -1,4 +1,4 @@
-"""Frozen run sizes: `laptop` in minutes on two CPU cores, `study` in hours there, `paper` on a GPU."""
+"""Frozen run sizes: `laptop` in minutes on two CPU cores, `study` in hours there, `natural` and `paper` on a GPU."""
 
 import math
 import re
@@ -46,8 +46,11 @@ CHOICES = {"precision": ("float32", "bfloat16"), "attack_rule": ("constant", "ap
 PROFILES = {
     "laptop": Profile("laptop", "", 16, 16, 25, 10, 4, 32, 0.25, "float32"),
     "study": Profile("study", "", 128, 16, 25, 20, 4, 32, 0.25, "float32"),
+    "natural": Profile("natural", "", 300, 16, 25, 20, 4, 16, 0.25, "float32"),
     "paper": Profile("paper", "", 500, 64, 49, 40, 8, 32, 0.25, "bfloat16"),  # k: a quarter of the 196 tokens
 }
+NATURAL = {"vit": "caltech101", "den": "photographs",  # what `natural` works on
+           "data": {"source": "caltech101", "split": "outlined"}}
 current: Profile | None = None  # the latest one asked for; claims and figures are filed under it
 
 

@@ -12,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 
 from fvit.base import devices
-from fvit.base.paths import NOTEBOOKS, PACKAGE, ROOT, SHIPPED, shipped
+from fvit.base.paths import MODELS, NOTEBOOKS, PACKAGE, ROOT, shipped
 from fvit.records.ledger import read_table, upsert
+from fvit.records.profiles import NATURAL
 
 
 def versions(packages=("fvit", "torch", "timm", "diffusers", "numpy", "pandas", "matplotlib")) -> dict[str, str]:
@@ -82,12 +83,13 @@ def inputs_digest(data: str, vit: str | None = None, den: str | None = None, def
     """Twelve hexadecimal digits that change with the images of a data set, or a network that rows are of.
 
     data, vit, den   names: of `data` by default. Of what ships with fvit the files count, of other sources the name
-    defences         codes of defences; some have a network of their own (OF_DEFENCE), trained on the same data
+    defences         codes of defences; some have a network of their own (OF_DEFENCE), trained on the data of the prior
     """
     parts = {"data": (PHOTOGRAPHS.read_bytes() if data == "scenes" else data.encode())}
     own = sorted({OF_DEFENCE[code] for code in defences if code in OF_DEFENCE})
-    for what, source in (("vit", vit or data), ("denoiser", den or data), *((what, data) for what in own)):
-        files = shipped(source, what).glob("*.safetensors") if source in SHIPPED else ()
+    vit, den = vit or data, den or data
+    for what, source in (("vit", vit), ("denoiser", den), *((what, den if what == "cnn" else vit) for what in own)):
+        files = shipped(source, what).glob("*.safetensors") if source in MODELS[what] else ()
         found = {f"{what}/{path.name}": path.read_bytes() for path in files if not path.name.startswith("checkpoint")}
         parts |= found or {what: str(source).encode()}
     return _digest(parts)[:12]
@@ -119,7 +121,8 @@ def outdated(rows, folder: str, runs: list[dict]) -> str:
     used = runs_of(rows, runs)
     if None in used:
         return f"its {folder} rows do not say which run made them"
-    wanted = inputs_digest("scenes" if folder == "study" else folder, defences=set(rows["defence"]))
+    of = {"study": ("scenes",), "natural": (repr(NATURAL["data"]), NATURAL["vit"], NATURAL["den"])}
+    wanted = inputs_digest(*of.get(folder, (folder,)), defences=set(rows["defence"]))
     if any(run.get("inputs") != wanted for run in used):
         return f"its {folder} rows, of {runs_said(used)}, are of other models or images than ship now"
     return ""

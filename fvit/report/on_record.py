@@ -8,7 +8,7 @@ from fvit.base.paths import ROOT, output_root
 from fvit.records import ledger, profiles, provenance
 from fvit.records.rows import load_rows
 
-PROFILES = [*profiles.PROFILES]  # the largest last
+PROFILES = [name for name in profiles.PROFILES if name != "natural"]  # of the scenes (or at `paper`); the largest last
 
 
 def find(name: str) -> Path:
@@ -33,7 +33,7 @@ def joined(names: list[str], key: list[str]) -> pd.DataFrame:
 def find_rows(stem: str, folders=PROFILES[::-1], stale: bool = False) -> pd.DataFrame | None:
     """The tidy rows results/<folder>/<stem>.parquet of the first folder that has them; None if none has.
 
-    folders   profiles, the largest first, or a folder of rows of another data set: ["cifar10"]
+    folders   profiles, the largest first, or a folder of rows of another data set: ["cifar10"], ["natural"]
     stale     whether rows of other models or images than ship now (`outdated`) count; else they are passed over
     """
     paths = {folder: find(f"results/{folder}/{stem}.parquet") for folder in folders}

@@ -151,10 +151,12 @@ SHIPPED = {  # how the weights in the package were trained: the defaults of `fvi
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     """Options of `fvit train WHAT`; the defaults are those of the shipped weights."""
     add, later = parser.add_argument, argparse.SUPPRESS  # later: the default depends on the data
-    said = {name: ", ".join(f"{models[what][name]} for {data}" for data, models in SHIPPED.items() if what in models)
+    known = {data: models[what] for data, models in SHIPPED.items() if what in models}
+    said = {name: ", ".join(f"{settings[name]} for {data}" for data, settings in known.items())
             for name in ("steps", "batch", "precision")}
-    add("--data", default="scenes", help="what to train on: " + " or ".join(data for data, models in SHIPPED.items() if what in models))
-    add("--root", type=Path, help="folder of the data set, where it is not $FVIT_DATA/cifar10")
+    add("--data", default="scenes", help=f"what to train on: {' or '.join(known)}")
+    add("--root", type=Path, help="folder of the data set, where it is not $FVIT_DATA/cifar10; of photographs the one "
+        "that holds caltech101 and imagenet256, where it is not $FVIT_DATA")
     add("--out", type=Path, default=later, help="folder for weights, log, figure (default: the clone's, or fvit-out's)")
     add("--steps", type=int, default=later,
         help=f"optimiser steps in all; schedules are shares of it (default: {said['steps']})")

@@ -37,7 +37,7 @@ def folders(root: Path | str | None) -> tuple[Path, Path]:
 def pictures(root: str | None) -> Tensor:
     """The photographs to train on, (n, 3, SIZE, SIZE) uint8: 150 kB each."""
     caltech, sample = folders(root)
-    streams = (stream_images("caltech101", "train_natural", batch_size=100, root=caltech),
+    streams = (stream_images("caltech101", "train_natural", batch_size=100, root=caltech, size=SIZE),
                stream_images(sample, batch_size=100, size=SIZE))
     return torch.cat([(batch.x * 255).round().byte() for stream in streams for batch in stream])
 
@@ -80,7 +80,7 @@ class OnPhotographs:
 
     def validation(self, n: int) -> Tensor:
         """Whole photographs (n, 3, SIZE, SIZE)."""
-        [batch] = stream_images("caltech101", "val", n, batch_size=n, root=folders(self.root)[0])
+        [batch] = stream_images("caltech101", "val", n, batch_size=n, root=folders(self.root)[0], size=SIZE)
         return batch.x
 
 

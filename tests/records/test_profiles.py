@@ -17,6 +17,7 @@ def leave_no_current(monkeypatch):
 @pytest.mark.parametrize("name, sizes", [
     ("laptop", "n_images 16, n_samples 16, k 25, attack_steps 10, attack_draws 4, eval_batch 32, sigma 0.25"),
     ("study", "n_images 128, n_samples 16, k 25, attack_steps 20, attack_draws 4, eval_batch 32, sigma 0.25"),
+    ("natural", "n_images 300, n_samples 16, k 25, attack_steps 20, attack_draws 4, eval_batch 16, sigma 0.25"),
     ("paper", "n_images 500, n_samples 64, k 49, attack_steps 40, attack_draws 8, eval_batch 32, sigma 0.25"),
 ])
 def test_sizes_are_the_agreed_ones_said_on_one_line(name, sizes):
@@ -47,7 +48,7 @@ def test_settings_of_the_attack_are_said_where_they_are_unusual():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"name": "labtop"}, "unknown profile 'labtop', known: laptop, study, paper; did you mean 'laptop'?"),
+    ({"name": "labtop"}, "unknown profile 'labtop', known: laptop, study, natural, paper; did you mean 'laptop'?"),
     ({"n_sample": 8}, "unknown override 'n_sample', known: n_images.*did you mean 'n_samples'?"),
     ({"n_samples": -8}, "n_samples=-8, wanted a positive integer, or 0 for the profile's value"),
     ({"n_samples": 8.5}, "n_samples=8.5, wanted a positive integer"),

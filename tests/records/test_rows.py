@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fvit.base import devices, files
-from fvit.records import ledger, provenance, words
+from fvit.records import ledger, provenance, sources, words
 from fvit.records.rows import KEY, SCHEMA, conform, load_rows, save_rows
 
 ROW = {"run_id": "r", "profile": "laptop", "dataset": "scenes", "image_id": "test-0007", "model": "vit",
@@ -147,3 +147,24 @@ def test_the_digest_of_inputs_changes_with_images_and_models_and_with_nothing_el
         ("cifar10",), ("scenes", "vit_tiny"), ("scenes", "scenes", "other/prior")))}) == 4
     provenance.PHOTOGRAPHS.write_text("b")
     assert provenance.inputs_digest("scenes") != first
+
+
+def test_rows_of_photographs_are_of_their_classifier_their_prior_and_the_plain_cnn_beside_it(tmp_path, monkeypatch):
+    def put(data, what, text):
+        (tmp_path / f"{data}-{what}").mkdir(exist_ok=True)
+        (tmp_path / f"{data}-{what}" / "model.safetensors").write_bytes(text)
+
+    monkeypatch.setattr(provenance, "shipped", lambda data, what: tmp_path / f"{data}-{what}")
+    names = [("caltech101", "vit"), ("photographs", "denoiser"), ("photographs", "cnn")]
+    for name in names:
+        put(*name, b"first")
+    asked = sources.chosen("natural")
+    for codes, matter in ((["none", "dds"], names[:2]), (["none", "dds", "noise_cnn"], names)):
+        inputs = provenance.inputs_digest(repr(asked["data"]), asked["vit"]["source"], asked["den"]["source"], codes)
+        rows = pd.DataFrame({"run_id": "r", "defence": codes})
+        runs = [{"run_id": "r", "date": "2026-11-27", "commit": "", "inputs": inputs}]
+        assert provenance.outdated(rows, "natural", runs) == ""
+        for name in names:
+            put(*name, b"second")
+            assert bool(provenance.outdated(rows, "natural", runs)) == (name in matter)
+            put(*name, b"first")

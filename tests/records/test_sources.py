@@ -29,6 +29,17 @@ def test_empty_names_are_the_profiles_own(folder):
         "data": {"source": "imagenet-seg"}}
 
 
+def test_natural_is_about_the_photographs_of_caltech101(folder):
+    own = chosen("natural")
+    assert own == {"vit": {"source": "caltech101"}, "den": {"source": "photographs"},
+                   "data": {"source": "caltech101", "split": "outlined"}}
+    assert chosen("natural", "caltech101", published="scenes") == own
+    for other in ({"vit": "scenes"}, {"den": "cifar10"}, {"data": "caltech101"}):
+        with pytest.raises(ValueError, match="at natural, whose figures and claims are about the photographs of calt"):
+            chosen("natural", **other)
+    check(chosen("paper", den="photographs", published="scenes"))
+
+
 @pytest.mark.parametrize("names", [
     {"vit": "cifar10"}, {"vit": "vit_tiny_patch16_224"}, {"vit": "deit_small_patch16_224.fb_in1k"},
     {"vit": "hf-hub:timm/vit"}, {"vit": "./my_prior"}, {"vit": "{'source': 'scenes', 'pretrained': False}"},
@@ -47,7 +58,7 @@ def test_what_can_be_had_is_taken(names):
     ({"vit": "{'source': "}, r"vit=\{'source': , wanted a source, or a dict"),
     ({"vit": "{'pretrained': False}"}, "'source' of vit=.* is None \\(NoneType\\), wanted a name"),
     ({"vit": {"source": "scenes", "pretraind": False}}, "unknown argument of vit 'pretraind'.*mean 'pretrained'"),
-    ({"den": "my_prio"}, r"no denoiser den='my_prio'; did you mean 'my_prior'\?; wanted scenes, cifar10, a folder of"),
+    ({"den": "my_prio"}, r"no denoiser den='my_prio'; did you mean 'my_prior'\?; wanted scenes, .*, a folder of"),
     ({"den": "../nowhere/prior"}, r"no denoiser den='\.\./nowhere/prior'; wanted .*or owner/name on the hub"),
     ({"den": {"source": "scenes", "noise_at": "prior"}}, r"den has .* and no size, the pixels that the prior works at"),
     ({"den": " "}, "den is ' '"),
