@@ -1,5 +1,6 @@
 """Certificates from finitely many draws: a radius that holds with a stated probability, or none."""
 
+import copy
 from fractions import Fraction
 from functools import partial
 from itertools import product
@@ -18,10 +19,12 @@ from fvit.theory.radii import OF_A_MEAN, certified_radius, coordinate_rho, renyi
 ABSTAIN = -1.0
 FAILURE = "failure_prob", "(0, 1)", "e.g. 1e-3"
 CERTIFICATES = ("votes", "clipped", "cdf", "sharp", "renyi")
+LOOKS = ((1 / 8, 1 / 6), (1 / 4, 1 / 6), (1 / 2, 1 / 6), (1, 1 / 2))  # share of the draws, share of failure_prob
+HOPE = 0.5  # that a limit in favour of a token is wrong, by which `certify_until` gives an image up
 
 
 def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_attention", target=None,
-            certificate="votes", plugin=(), prediction=False):
+            certificate="votes", plugin=(), prediction=False, until=None):
     """Radius around each image within which a share `beta` of its shown top-k tokens stays in the top-k.
 
     The shown set is the top-k of the certificate's own map over the draws that `dds` itself makes, the pilot: for
@@ -29,10 +32,10 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     that bound come from streams of their own ("certify"), so that the choice of the set costs nothing.
 
     x             (B, 3, H, W) in [0, 1]
-    beta          overlap to keep, or a list: one failure_prob covers the list, since the bounds cover all tokens
+    beta          overlap to keep, or a list of them
     n_samples     draws that bound, an image, or a list: the first so many of one sample. Fixed beforehand: raising it
                   after a look, or picking the best of a list, voids failure_prob
-    failure_prob  probability, over the draws, that an image's radius is wrong: per image and per certificate
+    failure_prob  probability, over the draws, that a radius is wrong: each in the answer by itself
     target        (B,) class explained, for class-specific methods: a constant, chosen without looking at x
     certificate   one of CERTIFICATES, a list of them on the same draws, or "all". Each speaks of its own map:
                   "votes": share of draws with the token in their top-k, by exact binomial bounds;
@@ -48,12 +51,16 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
                   probabilities; a column `label` names it. A joint radius is the lesser of the two, and for one beta
                   wrong with probability at most failure_prob, undivided: it is wrong only where the half that truly
                   breaks first is. To state both radii of an image, or a list of joint ones, divide by 2
+    until         a radius as in the answer: an image is done once its own reaches it, or once what was drawn lets
+                  nobody hope so. Looks are taken after an eighth, a quarter, half and all of n_samples, and share
+                  failure_prob (LOOKS); of each image the best radius and the draws it took are stated. For one
+                  certificate, beta and number of draws, without plugin and prediction
     returns       DataFrame, a row for each image, certificate, n_samples and beta: image_id, model, method, defence,
                   sigma, norm, k, n_pilot, metric ("radius"), certificate, n_samples, failure_prob, level (beta) and
                   radius (l2, in [0, 1] pixel units; every smaller one is certified; ABSTAIN = -1 where none is)
 
     The guarantee is on the expected map at every image within the radius, with this image's c, and not on an average
-    over frozen seeds. To pick the best of several certificates, or speak of all images at once, divide failure_prob.
+    over frozen seeds. To pick the best of several radii, or speak of several at once, divide failure_prob by how many.
     As all randomised smoothing it takes float arithmetic for exact.
     Raises ValueError for bad images, k, beta, n_samples, failure_prob, names, sigma = 0, or a missing target.
     Source: ours (docs/theory.md, Theorems 3, 5 and 6, Proposition 14), in the line of Cohen et al. 2019. Taught in
@@ -77,26 +84,35 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
         raise ValueError(f"method {method!r} explains a class: give target (B,), constants chosen without looking at x")
     sizes, failure_prob = [check_count(n, "n_samples") for n in sizes], check_number(failure_prob, *FAILURE)
     check_flag(prediction, "prediction")
+    _check_until(until, names, betas, sizes, plugin, prediction)
+    sampler = copy.copy(dds)
+    sampler.draws = "independent"  # pairs are half as many units, which costs more than their smaller variance gives
     for name in plugin:
         check_choice(name, ("votes", *OF_A_MEAN), "certificate of plugin")
     levels = [float(Fraction(str(b))) for b in betas if tokens_to_break(k, b)]  # which refuses what is no share
     rows = []
     for i, image_id in enumerate(ids):
         one, of = (x[i:i + 1], image_id), (method, None if target is None else target[i:i + 1])
-        pilot, draws = (_draw(dds, *one, *s, *of) for s in (("dds", dds.n_samples), ("certify", max(sizes))))
+        pilot, drawn = _draw(dds, *one, "dds", range(dds.n_samples), *of), None
         shared = {"image_id": image_id, "model": str(getattr(dds.vit, "name", "")), "method": method_name(method),
                   "defence": "dds" if dds.denoises else "noise_only", "sigma": dds.sigma, "norm": "l2", "k": k,
                   "n_pilot": dds.n_samples}
         found = []  # (metric, certificate, draws, failure_prob, [level], [radius over sigma])
-        for name, n in product(names, sizes):
-            rho = certify_draws(pilot[0], draws[0][:n], k, betas, failure_prob, name)
+        if until is None:
+            drawn = _draw(sampler, *one, "certify", range(max(sizes)), *of)
+        else:
+            rho, n = certify_until(lambda at, one=one, of=of: _draw(sampler, *one, "certify", at, *of)[0], pilot[0], k,
+                                   betas[0], sizes[0], failure_prob, names[0], until / dds.sigma)
+            found.append(("radius", names[0], n, failure_prob, levels, [rho]))
+        for name, n in product(names, sizes) if until is None else ():
+            rho = certify_draws(pilot[0], drawn[0][:n], k, betas, failure_prob, name)
             found.append(("radius", name, n, failure_prob, levels, rho))
             if prediction:
-                label = certify_label(pilot[1], draws[1][:n], failure_prob, name)
+                label = certify_label(pilot[1], drawn[1][:n], failure_prob, name)
                 found.append(("label_radius", name, n, failure_prob, [np.nan], [label]))
                 found.append(("joint_radius", name, n, failure_prob, levels, np.minimum(rho, label)))
         found += [("plugin_radius", name, max(sizes), 1.0, levels,
-                   [_as_if_exact(draws[0], k, b, name) for b in betas]) for name in plugin]
+                   [_as_if_exact(drawn[0], k, b, name) for b in betas]) for name in plugin]
         rows += [{**shared, "metric": metric, "certificate": name, "n_samples": n, "failure_prob": p, "level": level,
                   "radius": ABSTAIN if metric != "plugin_radius" and r <= 0 else dds.sigma * r}
                  | ({"label": shown_label(pilot[1], name)} if prediction else {})
@@ -104,34 +120,80 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     return pd.DataFrame(rows)
 
 
+def _check_until(until, names, betas, sizes, plugin, prediction):
+    if until is None:
+        return
+    check_number(until, "until", "(0, inf)", "a radius in [0, 1] pixel units")
+    if max(map(len, (names, betas, sizes))) > 1 or plugin or prediction:
+        raise ValueError("until= asks for one certificate, one beta and one n_samples, without plugin or prediction; "
+                         "leave it out to have several")
+
+
+def certify_until(draw, pilot, k, beta, n_samples, failure_prob, certificate="votes", until=np.inf):
+    """The best radius, in units of sigma, of looks after ever more draws, and how many were drawn: (rho, n).
+
+    draw       range of indices -> so many maps (n, tokens), independent of the pilot
+    n_samples  the most draws; LOOKS says after which of them we look, and with which share of failure_prob
+    until      drawing ends at a look whose radius is at least this, or where none is to be hoped for: limits in favour
+               of every token, each wrong with probability HOPE, do not reach it. No radius is claimed by these
+    Other arguments and errors as of `certify_draws`.
+    """
+    rho, drawn = 0.0, np.empty((0, _maps(pilot, "pilot").shape[1]))
+    for share, part in LOOKS:
+        n = max(1, int(share * n_samples))
+        if n == len(drawn):
+            continue
+        drawn = np.concatenate([drawn, draw(range(len(drawn), n))])
+        about = pilot, drawn, k, [beta]
+        rho = max(rho, _radii(*about, part * failure_prob, certificate)[0])
+        if rho >= until or _radii(*about, HOPE, certificate, hopeful=True)[0] < until:
+            break
+    return rho, n
+
+
 def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
     """The same from the maps themselves: (len(betas),) radii in units of sigma, 0 where nothing is certified.
 
     pilot    (n_pilot, n) maps that choose the shown set, independent of the others
-    draws    (n_samples, n) independent maps at the same image, each non-negative with sum 1
+    draws    (n_samples, n) maps at the same image, each non-negative with sum 1, independent of one another
     Other arguments as `certify`; `shown_set` is the set they speak of.
     """
+    return _radii(pilot, draws, k, betas, check_number(failure_prob, *FAILURE), certificate)
+
+
+def _radii(pilot, draws, k, betas, failure_prob, certificate, hopeful=False):
+    """`certify_draws`; or, `hopeful`, what limits on the other sides would give, each wrong with failure_prob."""
     check_choice(certificate, CERTIFICATES, "certificate")
     pilot, draws = _maps(pilot, "pilot"), _maps(draws, "draws")
     n = draws.shape[1]
     k = check_k(k, n)
     if pilot.shape[1] != n:
         raise ValueError(f"pilot has {pilot.shape[1]} tokens, draws {n}; wanted maps of one image by one method")
-    each = check_number(failure_prob, *FAILURE) / n  # of one bound per token, on its own side: together failure_prob
     top = shown_set(pilot, k, certificate)
     rest = np.setdiff1d(np.arange(n), top)
-    if len(rest) == 0:
-        return np.full(len(betas), np.inf)
     values, high = _averaged(certificate, draws, pilot, k)
-    if certificate == "cdf":
-        margin = dkw_margin(len(draws), each)
-        return np.array([cdf_rho(values, top, beta, 0.0, high, margin) for beta in betas])
-    bounds = [rate_bound(values[:, tokens].sum(0), len(draws), each, side) if certificate == "votes" else
-              mean_bound(values[:, tokens], each, side, high) for tokens, side in ((top, "lower"), (rest, "upper"))]
-    lower, upper = np.sort(np.clip(bounds[0], 0, 1)), np.sort(np.clip(bounds[1], 0, 1))
     rule = {"sharp": sharp_rho, "renyi": renyi_rho}.get(certificate, partial(coordinate_rho, high=high))
-    k0 = [tokens_to_break(k, beta) for beta in betas]
-    return np.array([np.inf if m > min(k, n - k) else rule(lower[:m], upper[-m:]) for m in k0])
+
+    def radius(beta):
+        m = tokens_to_break(k, beta)
+        if m > min(k, n - k):  # so many cannot be lost
+            return np.inf
+        each = failure_prob if hopeful else failure_prob / (2 * m)  # docs/theory.md, Theorem 6 (d)
+        if certificate == "cdf":
+            return cdf_rho(values, top, beta, 0.0, high, 0.0 if hopeful else dkw_margin(len(draws), each))
+        sides = ("upper", "lower") if hopeful else ("lower", "upper")
+        inside, outside = (np.sort(_bound(values[:, tokens], each, side, high, certificate == "votes"))
+                           for tokens, side in zip((top, rest), sides, strict=True))
+        return rule(inside[:m], outside[-m:])
+
+    return np.array([radius(beta) for beta in betas])
+
+
+def _bound(values, each, side, high, counted):
+    """(tokens,) bounds in [0, 1] on the means of values (draws, tokens): exact where these are votes, else betting."""
+    bound = (rate_bound(values.sum(0), len(values), each, side) if counted else
+             mean_bound(values, each, side, high))
+    return np.clip(bound, 0, 1)
 
 
 def _as_if_exact(draws, k, beta, name):
@@ -158,8 +220,9 @@ def certify_label(pilot, draws, failure_prob, certificate="votes"):
         raise ValueError(f"pilot has {pilot.shape[1]} classes, draws {draws.shape[1]}; wanted those of one classifier")
     if draws.shape[1] == 1:
         return np.inf
-    low = (rate_bound((draws.argmax(1) == label).sum(), len(draws), each, "lower") if certificate == "votes" else
-           mean_bound(draws[:, [label]], each, "lower", 1.0)[0])
+    counted = certificate == "votes"
+    values = (draws.argmax(1) == label)[:, None] if counted else draws[:, [label]]
+    low = _bound(values, each, "lower", 1.0, counted)[0]
     return float(coordinate_rho([low], [1 - low]))
 
 
@@ -197,15 +260,15 @@ def draw_maps(dds, x, image_id, purpose, n_samples, method="raw_attention", targ
 
     "dds" are the draws of the map that is shown, "certify" those that bound; a portion of draws at a time.
     """
-    return _draw(dds, x, image_id, purpose, n_samples, method, target)[0]
+    return _draw(dds, x, image_id, purpose, range(n_samples), method, target)[0]
 
 
-def _draw(dds, x, image_id, purpose, n_samples, method, target):
-    """(maps, class probabilities) of the draws, as of `draw_maps`."""
+def _draw(dds, x, image_id, purpose, draws, method, target):
+    """(maps, class probabilities) of draws, by their indices, as of `draw_maps`."""
     size = dds.batch_size
     with torch.no_grad():
         parts = [dds.maps(x, ids=[image_id], method=method, target=target, purpose=purpose,
-                          draws=range(at, min(at + size, n_samples))) for at in range(0, n_samples, size)]
+                          draws=draws[at:at + size]) for at in range(0, len(draws), size)]
     return [torch.cat([values[0].flatten(1) for values in part]).cpu().double().numpy()
             for part in zip(*parts, strict=True)]
 

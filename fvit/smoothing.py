@@ -19,10 +19,11 @@ from fvit.metrics.maps import to_pixels, top_k
 from fvit.models.vit import check_vit
 from fvit.records.rows import conform
 
+DRAWS = ("independent", "antithetic")
 SHARED = object()  # as `ids`: all images meet the same noise, so that each answer is a function of its image alone
 
 
-def add_noise(x, sigma, seed, purpose, ids, draws):
+def add_noise(x, sigma, seed, purpose, ids, draws, antithetic=False):
     """`x + sigma * z`, one stream for each (seed, purpose, image id, draw): the only place where images get noise.
 
     x         (B, 3, H, W) in [0, 1]; the result is not clamped
@@ -30,6 +31,7 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
     purpose   name of the streams: "dds" in evaluations, "eot" in attacks, so that the two never share a draw
     ids       (B,) image ids, None for positions; an id may occur again with another draw
     draws     (B,) draw indices, or one for all rows. Raises ValueError where they, ids or sigma do not fit
+    antithetic   draws 2 j and 2 j + 1 are a pair: that of stream 2 j, and the same with the other sign
     """
     check_noisy(x)
     sigma = checks.check_sigma(sigma)
@@ -39,7 +41,9 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
     draws = _indices(draws, len(x))
     if len(draws) != len(x):
         raise ValueError(f"got {len(ids)} ids and {len(draws)} draws for {len(x)} images, wanted one of each per image")
-    z = [rng.normal(x.shape[1:], seed, purpose, i, d, dtype=x.dtype) for i, d in zip(ids, draws, strict=True)]
+    odd = [d % 2 if antithetic else 0 for d in draws]
+    z = [rng.normal(x.shape[1:], seed, purpose, i, d - mirrored, dtype=x.dtype) * (-1) ** mirrored
+         for i, d, mirrored in zip(ids, draws, odd, strict=True)]
     return x + sigma * torch.stack(z).to(x.device)
 
 
@@ -47,6 +51,7 @@ def add_noise(x, sigma, seed, purpose, ids, draws):
 class DDSOutput:
     """What a DDS says about B images; standard errors are sample std / sqrt(n): NaN at n = 1, 0 at sigma = 0.
 
+    Of pairs (draws="antithetic") n counts pairs, and the std is that of their means.
     `heat, probs = dds(x)` unpacks map and smoothed prediction.
     """
 
@@ -91,6 +96,8 @@ class DDS(nn.Module):
     batch_size   noisy images per network call (default 32), over images and draws; halved if memory runs out
     aggregate    "mean" of the normalised maps, or "votes": share of draws with the token in their top k
     precision    "float32" or "bfloat16" for the denoiser, None leaves it as it is; averages are float64 inside
+    draws        "independent", or "antithetic": in pairs z and -z, an even number of them, whose errors cancel in part.
+                 The mean has no bias either way; single draws of a pair are not independent (docs/theory.md, 3)
 
     An nn.Module without parameters of its own: `.to`, `.double` and `state_dict` reach those of vit and den, where
     these are modules. Both are put into evaluation mode and stay there, since dropout would change the answer.
@@ -99,14 +106,17 @@ class DDS(nn.Module):
     Source: Hu et al. 2024; Carlini et al. 2023. Taught in notebook 05; the reference code: docs/reference-code.md, 4.2.
     """
 
-    def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None):
+    def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None,
+                 draws="independent"):
         super().__init__()
         self.vit, self.den, self.seed = check_vit(vit), den, checks.check_seed(seed)
         checks.check_classifier(getattr(vit, "num_classes", None), "a DDS, which smooths the prediction,")
         self.sigma, self.positions = checks.check_sigma(sigma), Positions()
         if den is not None and not callable(den):
             raise ValueError(f"den is a {type(den).__name__}, wanted None or a denoiser, den(x_noisy, sigma) -> images")
-        self.n_samples = check_count(n_samples, "n_samples")
+        self.n_samples, self.draws = check_count(n_samples, "n_samples"), check_choice(draws, DRAWS, "draws")
+        if self.draws == "antithetic" and self.sigma > 0 and self.n_samples % 2:
+            raise ValueError(f"n_samples={n_samples} with draws='antithetic', which come in pairs; take an even number")
         self.batch_size = check_count(32 if batch_size is None else batch_size, "batch_size")
         self.aggregate = check_choice(aggregate, ("mean", "votes"), "aggregate")
         check_choice(precision, (None, "float32", "bfloat16"), "precision")
@@ -128,7 +138,7 @@ class DDS(nn.Module):
         vit, den = (getattr(net, "name", "") or type(net).__name__ for net in (self.vit, self.den))
         return (f"DDS(vit={vit}, den={'None' if self.den is None else den}, sigma={self.sigma:g}, n_samples="
                 f"{self.n_samples}, seed={self.seed}, batch_size={self.batch_size}, aggregate={self.aggregate}, "
-                f"precision={getattr(self.den, 'precision', None)})")
+                f"precision={getattr(self.den, 'precision', None)}" + f", draws={self.draws})")
 
     def as_classifier(self, n_samples=None, fresh=True) -> "SmoothedClassifier":
         """The smoothed prediction as other tools take a classifier: images (B, 3, H, W) in [0, 1] -> log-probabilities
@@ -200,7 +210,8 @@ class DDS(nn.Module):
     def _average(self, x, ids, names, target, keep, k, options):
         """(mean, se) of the prediction, then for each name (mean, se, samples) of its maps."""
         draws = range(1 if self.sigma == 0 else self.n_samples)
-        moments = [Moments(len(x)) for _ in [None, *names]]
+        unit = 2 if self.draws == "antithetic" and self.sigma > 0 else 1
+        moments = [Moments(len(x), unit) for _ in [None, *names]]
         kept = [torch.empty(len(x), len(draws), *self.vit.grid).to(x) if keep else None for _ in names]
         for chunk in self._chunks(ids, draws):
             probs, *maps = self._step(x, chunk, names, target, "dds", options)
@@ -227,7 +238,7 @@ class DDS(nn.Module):
         rows, ids, draws = chunk
 
         def run(x_rows):
-            x_hat = add_noise(x_rows, self.sigma, self.seed, purpose, ids, draws)
+            x_hat = add_noise(x_rows, self.sigma, self.seed, purpose, ids, draws, self.draws == "antithetic")
             if self.denoises:
                 x_hat = _denoised(self.den(x_hat, self.sigma), x_hat)
             if not names:

@@ -147,6 +147,27 @@ def test_bounds_cover_all_tokens_and_the_set_is_not_chosen_from_the_draws_that_b
     assert rates[0] <= level < 0.12 < rates[1] < rates[2]
 
 
+@pytest.mark.parametrize("certificate", ["votes", "clipped"])
+def test_bounds_cover_the_tokens_whose_loss_breaks_the_set_and_no_others_are_paid_for(certificate):
+    """Three of the set change places with three others at every other draw, so whatever is certified is wrong; the
+    greatest of three lower bounds decides, so that each alone at the stated level is not enough."""
+    n, k, beta, level, repetitions = 24, 12, ["10/12"], 0.1, 600
+    random, wrong = np.random.default_rng(2), [0, 0]
+    pilot = np.where(np.arange(n) < k, 7, 1)[None] / 96
+    for _ in range(repetitions):
+        rows = np.full((100, n), 1 / 96)
+        rows[:, 3:12] = 7 / 96
+        outside = random.integers(0, 2, (100, 3))
+        for slot in range(3):
+            rows[np.arange(100), slot + 12 * outside[:, slot]] = 7 / 96
+        for case, p in enumerate((level, 6 * level)):
+            wrong[case] += certify_draws(pilot, rows, k, beta, p, certificate)[0] > 0
+    at_level = [stats.binomtest(count, repetitions, level, alternative="greater").pvalue for count in wrong]
+    assert at_level[0] > 0.01
+    if certificate == "votes":  # exact bounds; betting has room to spare
+        assert at_level[1] < 1e-4
+
+
 # prediction and top-k at once ----------------------------------------------------------------------------------------
 @dataclass
 class LawOfBoth(Law):
@@ -221,10 +242,10 @@ def test_votes_by_hand():
     rows = [[0.4, 0.3, 0.2, 0.1]] * 60 + [[0.25] * 4] * 10 + [[0.4, 0.1, 0.3, 0.2]] * 30  # a tie: to 0 and 1
     draws = np.random.default_rng(0).permutation(rows)  # votes: 100, 70, 30, 0 of 100
     assert votes(draws, 2).sum(0).tolist() == [100, 70, 30, 0] and (votes(draws, 2).sum(1) == 2).all()
-    each = 0.05 / 4
+    each = 0.05 / 2  # beta 1: of the last of the set and of the first outside
     low = brentq(lambda p: stats.binom.sf(69, 100, p) - each, 0.01, 0.99)  # Clopper-Pearson: P(>= 70) = each
     high = brentq(lambda p: stats.binom.cdf(30, 100, p) - each, 0.01, 0.99)  # P(<= 30) = each
-    always = each ** (1 / 100)  # always^100 = each; never is its mirror image
+    always = (0.05 / 4) ** (1 / 100)  # of two on either side, beta 1/2; always^100 = .0125; never is its mirror image
     want = [(ndtri(low) - ndtri(high)) / 2, ndtri(always), np.inf]
     assert 0 < want[0] < want[1]
     assert certify_draws(draws[:20], draws, 2, ["1", "0.5", 0], 0.05) == pytest.approx(want)
@@ -233,11 +254,11 @@ def test_votes_by_hand():
 
 
 def reference(certificate, pilot, draws, k, beta, failure_prob):
-    """Theorem 6 (b) as it is worded, with every token's bound computed alone."""
+    """Theorem 6 (b) and (d) as they are worded, with every token's bound computed alone."""
     n, lost, level = draws.shape[1], least_loss(k, beta), clip_level(pilot, k)
     high = level if certificate in ("clipped", "cdf") else 1
     top = best(averaged(pilot, certificate, k, level).mean(0), k)
-    values, each = averaged(draws, certificate, k, level), failure_prob / n
+    values, each = averaged(draws, certificate, k, level), failure_prob / (2 * lost)
     if certificate == "cdf":
         margin = dkw_margin(len(draws), each)
         return last_certified(lambda rho: cdf_certified(values, top, lost, rho, 0, high, margin, 4000), steps=18)
