@@ -1,4 +1,4 @@
-"""Certified radii as rows: of the top-k, of the prediction, and of both at once, on the same draws."""
+"""Certified radii as rows: of the top-k, of the prediction, and of both at once, on the same draws; until an answer."""
 
 import pandas as pd
 
@@ -25,3 +25,13 @@ def certificate_rows(bench: Bench, images, *, betas, n_bound, failure_prob, n_pi
     of_label = rows["metric"].isin(["label_radius", "right"])
     rows = rows.assign(k=rows["k"].mask(of_label), method=rows["method"].mask(of_label, ""))
     return conform(rows.drop(columns=["failure_prob", "n_pilot", "label"]), **labels(bench, images))
+
+
+def until_rows(bench: Bench, images, *, until, beta, n_bound, failure_prob, n_pilot=16) -> pd.DataFrame:
+    """Radii of each image by votes, drawn until `until` is reached or given up, as of `certify`: tidy rows of metrics
+    "radius" and "calls", the draws it took, those of the pilot among them; n_samples are those that bound."""
+    found = certify(bench.smoother(n_samples=n_pilot), images.x, bench.k, beta, n_bound, failure_prob, images.ids,
+                    until=until)
+    rows = pd.concat([found, found.assign(metric="calls", radius=n_pilot + found["n_samples"])])
+    return conform(rows.rename(columns={"radius": "value"}).drop(columns=["failure_prob", "n_pilot"]),
+                   **labels(bench, images))
