@@ -102,7 +102,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
             drawn = _draw(sampler, *one, "certify", range(max(sizes)), *of)
         else:
             rho, n = certify_until(lambda at, one=one, of=of: _draw(sampler, *one, "certify", at, *of)[0], pilot[0], k,
-                                   betas[0], sizes[0], failure_prob, names[0], until / dds.sigma)
+                                   betas[0], sizes[0], failure_prob, until / dds.sigma, names[0])
             found.append(("radius", names[0], n, failure_prob, levels, [rho]))
         for name, n in product(names, sizes) if until is None else ():
             rho = certify_draws(pilot[0], drawn[0][:n], k, betas, failure_prob, name)
@@ -129,7 +129,7 @@ def _check_until(until, names, betas, sizes, plugin, prediction):
                          "leave it out to have several")
 
 
-def certify_until(draw, pilot, k, beta, n_samples, failure_prob, certificate="votes", until=np.inf):
+def certify_until(draw, pilot, k, beta, n_samples, failure_prob, until, certificate="votes"):
     """The best radius, in units of sigma, of looks after ever more draws, and how many were drawn: (rho, n).
 
     draw       range of indices -> so many maps (n, tokens), independent of the pilot

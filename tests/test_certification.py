@@ -22,6 +22,7 @@ from fvit.certification import (
     certify,
     certify_draws,
     certify_label,
+    certify_until,
     draw_maps,
     shown_label,
     shown_set,
@@ -235,6 +236,56 @@ def test_a_label_s_radius_by_hand():
     unlike = np.array([[0.51, 0.49]] * 2 + [[0, 1]])
     assert [shown_label(unlike, c) for c in ("votes", "sharp")] == [0, 1]
     assert certify_label(np.ones((3, 1)), np.ones((3, 1)), 0.01) == np.inf  # one class, nothing to lose
+
+
+# until an answer -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["one-hot", "second place"])
+def test_looks_at_the_draws_do_not_make_a_radius_wrong_more_often(name):
+    """Stopped at the first look that certifies anything, which is the worst that a reader can ask for."""
+    law, random, wrong, used = LAWS[name], np.random.default_rng(3), 0, []
+    for _ in range(400):
+        pilot = law.draws(random, 50)
+        rho, n = certify_until(lambda at: law.draws(random, len(at)), pilot, law.k, law.beta, 320, 0.2, 1e-6)
+        top = shown_set(pilot, law.k, "votes")
+        values = averaged(law.rows, "votes", law.k, 1)
+        shifts = min(rho, 6) * np.array([-0.999, 0.999])
+        wrong += rho > 0 and any(is_broken(law.mean(values, s), top, least_loss(law.k, law.beta)) for s in shifts)
+        used.append(n)
+    assert stats.binomtest(wrong, 400, 0.2, alternative="greater").pvalue > 0.01
+    assert set(used) <= {40, 80, 160, 320} and np.median(used) < 320
+
+
+def test_drawing_ends_where_the_radius_is_reached_where_there_is_no_hope_and_at_the_last_look():
+    clear = np.eye(6)[[0, 1, 2]].sum(0)[None] / 3 + np.zeros((400, 1))
+    close = softmax_draws(1, 400, n=6, spread=1.5)
+    asked = []
+
+    def draw(maps):
+        return lambda at: (asked.append((at.start, at.stop)), maps[list(at)])[1]
+
+    rho, n = certify_until(draw(clear), clear[:20], 3, "2/3", 400, 1e-3, 0.5)
+    assert n == 50 and asked == [(0, 50)] and rho > 0.5
+    assert rho == certify_draws(clear[:20], clear[:50], 3, ["2/3"], 1e-3 / 6, "votes")[0]
+    rho, n = certify_until(draw(close), close[:20], 3, "2/3", 400, 1e-3, 3)
+    assert n == 50 and rho < 3  # given up
+    for certificate in ("clipped", "cdf", "sharp"):
+        rho, n = certify_until(draw(close), close[:20], 3, "1/3", 40, 0.5, 1e-3, certificate)
+        assert n in (5, 10, 20, 40) and rho >= 0
+    assert certify_until(draw(clear), clear[:20], 3, "2/3", 3, 0.1, 99)[1] <= 3
+
+
+def test_rows_until_a_radius_say_how_many_were_drawn(dds, x):
+    common = dict(k=5, beta="0.6", n_samples=80, failure_prob=0.2, ids=IDS)
+    frame = certify(dds, x, until=1e-9, **common)
+    assert list(frame["image_id"]) == IDS and set(frame["n_samples"]) <= {10, 20, 40, 80}
+    pairs = DDS(dds.vit, dds.den, dds.sigma, n_samples=10, seed=dds.seed, draws="antithetic")
+    assert list(certify(pairs, x, **common)["n_samples"]) == [80] * 3 and pairs.draws == "antithetic"
+    for changes in ({"beta": ["0.6", "1"]}, {"certificate": "all"}, {"n_samples": [4, 8]}, {"plugin": ["sharp"]},
+                    {"prediction": True}):
+        with pytest.raises(ValueError, match="until= asks for one certificate, one beta and one n_samples"):
+            certify(dds, x, until=0.1, **common | changes)
+    with pytest.raises(ValueError, match=r"until=0, wanted a number in \(0, inf\), a radius in"):
+        certify(dds, x, until=0, **common)
 
 
 # against the definitions ---------------------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ from oracles.maps import class_token_attention, dds_loop, images, tiny_denoiser,
 from torch.nn.functional import avg_pool2d
 
 from fvit import smoothing
+from fvit.base import rng
 from fvit.base.moments import Moments
 from fvit.explanations.methods import METHODS, Method
 from fvit.explanations.passes import explain, explain_with_logits
+from fvit.metrics.maps import top_k
 from fvit.records.rows import SCHEMA
 from fvit.smoothing import DDS, add_noise
 
@@ -300,6 +302,48 @@ def test_under_attack_a_class_specific_map_and_the_prediction_keep_their_graph(v
     torch.testing.assert_close(grad, torch.autograd.grad(expected[:, :, 0].sum(), y)[0], rtol=1e-3, atol=1e-6)
 
 
+# draws in pairs ------------------------------------------------------------------------------------------------------
+def test_pairs_are_a_draw_and_its_mirror_image_and_single_draws_are_those_of_before(x):
+    single = [add_noise(x[:1], 0.25, 3, "dds", ["a"], d) - x[:1] for d in range(4)]
+    pairs = [add_noise(x[:1], 0.25, 3, "dds", ["a"], d, antithetic=True) - x[:1] for d in range(4)]
+    for j in (0, 2):
+        assert torch.equal(pairs[j], single[j]) and torch.allclose(pairs[j + 1], -single[j], atol=1e-7)
+    wanted = x[:1] + 0.25 * torch.stack([rng.normal(x.shape[1:], 3, "dds", "a", 2)])
+    assert torch.equal(add_noise(x[:1], 0.25, 3, "dds", ["a"], 2), wanted)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_the_mean_of_pairs_is_that_of_their_draws_and_its_error_is_that_of_their_means(vit, den, x, batch_size):
+    """Whether a batch holds whole pairs or not."""
+    dds = DDS(vit, den, 0.25, n_samples=6, seed=4, batch_size=batch_size, draws="antithetic")
+    out = dds(x, IDS, keep_samples=True)
+    maps, probs = dds.maps(x, ids=IDS)
+    for mean, se, each in ((out.heatmap, out.heatmap_se, maps), (out.probs, out.probs_se, probs)):
+        units = each.double().unflatten(1, (3, 2)).mean(2)
+        torch.testing.assert_close(mean.double(), units.mean(1), rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(se.double(), units.std(1) / 3**0.5, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(out.samples, maps)
+    votes = DDS(vit, den, 0.25, n_samples=6, seed=4, draws="antithetic", aggregate="votes")(x, IDS, k=3)
+    cast = torch.zeros_like(maps.flatten(2)).scatter_(2, top_k(maps.flatten(0, 1), 3).view(len(x), 6, 3), 1)
+    torch.testing.assert_close(votes.heatmap.flatten(1), cast.mean(1))
+
+
+def test_what_is_odd_in_the_noise_cancels_in_a_pair_and_two_draws_have_no_error(vit, x):
+    """A linear network of the noisy image: its mean over a pair is that of the clean one, and one pair has no error."""
+    weight = torch.randn(4, x[0].numel(), generator=torch.Generator().manual_seed(0))
+
+    def average(draws, n):
+        dds = DDS(vit, None, 0.1, n_samples=n, draws=draws)
+        noisy = torch.stack([add_noise(x, 0.1, 0, "dds", IDS, d, dds.draws == "antithetic") for d in range(n)])
+        return (noisy.flatten(2) @ weight.T).mean(0)
+
+    clean = x.flatten(1) @ weight.T
+    assert (average("antithetic", 8) - clean).abs().max() < 1e-3 < (average("independent", 8) - clean).abs().max()
+    one = DDS(vit, None, 0.1, n_samples=2, draws="antithetic")(x, IDS)
+    assert one.heatmap_se.isnan().all() and one.probs_se.isnan().all()
+    assert DDS(vit, None, 0, n_samples=3, draws="antithetic")(x, IDS).heatmap_se.eq(0).all()
+
+
 # precision -----------------------------------------------------------------------------------------------------------
 def test_precision_is_set_for_this_dds_only(vit, den, x):
     low = DDS(vit, den, 0.25, n_samples=3, precision="bfloat16")
@@ -325,6 +369,8 @@ def test_the_average_is_that_of_float64():
     ({"sigma": 25}, r"sigma=25, wanted at most 5, the noise std for images in \[0, 1\]; .*: sigma=25 / 255"),
     ({"n_samples": 0}, "n_samples=0, wanted an integer >= 1"), ({"batch_size": 0}, "batch_size=0, wanted"),
     ({"aggregate": "vote"}, "unknown aggregate 'vote'.*did you mean 'votes'"),
+    ({"draws": "antithetical"}, "unknown draws 'antithetical'.*did you mean 'antithetic'"),
+    ({"draws": "antithetic", "n_samples": 5}, "n_samples=5 with draws='antithetic', which come in pairs; take an even"),
     ({"precision": "float16"}, "unknown precision 'float16'"), ({"precision": "bfloat16"}, "no attribute `precision`"),
 ])
 def test_bad_settings_are_refused(vit, kwargs, message):
