@@ -20,10 +20,10 @@ LATENTS = ("vae", "vqvae")  # parts of a pipeline whose UNet never sees pixels
 def load_denoiser(source="scenes", config=None, scheduler=None) -> Denoiser:
     """Load a diffusion model as a Denoiser, in evaluation mode with frozen parameters.
 
-    source      "scenes", "cifar10" or "photographs" (shipped) | a hub id | a folder in diffusers' form: config.json and
-                diffusion_pytorch_model.safetensors (whole, sharded, or one variant such as .fp16), in unet/ or at the
-                top, scheduler/scheduler_config.json, and, for a network wrapped in PixelUnshuffled or TimeScaled,
-                fvit.json: {"pixel_unshuffle": 2} or {"timestep_scale": 0.25}
+    source      "scenes" or "cifar10" (shipped) | "photographs" (what `fvit train` makes) | a hub id | a folder in
+                diffusers' form: config.json and diffusion_pytorch_model.safetensors (whole, sharded, or one variant
+                such as .fp16), in unet/ or at the top, scheduler/scheduler_config.json, and, for a network wrapped in
+                PixelUnshuffled or TimeScaled, fvit.json: {"pixel_unshuffle": 2} or {"timestep_scale": 0.25}
                 | a checkpoint of OpenAI's guided-diffusion or improved-diffusion, .pt
                 | a UNet2DModel or DDPMPipeline you have (wrapped, not copied: its parameters are frozen too)
     config      a dict or a JSON file: a scheduler's configuration, instead of the folder's; for a .pt what differs from
