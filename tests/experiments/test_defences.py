@@ -3,11 +3,13 @@
 import functools
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from oracles.attack_rows import bare_and_dds
 from oracles.maps import images, tiny_vit
 
@@ -273,6 +275,30 @@ def test_the_recipe_holds_as_it_stands(bench, data, tmp_path):
     table = what_buys(values_by_defence(rows.assign(photograph=rows.image_id)), [("mine", "mine.py:Mine", "dds")])
     assert table[["measure", "threat", "n"]].to_numpy().tolist() == [
         ["map", "none", 3], ["map", "transferred", 3], ["map", "adaptive", 3], ["prediction", "none", 3]]
+
+
+def test_somebody_elses_denoiser_is_a_defence_and_says_where_its_weights_come_from(bench, data, tmp_path, monkeypatch):
+    """On random weights in the form of the published ones."""
+    name, g = f"{ROOT / 'tools' / 'ffdnet.py'}:ffdnet", torch.Generator().manual_seed(0)
+    monkeypatch.setenv("FFDNET", str(tmp_path / "ffdnet_color.pth"))
+    with pytest.raises(FileNotFoundError, match=r"no .*ffdnet_color.pth; get ffdnet_color.pth from the authors' KAIR"):
+        bench.defence(name)
+    sizes, state = [13, 8, 8, 12], {}
+    for n, (a, b) in enumerate(pairwise(sizes)):
+        state |= {f"model.{2 * n}.weight": torch.randn(b, a, 3, 3, generator=g) / 20,
+                  f"model.{2 * n}.bias": torch.randn(b, generator=g) / 20 + 0.2}
+    torch.save(state, tmp_path / "ffdnet_color.pth")
+    den = bench.defence(name).den
+    layers = [*state.values()]
+    values = F.pixel_unshuffle(data.x.float(), 2)
+    values = torch.cat([values, torch.full_like(values[:, :1], SIGMA)], 1)
+    for n in range(3):
+        values = F.conv2d(values if n == 0 else values.relu(), layers[2 * n], layers[2 * n + 1], padding=1)
+    torch.testing.assert_close(den(data.x, SIGMA), F.pixel_shuffle(values, 2).clamp(0, 1).to(data.x.dtype))
+    assert den.has_level(0.29) and not den.has_level(0.3)
+    rows = attack_rows(bench, data, methods=["raw_attention"], attacks=[["explanation", "own"]], radii=[EPS],
+                       measures=["stability"], defences=["none", name])
+    assert set(rows[rows.made_on != ""].defence) == {"ffdnet.py:ffdnet"} and set(rows.sigma) == {0, SIGMA}
 
 
 def test_a_constructor_is_given_what_it_asks_for(bench, mine):
