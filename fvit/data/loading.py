@@ -14,7 +14,8 @@ def load_images(source="scenes", split=None, n=None, *, seed=0, start=0, root=No
              whichever split is read, or is the number that a folder is named by (docs/data.md)
     split    default the one to evaluate on, "test" or else "val"; a set without splits is all "test". "validation",
              "valid", "training" and "testing" are understood. Scenes: "train", "val", "test", and with two digits each
-             "pairs", "train_pairs", "val_pairs". Caltech-101: also "outlined", "train_outlined", "val_outlined"
+             "pairs", "train_pairs", "val_pairs". Caltech-101: also "train_natural", and those with an outline,
+             "outlined", "train_outlined", "val_outlined" (docs/data.md)
     n        number of images; default 64, or all of a data set that has fewer
     seed     scenes: of the endless stream (split, seed), of which number start ... start + n - 1 are made. Data sets:
              of the order in which start counts, see `datasets.choose`; a broken image is left out, see `.skipped`
