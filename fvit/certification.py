@@ -50,11 +50,12 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
                   neither is lost. Of "votes" it is the class that most draws predict, of the others that of the mean
                   probabilities; a column `label` names it. A joint radius is the lesser of the two, and for one beta
                   wrong with probability at most failure_prob, undivided: it is wrong only where the half that truly
-                  breaks first is. To state both radii of an image, or a list of joint ones, divide by 2
-    until         a radius as in the answer: an image is done once its own reaches it, or once what was drawn lets
-                  nobody hope so. Looks are taken after an eighth, a quarter, half and all of n_samples, and share
-                  failure_prob (LOOKS); of each image the best radius and the draws it took are stated. For one
-                  certificate, beta and number of draws, without plugin and prediction
+                  breaks first is. To state several radii of an image, divide by their number
+    until         a radius as in the answer: an image is done once its own reaches it, or once even limits in favour of
+                  every token, each as likely wrong as right, would not (a futility stop, which claims nothing). Looks
+                  are taken after an eighth, a quarter, half and all of n_samples, and share failure_prob (LOOKS); of
+                  each image the best radius and the draws it took are stated. For one certificate, beta and number of
+                  draws, without plugin and prediction
     returns       DataFrame, a row for each image, certificate, n_samples and beta: image_id, model, method, defence,
                   sigma, norm, k, n_pilot, metric ("radius"), certificate, n_samples, failure_prob, level (beta) and
                   radius (l2, in [0, 1] pixel units; every smaller one is certified; ABSTAIN = -1 where none is)
@@ -138,6 +139,7 @@ def certify_until(draw, pilot, k, beta, n_samples, failure_prob, until, certific
                of every token, each wrong with probability HOPE, do not reach it. No radius is claimed by these
     Other arguments and errors as of `certify_draws`.
     """
+    check_number(failure_prob, *FAILURE)
     rho, drawn = 0.0, np.empty((0, _maps(pilot, "pilot").shape[1]))
     for share, part in LOOKS:
         n = max(1, int(share * n_samples))

@@ -271,6 +271,8 @@ class SmoothedClassifier(nn.Module):
         super().__init__()
         self.dds, self.num_classes, self.calls = dds, getattr(dds.vit, "num_classes", None), 0
         self.n_samples = dds.n_samples if n_samples is None else check_count(n_samples, "n_samples")
+        if dds.draws == "antithetic" and self.n_samples % 2:
+            raise ValueError(f"n_samples={n_samples} of a DDS whose draws come in pairs; take an even number")
         self.fresh = checks.check_flag(fresh, "fresh")
         self.eval()
 

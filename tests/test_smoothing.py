@@ -339,7 +339,10 @@ def test_what_is_odd_in_the_noise_cancels_in_a_pair_and_two_draws_have_no_error(
 
     clean = x.flatten(1) @ weight.T
     assert (average("antithetic", 8) - clean).abs().max() < 1e-3 < (average("independent", 8) - clean).abs().max()
-    one = DDS(vit, None, 0.1, n_samples=2, draws="antithetic")(x, IDS)
+    dds = DDS(vit, None, 0.1, n_samples=2, draws="antithetic")
+    with pytest.raises(ValueError, match="n_samples=3 of a DDS whose draws come in pairs; take an even number"):
+        dds.as_classifier(3)
+    one = dds(x, IDS)
     assert one.heatmap_se.isnan().all() and one.probs_se.isnan().all()
     assert DDS(vit, None, 0, n_samples=3, draws="antithetic")(x, IDS).heatmap_se.eq(0).all()
 

@@ -34,8 +34,10 @@ class Moments:
         self.waiting += zip(owners, values, strict=True)
         whole = len(self.waiting) // self.unit * self.unit
         done, self.waiting = self.waiting[:whole], self.waiting[whole:]
-        means = [torch.stack([v for _, v in done[at:at + self.unit]]).mean(0) for at in range(0, whole, self.unit)]
-        return [owner for owner, _ in done[::self.unit]], means
+        units = [done[at:at + self.unit] for at in range(0, whole, self.unit)]
+        if any(len({owner for owner, _ in each}) > 1 for each in units):
+            raise ValueError(f"a unit of {self.unit} draws is of two images; give each image a multiple of them")
+        return [each[0][0] for each in units], [torch.stack([v for _, v in each]).mean(0) for each in units]
 
     def result(self, exact):
         n = self.counts[0]

@@ -19,8 +19,7 @@ from fvit.records.rows import conform
 from fvit.theory.divergences import renyi_divergence
 
 
-def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defences=("none", "dds"),
-                n_adaptive: int | None = None) -> pd.DataFrame:
+def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defences=("none", "dds")) -> pd.DataFrame:
     """Rows of every measure for `images` behind each defence: clean, fresh noise, and each attack at each radius.
 
     images     as of `load_images`: x, y, mask, ids
@@ -33,19 +32,12 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defe
     radii      linf, in [0, 1] pixel units; 0 is the clean image, always measured
     measures   names of MEASURES
     defences   names as of `records.defence_names.check`; "none" is the bare ViT
-    n_adaptive   the first images, on which attacks are made through defences too; None: on all
     returns    tidy rows. Those of aim "none" hold the clean scores, with `fidelity`; those of "fresh_noise" the clean
                image met by other draws: the ceiling of every stability score of a defence that adds noise
 
     Maps explain the class predicted on the clean image (`explained` "fixed"). Under attack, class-specific methods are
     measured a second time with the class predicted then ("re-predicted").
     """
-    if n_adaptive is not None:
-        transferred = [(aim, made_on) for aim, made_on in attacks if made_on == "vit" or made_on.startswith(OTHER)]
-        parts = (images[:n_adaptive], attacks), (images[n_adaptive:], transferred)
-        return conform(pd.concat([attack_rows(bench, some, methods=methods, attacks=made, radii=radii,
-                                              measures=measures, defences=defences)
-                                  for some, made in parts if len(some)], ignore_index=True))
     named = {code(name): name for name in check_defences(defences)}
     own = [defence for defence in named if defence != "none"]
     attacks = [(aim, on) for aim, made_on in attacks for on in (own if made_on == "own" else [made_on])]

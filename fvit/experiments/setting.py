@@ -207,10 +207,7 @@ class Run:
     block: int
 
     def __call__(self, start: int, stop: int) -> pd.DataFrame:
-        what = dict(self.what)
-        if (n := what.pop("n_adaptive", None)) is not None:
-            what["n_adaptive"] = min(max(n - start, 0), stop - start)
-        return self.compute(self.on.bench, self.on.images(stop - start, start), **what)
+        return self.compute(self.on.bench, self.on.images(stop - start, start), **self.what)
 
     @property
     def device(self) -> str:

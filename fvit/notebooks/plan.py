@@ -14,6 +14,7 @@ from fvit.records import defence_names, parameters, profiles, sources
 from fvit.records.parameters import SOURCES
 
 GALLERY = "10_"  # shows the figures of the other notebooks
+OF_PHOTOGRAPHS = ("01", "03", "05", "07", "08")  # those that have the profile natural
 PATHS = ("source", "root", "config", "checkpoint", "masks")  # arguments in a dict that name files
 Plan = list[tuple[Path, dict]]
 
@@ -57,6 +58,12 @@ def plan(names: Iterable[str] = ("all",), profile: str = "laptop", given: dict[s
     if profile != "laptop":  # the default that every notebook carries
         given["profile"] = profile
     known = {path: known_parameters(path) for path in select(names)}
+    if profile == "natural":
+        others = [path.name for path in known if path.name[:2] not in OF_PHOTOGRAPHS]
+        if others and "all" not in names:
+            raise ValueError(f"the profile natural is of notebooks {', '.join(OF_PHOTOGRAPHS)}; leave out "
+                             f"{', '.join(others)}, or take another profile for them")
+        known = {path: parameters for path, parameters in known.items() if path.name[:2] in OF_PHOTOGRAPHS}
     enough = any if "all" in names else all
     for name in given:
         if not enough(name in parameters for parameters in known.values()):

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from fvit.base import devices
-from fvit.base.paths import MODELS, NOTEBOOKS, PACKAGE, ROOT, shipped
+from fvit.base.paths import MODELS, NOTEBOOKS, PACKAGE, PRIOR_OF, ROOT, shipped
 from fvit.records.ledger import read_table, upsert
 from fvit.records.profiles import NATURAL
 
@@ -83,12 +83,13 @@ def inputs_digest(data: str, vit: str | None = None, den: str | None = None, def
     """Twelve hexadecimal digits that change with the images of a data set, or a network that rows are of.
 
     data, vit, den   names: of `data` by default. Of what ships with fvit the files count, of other sources the name
-    defences         codes of defences; some have a network of their own (OF_DEFENCE), trained on the data of the prior
+    defences         codes of defences; some have a network of their own (OF_DEFENCE)
     """
     parts = {"data": (PHOTOGRAPHS.read_bytes() if data == "scenes" else data.encode())}
     own = sorted({OF_DEFENCE[code] for code in defences if code in OF_DEFENCE})
     vit, den = vit or data, den or data
-    for what, source in (("vit", vit), ("denoiser", den), *((what, den if what == "cnn" else vit) for what in own)):
+    of = {"cnn": PRIOR_OF.get(vit, vit)}
+    for what, source in (("vit", vit), ("denoiser", den), *((what, of.get(what, vit)) for what in own)):
         files = shipped(source, what).glob("*.safetensors") if source in MODELS[what] else ()
         found = {f"{what}/{path.name}": path.read_bytes() for path in files if not path.name.startswith("checkpoint")}
         parts |= found or {what: str(source).encode()}

@@ -27,7 +27,7 @@ HOW = "github.com/EliSchwartz/imagenet-sample-images in class folders, or any ph
 def folders(root: Path | str | None) -> tuple[Path, Path]:
     """Those of Caltech-101 and of the sample in `root`, or in $FVIT_DATA; FileNotFoundError with how to get each."""
     caltech = find("caltech101", None if root is None else Path(root) / "caltech101")
-    sample = Path(root or os.environ["FVIT_DATA"]) / SAMPLE
+    sample = Path(root or os.environ["FVIT_DATA"]).expanduser() / SAMPLE
     if not sample.is_dir():
         raise FileNotFoundError(f"no folder {sample} with a sample of ImageNet. To get it: {HOW}")
     return caltech, sample
@@ -43,7 +43,7 @@ def pictures(root: str | None) -> Tensor:
 
 
 class Photographs:
-    """Batches of crops, each photograph once an epoch, mirrored at random.
+    """Batches of crops, each photograph at most once an epoch, mirrored at random.
 
     Batch `step` is x (batch, 3, CROP, CROP) in [0, 1] alone in a tuple, and depends on (seed, step) only.
     """

@@ -12,7 +12,6 @@ from oracles.maps import images, small_vit, tiny_vit
 
 from fvit.attacks import explanation_loss, pgd, prediction_loss, strongest
 from fvit.base import rng
-from fvit.data.images import Images
 from fvit.experiments.attack_rows import attack_rows
 from fvit.experiments.bench import Bench
 from fvit.explanations.passes import explain
@@ -242,20 +241,6 @@ def test_blocks_of_images_give_the_rows_of_all_at_once(bench, data, rows):
     rows = rows[rows.level.isna()]
     got = pd.concat(parts).set_index(keys).value
     pd.testing.assert_series_equal(got.sort_index(), rows.set_index(keys).value.loc[got.index].sort_index(), rtol=1e-6)
-
-
-def test_attacks_through_defences_are_made_on_the_first_images_alone_where_asked(bench, data):
-    some = dict(methods=["raw_attention"], radii=[EPS], attacks=[("explanation", "vit"), ("explanation", "own")],
-                measures=["stability"])
-    keys = ["image_id", "defence", "aim", "made_on", "eps", "method", "metric", "explained"]
-    toys = Images(data.x, data.y, data.mask, IDS, IDS, (), "toys")
-    whole = attack_rows(bench, data, **some).set_index(keys).value
-    for n, of in ((2, IDS[:2]), (0, [])):
-        got = attack_rows(bench, toys, n_adaptive=n, **some)
-        assert set(got[got.made_on == "dds"].image_id) == set(of)
-        assert set(got[got.made_on == "vit"].image_id) == set(IDS) == set(got[got.aim == "none"].image_id)
-        values = got.set_index(keys).value
-        pd.testing.assert_series_equal(values.sort_index(), whole.loc[values.index].sort_index(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("through, judgements", [("vit", 1), ("dds", 4)])

@@ -90,8 +90,6 @@ def test_the_attack_of_the_sizes_is_that_of_the_bench_and_a_run_has_a_number_of_
     assert (bench.attack_rule, bench.attack_restarts, bench.attack_momentum) == ("apgd", 3, 0.5)
     one = on.run("07_scores", attack_rows, 16, 1, **WHAT)
     assert one.on.sizes == replace(on.sizes, n_images=1) and one.what == WHAT and on.sizes.n_images == 2
-    few = on.run("07_scores", lambda bench, images, n_adaptive, **what: n_adaptive, n_adaptive=20, **WHAT)
-    assert [few(start, start + 16) for start in (0, 16, 32)] == [16, 4, 0]
     run_id = on.log("09_cost", 3)
     [noted] = pd.read_csv(out / "results/laptop/runs.csv", dtype=str).to_dict("records")
     assert (noted["run_id"], noted["rounds"], noted["what"]) == (run_id, "3", "09_cost")
