@@ -403,7 +403,7 @@ def test_a_figure_says_whose_rows_it_draws(tmp_path, rows):
     sidecar = json.loads(save(rows=rows).with_suffix(".json").read_text(encoding="utf-8"))
     (row,) = manifest_rows(tmp_path)
     assert row["rows"] == sidecar["rows"] == (rows or "laptop") and row["profile"] == sidecar["profile"] == "laptop"
-    with pytest.raises(ValueError, match="unknown rows 'weekly', known: laptop, study, paper"):
+    with pytest.raises(ValueError, match="unknown rows 'weekly', known: laptop, study, natural, paper"):
         save(rows="weekly")
 
 
