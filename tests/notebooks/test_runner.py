@@ -123,7 +123,7 @@ def test_paths_of_sources_become_absolute_in_a_dict_and_without_a_slash_too(benc
 @pytest.mark.parametrize("arguments, message", [
     (["-p", "n_images=2"], r"'n_images' is unknown to 02_loads\.ipynb"),
     (["--profile", "papr"], r"unknown profile 'papr', known: laptop, study, natural, paper; did you mean 'paper'\?"),
-    (["--profile", "natural"], r"profile natural is of notebooks 01, 03, 05, 07, 08; leave out 02_loads\.ipynb, or take"),
+    (["--profile", "natural"], r"natural is of notebooks 01, 03, 05, 07, 08; leave out 02_loads\.ipynb, or"),
     (["-p", "vit=cifar10"], "vit='cifar10' at laptop, whose figures and claims are about the scenes"),
     (["--profile", "paper", "-p", "vit=vit_bse_patch16_224"], r"did you mean 'vit_base_patch16_224'\?"),
     (["--profile", "paper", "-p", "den=cifar10"], r"where is imagenet-seg\? Give root=, or set FVIT_DATA"),
