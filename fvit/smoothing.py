@@ -138,7 +138,8 @@ class DDS(nn.Module):
         vit, den = (getattr(net, "name", "") or type(net).__name__ for net in (self.vit, self.den))
         return (f"DDS(vit={vit}, den={'None' if self.den is None else den}, sigma={self.sigma:g}, n_samples="
                 f"{self.n_samples}, seed={self.seed}, batch_size={self.batch_size}, aggregate={self.aggregate}, "
-                f"precision={getattr(self.den, 'precision', None)}" + f", draws={self.draws})")
+                f"precision={getattr(self.den, 'precision', None)}" +
+                f", draws={self.draws}" * (self.draws != "independent") + ")")
 
     def as_classifier(self, n_samples=None, fresh=True) -> "SmoothedClassifier":
         """The smoothed prediction as other tools take a classifier: images (B, 3, H, W) in [0, 1] -> log-probabilities

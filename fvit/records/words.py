@@ -36,7 +36,7 @@ BARE = ("none", "constant_map")  # defences that add no noise and have no model 
 NO_LEVEL = (*BARE, "blur", "blur_narrow", "vit_adversarial")  # defences of which sigma says nothing
 ONE_DRAW = ("denoise_only", "wavelet", "cnn")  # told sigma, and add no noise
 TOP_SET = ("topk_overlap", "fidelity", "radius", "joint_radius", "plugin_radius", "shown_overlap", "proven_kept",
-           "proven_lost", "relative_mass", "in_corner")  # metrics of a top set, of size k
+           "proven_lost", "relative_mass", "in_corner", "calls")  # metrics of a top set, of size k
 
 
 def made_on_itself(rows) -> pd.Series:
