@@ -161,8 +161,7 @@ class Experiment:
 
         name      of the table, such as "07_scores"
         n_images  other than that of the sizes
-        compute   a function that other processes can import, such as `attack_rows.attack_rows`; `what` are JSON values,
-                  of which `n_adaptive` counts images from the first, and reaches it as a number of the block's
+        compute   a function that other processes can import, such as `attack_rows.attack_rows`; `what` are JSON values
         """
         on = replace(self, sizes=replace(self.sizes, n_images=n_images)) if n_images else self
         return Run(on, name, compute, what, block)
