@@ -49,8 +49,8 @@ PROFILES = {
     "natural": Profile("natural", "", 100, 16, 25, 20, 4, 16, 0.25, "float32"),
     "paper": Profile("paper", "", 500, 64, 49, 40, 8, 32, 0.25, "bfloat16"),  # k: a quarter of the 196 tokens
 }
-NATURAL = {"vit": "caltech101", "den": "photographs",  # what `natural` works on
-           "data": {"source": "caltech101", "split": "outlined"}}
+ON_PHOTOGRAPHS = {"vit": "caltech101", "den": "photographs",  # what `natural` works on
+                  "data": {"source": "caltech101", "split": "outlined"}}
 current: Profile | None = None  # the latest one asked for; claims and figures are filed under it
 
 

