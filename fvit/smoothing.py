@@ -16,6 +16,7 @@ from fvit.base.positions import Positions
 from fvit.explanations.own import method_name
 from fvit.explanations.passes import check_method, explain_pass, forward_pass
 from fvit.metrics.maps import to_pixels, top_k
+from fvit.models.products import products
 from fvit.models.vit import check_vit
 from fvit.records.rows import conform
 
@@ -95,7 +96,9 @@ class DDS(nn.Module):
     n_samples    draws an image; seed: root of the streams (seed, purpose, image id, draw)
     batch_size   noisy images per network call (default 32), over images and draws; halved if memory runs out
     aggregate    "mean" of the normalised maps, or "votes": share of draws with the token in their top k
-    precision    "float32" or "bfloat16" for the denoiser, None leaves it as it is; averages are float64 inside
+    precision    "bfloat16" for the denoiser, if it has an attribute `precision`, and for the products of the ViT with
+                 its weights; attention, and passes for maps of a class, stay in float32. "float32", or None, which
+                 leaves the denoiser as it is. Averages are float64 inside
     draws        "independent", or "antithetic": in pairs z and -z, an even number of them, whose errors cancel in part.
                  The mean has no bias either way; single draws of a pair are not independent (docs/theory.md, 3)
 
@@ -119,12 +122,10 @@ class DDS(nn.Module):
             raise ValueError(f"n_samples={n_samples} with draws='antithetic', which come in pairs; take an even number")
         self.batch_size = check_count(32 if batch_size is None else batch_size, "batch_size")
         self.aggregate = check_choice(aggregate, ("mean", "votes"), "aggregate")
-        check_choice(precision, (None, "float32", "bfloat16"), "precision")
+        self.precision = check_choice(precision, (None, "float32", "bfloat16"), "precision")
         if precision is not None and hasattr(den, "precision"):
             self.den = copy.copy(den)  # same weights; the caller's denoiser keeps its own precision
             self.den.precision = precision
-        elif den is not None and precision == "bfloat16":
-            raise ValueError("this denoiser has no attribute `precision`; use precision=None or a fvit Denoiser")
         self.denoises = den is not None and (not hasattr(den, "has_level") or bool(den.has_level(self.sigma)))
         if den is not None and self.sigma > 0 and not self.denoises:
             raise ValueError(f"sigma={self.sigma:g} lies outside the denoiser's schedule; is it meant for x in [0, 1]?")
@@ -138,7 +139,7 @@ class DDS(nn.Module):
         vit, den = (getattr(net, "name", "") or type(net).__name__ for net in (self.vit, self.den))
         return (f"DDS(vit={vit}, den={'None' if self.den is None else den}, sigma={self.sigma:g}, n_samples="
                 f"{self.n_samples}, seed={self.seed}, batch_size={self.batch_size}, aggregate={self.aggregate}, "
-                f"precision={getattr(self.den, 'precision', None)}" +
+                f"precision={self.precision or getattr(self.den, 'precision', None)}" +
                 f", draws={self.draws}" * (self.draws != "independent") + ")")
 
     def as_classifier(self, n_samples=None, fresh=True) -> "SmoothedClassifier":
@@ -242,11 +243,12 @@ class DDS(nn.Module):
             x_hat = add_noise(x_rows, self.sigma, self.seed, purpose, ids, draws, self.draws == "antithetic")
             if self.denoises:
                 x_hat = _denoised(self.den(x_hat, self.sigma), x_hat)
-            if not names:
-                return (self.vit(x_hat).softmax(1),)
+            whole = any(check_method(name).class_specific for name in names)  # gradients and relevance: never in halves
+            with products(x_hat.device.type, None if whole else self.precision):
+                record = forward_pass(self.vit, x_hat, names, **options) if names else None  # one for all methods
+                logits = self.vit(x_hat) if record is None else record.logits
             classes = None if target is None else target[rows]
-            record = forward_pass(self.vit, x_hat, names, **options)  # one pass for all methods
-            return record.logits.softmax(1), *(explain_pass(record, name, classes, **options) for name in names)
+            return logits.softmax(1), *(explain_pass(record, name, classes, **options) for name in names)
 
         once = {"use_reentrant": False, "preserve_rng_state": False, "early_stop": False}
         return checkpoint(run, x[rows], **once) if recompute else run(x[rows])

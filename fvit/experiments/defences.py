@@ -162,14 +162,13 @@ def _built(name: str, vit, den, **sizes) -> DDS:
         return DDS(vit, den, **sizes | {"sigma": PUBLISHED})
     if name == "reference_chain":
         return ReferenceChain(vit, den, **sizes)
-    others = sizes | {"precision": None}  # of the prior alone
     if name in OTHER_VITS:
-        return DDS(_own_vit(vit, name), None, **others | ({} if OTHER_VITS[name] else {"sigma": 0.0}))
+        return DDS(_own_vit(vit, name), None, **sizes | ({} if OTHER_VITS[name] else {"sigma": 0.0}))
     if name in NOISY:
-        return DDS(vit, NOISY[name](vit), **others)
-    cleaner = DDS(vit, den, **sizes).den if name == "denoise_only" else STILL[name](vit)
+        return DDS(vit, NOISY[name](vit), **sizes)
+    cleaner = DDS(vit, den if name == "denoise_only" else STILL[name](vit), **sizes).den
     told = cleaner if isinstance(cleaner, Blur) else Told(cleaner, sizes["sigma"])
-    return DDS(vit, told, **others | {"sigma": 0.0})
+    return DDS(vit, told, **sizes | {"sigma": 0.0})
 
 
 def _own_cnn(vit):

@@ -19,11 +19,11 @@ class ReferenceChain(DDS):
     An attack goes through all 45 calls: each is computed again on the way back, so that memory holds one at a time.
     """
 
-    def __init__(self, vit, den, n_samples=16, seed=0, batch_size=None, draws="independent", **_):
+    def __init__(self, vit, den, n_samples=16, seed=0, batch_size=None, precision=None, draws="independent", **_):
         if len(getattr(den, "alphas_cumprod", ())) != 1000 or getattr(den, "prediction_type", "") != "epsilon":
             raise ValueError("the reference chain needs a denoiser of 1000 steps that estimates epsilon, and this one "
                              "is another; leave 'reference_chain' out")
-        super().__init__(vit, _unwalked, 4 / 255, n_samples, seed, batch_size, draws=draws)
+        super().__init__(vit, _unwalked, 4 / 255, n_samples, seed, batch_size, precision=precision, draws=draws)
         self.prior = den.eval() if isinstance(den, torch.nn.Module) else den
         width = 2 * self.sigma  # in [-1, 1]
         steps = round(1 + 999 / 0.0199 * (1 - 1 / (1 + width**2) - 1e-4))

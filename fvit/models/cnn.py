@@ -10,6 +10,7 @@ from torch import nn
 from fvit.base import paths
 from fvit.base.checks import check_noisy
 from fvit.base.files import read_json
+from fvit.models.products import products
 from fvit.models.weight_files import check_call, check_fits, check_sums, find_weights, read_weights, weights_mend
 
 SIZES = {"width": 186, "depth": 12, "factor": 4}  # 3.3 M parameters, as many as the shipped diffusion model has
@@ -21,6 +22,7 @@ class PlainCNN(nn.Module):
     width, depth   channels, and convolutions in all
     factor         pixels a side of the blocks that are folded into channels; image sides are multiples of it
     levels         least and greatest sigma it was trained for
+    precision      attribute, "float32" or "bfloat16": that of the products of its convolutions
 
     It estimates the noise in units of sigma and takes it away, for one image as for another: no schedule, no timestep.
     Source: Zhang et al. 2017 and 2018 (DnCNN, FFDNet); each layer adds to the one before in place of normalisation.
@@ -28,7 +30,7 @@ class PlainCNN(nn.Module):
 
     def __init__(self, width: int, depth: int, factor: int, levels=(0.0, float("inf"))):
         super().__init__()
-        self.factor, self.levels = factor, tuple(levels)
+        self.factor, self.levels, self.precision = factor, tuple(levels), "float32"
         channels = [3 * factor**2 + 1, *[width] * (depth - 1), 3 * factor**2]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
         for layer in self.layers[:-1]:
@@ -54,7 +56,8 @@ class PlainCNN(nn.Module):
         if any(side % self.factor for side in check_noisy(x_noisy, "x_noisy").shape[2:]):
             raise ValueError(f"x_noisy is {tuple(x_noisy.shape[2:])}, wanted multiples of {self.factor}; resize")
         own = x_noisy.to(self.layers[0].weight.dtype)
-        found = self.noise(own, own.new_full((len(own),), sigma)).to(x_noisy.dtype)
+        with products(own.device.type, self.precision):
+            found = self.noise(own, own.new_full((len(own),), sigma)).to(x_noisy.dtype)
         return (x_noisy - sigma * found).clamp(0, 1)
 
     def has_level(self, sigma: float) -> bool:

@@ -21,7 +21,7 @@ class Profile:
     attack_draws: int  # draws a step of an adaptive attack (expectation over transformation)
     eval_batch: int  # images, or images times draws, in one forward pass
     sigma: float  # noise std for images in [0, 1]
-    precision: str  # of the denoiser's network
+    precision: str  # of networks behind noise, as of `DDS`
     attack_rule: str = "constant"  # of the steps, or "apgd"
     attack_restarts: int = 1  # runs of an attack, of which the strongest counts
     attack_momentum: float = 0.0  # share of a step that is the step before; 0 is that of the rule
@@ -46,7 +46,7 @@ CHOICES = {"precision": ("float32", "bfloat16"), "attack_rule": ("constant", "ap
 PROFILES = {
     "laptop": Profile("laptop", "", 16, 16, 25, 10, 4, 32, 0.25, "float32"),
     "study": Profile("study", "", 128, 16, 25, 20, 4, 32, 0.25, "float32"),
-    "natural": Profile("natural", "", 100, 16, 25, 20, 4, 16, 0.25, "float32"),
+    "natural": Profile("natural", "", 100, 16, 25, 20, 4, 16, 0.25, "bfloat16"),
     "paper": Profile("paper", "", 500, 64, 49, 40, 8, 32, 0.25, "bfloat16"),  # k: a quarter of the 196 tokens
 }
 ON_PHOTOGRAPHS = {"vit": "caltech101", "den": "photographs",  # what `natural` works on

@@ -32,6 +32,13 @@ def test_it_takes_sigma_times_the_noise_it_finds_away():
         net(x[:, :, 1:], 0.1)
 
 
+def test_in_bfloat16_it_finds_nearly_the_same_noise():
+    net, x = PlainCNN(**SMALL), torch.rand(2, 3, 16, 16)
+    torch.nn.init.normal_(net.layers[-1].weight, std=0.1)
+    full, net.precision = net(x, 0.1), "bfloat16"
+    assert 0 < (net(x, 0.1) - full).abs().max() < 0.01 and net(x, 0.1).dtype == torch.float32
+
+
 @pytest.fixture
 def folder(tmp_path):
     save_file(PlainCNN(**SMALL).state_dict(), tmp_path / "model.safetensors")

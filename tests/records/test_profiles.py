@@ -21,7 +21,8 @@ def leave_no_current(monkeypatch):
     ("paper", "n_images 500, n_samples 64, k 49, attack_steps 40, attack_draws 8, eval_batch 32, sigma 0.25"),
 ])
 def test_sizes_are_the_agreed_ones_said_on_one_line(name, sizes):
-    assert str(profile(name)) == f"profile {name}: {sizes}, precision {'bfloat16' if name == 'paper' else 'float32'}"
+    precision = "bfloat16" if name in ("natural", "paper") else "float32"
+    assert str(profile(name)) == f"profile {name}: {sizes}, precision {precision}"
     assert str(profile(name, notebook="01")).startswith(f"profile {name}, notebook 01: n_images")
 
 
