@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from fvit.base import devices
-from fvit.base.checks import check_seed
+from fvit.base.checks import check_count, check_seed
 from fvit.base.paths import ROOT, results_dir
 from fvit.data.images import Images
 from fvit.experiments import inputs
@@ -23,6 +23,7 @@ from fvit.models.weight_files import network_digest
 from fvit.records import defence_names, parameters, profiles, provenance, sources
 from fvit.records.profiles import PROFILES, Profile
 from fvit.records.rows import conform, load_rows, save_rows
+from fvit.records.words import made_on_itself
 from fvit.smoothing import DDS
 
 GRIDS = (256, 196)  # tokens that the k of a profile is meant for: of the scenes' ViT, and of ViT-B/16 at 224 pixels
@@ -156,15 +157,17 @@ class Experiment:
         rows = no_information_rows(self.bench, images, methods)
         return rows.assign(photograph=rows["image_id"].map(dict(zip(images.ids, images.groups, strict=True))))
 
-    def run(self, name: str, compute: Callable, block: int = 16, n_images: int = 0, **what) -> "Run":
+    def run(self, name: str, compute: Callable, block: int = 16, n_images: int = 0, n_adaptive: int = 0,
+            **what) -> "Run":
         """The rows of `compute(bench, images, **what)` over all images, in blocks of `block`; nothing is computed yet.
 
-        name      of the table, such as "07_scores"
-        n_images  other than that of the sizes
-        compute   a function that other processes can import, such as `attack_rows.attack_rows`; `what` are JSON values
+        name        of the table, such as "07_scores"
+        n_images    other than that of the sizes
+        n_adaptive  images, the first ones, that meet those of the `attacks` made through defences; 0: all
+        compute     a function that other processes can import, as `attack_rows.attack_rows`; `what` are JSON values
         """
         on = replace(self, sizes=replace(self.sizes, n_images=n_images)) if n_images else self
-        return Run(on, name, compute, what, block)
+        return Run(on, name, compute, what, block, check_count(n_adaptive, "n_adaptive", least=0))
 
     def log(self, name: str, rounds: int) -> str:
         """The `run_id` of rows of times taken now, noted in results/<profile>/runs.csv; as of `provenance.log_run`."""
@@ -204,9 +207,19 @@ class Run:
     compute: Callable
     what: dict
     block: int
+    n_adaptive: int = 0
 
     def __call__(self, start: int, stop: int) -> pd.DataFrame:
-        return self.compute(self.on.bench, self.on.images(stop - start, start), **self.what)
+        cut = min(max(self.n_adaptive or stop, start), stop)
+        rows = [self.compute(self.on.bench, self.on.images(end - begin, begin), **what)
+                for begin, end, what in ((start, cut, self.what), (cut, stop, self.without_adaptive)) if end > begin]
+        return pd.concat(rows, ignore_index=True)
+
+    @property
+    def without_adaptive(self) -> dict:
+        """`what` without attacks made through defences."""
+        attacks = [[aim, on] for aim, on in self.what.get("attacks", ()) if on == "vit" or on.startswith(OTHER)]
+        return self.what | ({"attacks": attacks} if "attacks" in self.what else {})
 
     @property
     def device(self) -> str:
@@ -221,6 +234,8 @@ class Run:
             what["files"] = [defence_names.digest(name) for name in own]
         if others := [made_on for _, made_on in what.get("attacks", ()) if made_on.startswith(OTHER)]:
             what["others"] = [network_digest(self.on.bench.on_vit(made_on).vit) for made_on in others]
+        if self.n_adaptive:
+            what["n_adaptive"] = self.n_adaptive
         return {"rows": f"{self.compute.__module__}.{self.compute.__qualname__}", "what": what, **self.on.names,
                 "bench": self.on.bench.settings, "inputs": self.on.inputs(what.get("defences", ()))}
 
@@ -253,6 +268,9 @@ class Run:
             rows, sizes, images = self.rows(), on.sizes, on.images()
         n_at = rows.groupby("eps").image_id.nunique()
         fewer = [f"{n} of them at {255 * eps:.0f}/255" for eps, n in n_at.items() if n < n_at.max()]
+        adaptive = rows[made_on_itself(rows) & (rows.defence != "none")].image_id.nunique()
+        if 0 < adaptive < n_at.max():
+            fewer.append(f"{adaptive} of them under attacks made through a defence")
         counted, which = f"{n_at.max()}" + (f" ({', '.join(fewer)})" if fewer else ""), f"{sizes.name} rows"
         said = (f"{which}: {on.count(counted, images.groups)}, {sizes.n_samples} draws, sigma {sizes.sigma}; "
                 f"{sizes.attack}")
@@ -268,7 +286,7 @@ class Shown:
     sizes: Profile  # of the run that made them
     images: Images
     photograph: dict[str, str]  # image id -> its photograph, or other group
-    counted: str  # how many images, and at which radii fewer: "96 (64 of them at 2/255)"
+    counted: str  # how many images, and under which attacks fewer: "96 (64 of them at 2/255)"
     which: str  # "study rows"
     said: str  # "study rows: 96 test scenes on 5 photographs, 16 draws, sigma 0.25; PGD linf, ..."
     resampled: str  # "clustered by photograph"

@@ -46,7 +46,7 @@ CHOICES = {"precision": ("float32", "bfloat16"), "attack_rule": ("constant", "ap
 PROFILES = {
     "laptop": Profile("laptop", "", 16, 16, 25, 10, 4, 32, 0.25, "float32"),
     "study": Profile("study", "", 128, 16, 25, 20, 4, 32, 0.25, "float32"),
-    "natural": Profile("natural", "", 100, 16, 25, 20, 4, 16, 0.25, "bfloat16"),
+    "natural": Profile("natural", "", 32, 16, 25, 20, 4, 16, 0.25, "bfloat16"),
     "paper": Profile("paper", "", 500, 64, 49, 40, 8, 32, 0.25, "bfloat16"),  # k: a quarter of the 196 tokens
 }
 ON_PHOTOGRAPHS = {"vit": "caltech101", "den": "photographs",  # what `natural` works on

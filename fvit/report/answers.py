@@ -8,7 +8,7 @@ import pandas as pd
 
 from fvit.records.claims import ATTACKS, HEADS, MEASURES
 from fvit.report import tables
-from fvit.report.contrasts import values_by_defence
+from fvit.report.contrasts import paired_difference, values_by_defence
 from fvit.report.on_record import most_draws
 from fvit.theory.intervals import Interval, mean_interval, outcome_interval, rate_interval
 
@@ -51,7 +51,7 @@ def difference(rows, measure: str, threat: str, one="dds", other="none", method=
     values = values[(values["measure"] == measure) & (values["threat"] == threat)]
     sides = [_some(values[values["defence"] == side], f"of the {measure} behind {side}, threat {threat!r}")
              .set_index(["image_id", "photograph"])["value"] for side in (one, other)]
-    found = (sides[0] - sides[1]).reset_index()  # NaN, which is refused, for an image one side lacks
+    found = paired_difference(*sides, f"{one} and {other}, {measure}, {threat}").rename("value").reset_index()
     return _over_photographs(found, level, outcome_interval if measure == "prediction" else mean_interval)
 
 

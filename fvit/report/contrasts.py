@@ -59,6 +59,19 @@ def values_by_defence(rows, method: str = "raw_attention", eps: float | None = N
     return found[["image_id", "photograph", "defence", "measure", "threat", "value"]]
 
 
+def paired_difference(one, other, about: str) -> pd.Series:
+    """One side minus the other, Series by image and photograph, over the images of the side that has fewer: a costlier
+    attack is met by the first images alone.
+
+    Raises ValueError where an image occurs twice, or each side has images that the other lacks.
+    """
+    fewer, more = sorted((one, other), key=len)
+    if one.index.has_duplicates or other.index.has_duplicates or not fewer.index.isin(more.index).all() or fewer.empty:
+        raise ValueError(f"{about}: {len(one)} and {len(other)} values, wanted one of each image, and those of one "
+                         "side among the other's; complete the run")
+    return (one - other)[fewer.index]
+
+
 def what_buys(values, questions=QUESTIONS, groups: bool = True) -> pd.DataFrame:
     """What noise, denoising and the prior buy: for each of QUESTIONS, measure and threat the mean difference of two
     defences over the same images, with its 95 % interval.
@@ -68,7 +81,7 @@ def what_buys(values, questions=QUESTIONS, groups: bool = True) -> pd.DataFrame:
     groups      intervals are over photographs; False: every image is its own
     returns     DataFrame COLUMNS, in the order of questions, MEASURES and THREATS
 
-    Raises ValueError where a defence has an image that the other lacks.
+    Raises ValueError as `paired_difference`, over whose images the values of the two sides are, too.
     """
     found = []
     for question, one, other in questions:
@@ -79,10 +92,8 @@ def what_buys(values, questions=QUESTIONS, groups: bool = True) -> pd.DataFrame:
                          for side in (one, other)]
                 if any(side.empty for side in sides):
                     continue
-                if any(side.index.duplicated().any() for side in sides) or set(sides[0].index) != set(sides[1].index):
-                    raise ValueError(f"{one} and {other}, {measure}, {threat}: {len(sides[0])} and {len(sides[1])} "
-                                     "values, wanted one of each image on both sides; complete the run")
-                difference = sides[0] - sides[1]
+                difference = paired_difference(*sides, f"{one} and {other}, {measure}, {threat}")
+                sides = [side[difference.index] for side in sides]
                 photographs = difference.index.get_level_values("photograph")
                 of = outcome_interval if measure == "prediction" else mean_interval
                 interval = of(difference, groups=photographs if groups else None)

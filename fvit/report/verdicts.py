@@ -152,11 +152,12 @@ def _verdict(row, data, threat, check, claims, known, beside=()) -> Verdict:
 
 
 def _from_rows(check, data, known):
-    """(number, rows and run in words, what lacks) of a check from the first of its tables that can answer it.
+    """(number, rows and run in words, what lacks) of a check from that of its tables that answers it with most images,
+    the first of those.
 
     known   (data, table) -> rows and run in words; filled here, so that each table is read once
     """
-    lacks = []
+    lacks, found = [], []
     for stem in CHECKS[check]["rows"]:
         if (data, stem) not in known:
             known[data, stem] = rows_of(data, stem)
@@ -165,10 +166,10 @@ def _from_rows(check, data, known):
             lacks.append(missing)
             continue
         try:
-            return answer(check, rows), made, ""
+            found.append((answer(check, rows), made, ""))
         except NoRows as error:
             lacks.append(f"{stem}: {error}")
-    return None, "", "; ".join(lacks)
+    return max(found, key=lambda answered: answered[0].n or 0, default=(None, "", "; ".join(lacks)))
 
 
 def rows_of(data: str, stem: str) -> tuple[pd.DataFrame | None, str, str]:

@@ -54,6 +54,20 @@ def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(run):
     pd.testing.assert_frame_equal(pickle.loads(sent)(5, 6), want)
 
 
+def test_the_first_images_alone_meet_attacks_through_defences_where_that_is_asked(on):
+    what = WHAT | {"attacks": [["prediction", "vit"], ["prediction", "own"]], "measures": []}
+    fewer = on.run("07_scores", attack_rows, n_images=3, n_adaptive=1, **what)
+    whole = fewer(0, 3)  # the cut lies inside
+    met = whole[whole.aim == "prediction"].groupby("made_on").image_id.nunique()
+    assert met.to_dict() == {"vit": 3, "dds": 1}
+    all_met = on.run("07_scores", attack_rows, **what)
+    pd.testing.assert_frame_equal(fewer(0, 1), all_met(0, 1))
+    assert set(fewer(1, 2).made_on) == {"", "vit"} and fewer.settings != all_met.settings
+    assert "3 (1 of them under attacks made through a defence) test scenes" in fewer.shown().said
+    with pytest.raises(ValueError, match="n_adaptive=-1, wanted an integer >= 0"):
+        on.run("07_scores", attack_rows, n_adaptive=-1, **what)
+
+
 def test_settings_name_all_that_rows_depend_on(on, run):
     settings = json.loads(json.dumps(run.settings))
     assert settings["rows"] == "fvit.experiments.attack_rows.attack_rows" and settings["data"] == {"source": "scenes"}

@@ -17,7 +17,7 @@ def leave_no_current(monkeypatch):
 @pytest.mark.parametrize("name, sizes", [
     ("laptop", "n_images 16, n_samples 16, k 25, attack_steps 10, attack_draws 4, eval_batch 32, sigma 0.25"),
     ("study", "n_images 128, n_samples 16, k 25, attack_steps 20, attack_draws 4, eval_batch 32, sigma 0.25"),
-    ("natural", "n_images 100, n_samples 16, k 25, attack_steps 20, attack_draws 4, eval_batch 16, sigma 0.25"),
+    ("natural", "n_images 32, n_samples 16, k 25, attack_steps 20, attack_draws 4, eval_batch 16, sigma 0.25"),
     ("paper", "n_images 500, n_samples 64, k 49, attack_steps 40, attack_draws 8, eval_batch 32, sigma 0.25"),
 ])
 def test_sizes_are_the_agreed_ones_said_on_one_line(name, sizes):

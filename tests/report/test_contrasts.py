@@ -87,10 +87,16 @@ def test_the_questions_that_rows_can_answer_are_answered_and_the_verdict_turns_w
     assert turned.set_index(["measure", "threat"]).difference["map", "adaptive"] < 0
 
 
-def test_rows_that_do_not_pair_are_refused(rows):
+def test_images_that_met_fewer_attacks_are_paired_with_their_own_and_lone_ones_refused(rows):
     values = values_by_defence(rows)
-    for spoilt in (values.drop(values[(values.defence == "dds") & (values.image_id == "i0")].index),
-                   pd.concat([values, values[values.defence == "dds"]])):
+    of = {d: values.defence == d for d in ("dds", "blur")}
+    fewer = values[~(of["dds"] & values.image_id.isin(["i0", "i1"]) & (values.threat == "adaptive"))]
+    table = what_buys(fewer, [("", "dds", "blur")]).query("measure == 'map'").set_index("threat")
+    assert table.n.to_dict() == {"none": 6, "transferred": 6, "adaptive": 4}
+    assert table.difference.adaptive == pytest.approx(0.1)
+    assert table.value_without.adaptive == pytest.approx(0.7 - 0.01 * 3.5)  # of the last four
+    without = fewer[(fewer.defence != "blur") | (fewer.image_id != "i5")]
+    for spoilt in (without, pd.concat([values, values[of["dds"]]])):
         with pytest.raises(ValueError, match=r"dds and \w+, map, \w+: .*complete the run"):
             what_buys(spoilt)
     with pytest.raises(ValueError, match="no rows of 'raw_attention' or of predictions"):

@@ -84,6 +84,17 @@ def test_each_question_of_rows_turns_with_their_numbers_and_decides_nothing_on_f
         assert found.units == n and ("29 independent units, wanted 30" in repr(found)) == (n == 29)
 
 
+def test_of_several_tables_that_with_most_images_answers_and_of_equal_ones_the_first(monkeypatch):
+    sizes = {"07_scores": 32, "08_defences": 40}
+    monkeypatch.setattr(verdicts, "rows_of", lambda data, stem: (
+        answers.with_photographs(table(True, sizes[stem])), f"{stem} of today", ""))
+    assert CHECKS["P5.2"]["rows"] == ["07_scores", "08_defences"]
+    for n, made in ((40, "08_defences of today"), (32, "07_scores of today")):
+        sizes["08_defences"] = n
+        found = verdicts._verdict("P5", "natural", "adaptive", "P5.2", ledger(), {})
+        assert (found.units, found.made) == (n, made)
+
+
 @pytest.mark.parametrize("check", sorted({check for *_, check in QUESTIONS} - {*OF_ROWS}))
 def test_each_computed_question_turns_with_its_number(check):
     line = {"claim": check, "bound": "0.4"}
