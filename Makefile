@@ -29,7 +29,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout 900 --nbval-sanitize-w
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help figures test quick test-browser test-interop test-properties test-faults test-ulp test-paper lab site natural \
+.PHONY: help figures test quick bench test-browser test-interop test-properties test-faults test-ulp test-paper lab site natural \
   gpu measure lock lock-check audit refresh
 
 help:  ## this list
@@ -104,6 +104,9 @@ refresh: $(INSTALLED)  ## run every notebook and store it, executed, in place
 $(CHROMIUM):
 	@command -v apt-get >/dev/null || { echo "no $@, and no apt-get to install it; install Chromium"; exit 1; }
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
+
+bench: .venv-interop/.installed  ## fvit's explanations, draws and certificates beside other people's, timed in turns
+	.venv-interop/bin/python tools/bench.py
 
 # The tools of the extra `interop` beside the lock's packages, which they do not change.
 .venv-interop/.installed: $(INSTALLED)

@@ -34,7 +34,7 @@ def linear_vta(layer: nn.Linear, x, out, relevance):
     moduli = linear(x.abs(), size)
     positive = moduli + (out if layer.bias is None else out - layer.bias)
     rounding = 32 * torch.finfo(x.dtype).eps
-    shares = divide(relevance, torch.where(positive > rounding * moduli, positive / 2, 0))
+    shares = relevance / torch.where(positive > rounding * moduli, positive / 2 + EPS, torch.inf)  # `divide`, faster
     return (x * (shares @ weight) + x.abs() * (shares @ size)) / 2
 
 

@@ -16,6 +16,15 @@ from torch import nn
 
 def relevance(backbone, x, target, gamma, conv_gamma):
     """Relevance (B, H, W) of images x (B, 3, H, W), normalised already, to the logit of each one's target."""
+    net, rules = patched(backbone, gamma, conv_gamma)
+    x = x.clone().requires_grad_()
+    with rules.context(net) as hooked:
+        hooked(x).gather(1, target[:, None]).sum().backward()
+    return (x * x.grad).sum(1).detach()
+
+
+def patched(backbone, gamma, conv_gamma):
+    """(a copy with lxt's functions in the place of its layers, zennit's rules for it)."""
     _without_language_models()
     from lxt.efficient.patches import layer_norm_forward, non_linear_forward, wrap_attention_forward
     from lxt.efficient.zennit_patches import monkey_patch_zennit
@@ -40,11 +49,8 @@ def relevance(backbone, x, target, gamma, conv_gamma):
     for block in net.blocks:
         block.attn.forward = types.MethodType(attend, block.attn)
     dense = ["head"] + [f"blocks.{n}.mlp.{part}" for n in range(len(net.blocks)) for part in ("fc1", "fc2")]
-    rules = [(dense, Gamma(gamma, stabilizer=1e-12)), (["patch_embed.proj"], Gamma(conv_gamma, stabilizer=1e-12))]
-    x = x.clone().requires_grad_()
-    with NameMapComposite(rules).context(net) as hooked:
-        hooked(x).gather(1, target[:, None]).sum().backward()
-    return (x * x.grad).sum(1).detach()
+    return net, NameMapComposite([(dense, Gamma(gamma, stabilizer=1e-12)),
+                                  (["patch_embed.proj"], Gamma(conv_gamma, stabilizer=1e-12))])
 
 
 def _without_language_models():
