@@ -9,7 +9,7 @@ import torch
 import fvit
 from fvit.base import files, paths
 
-MODELS = ("vit", "denoiser", "teacher", "cifar10-vit", "cifar10-denoiser", "cifar10-teacher")
+MODELS = ("vit", "denoiser", "teacher", "cifar10-vit", "cifar10-denoiser", "cifar10-teacher", "caltech101-vit")
 
 
 def git(folder, *arguments):

@@ -39,10 +39,15 @@ class FFDNet(nn.Module):
         return 0 <= sigma <= self.MOST
 
 
-def ffdnet(vit, sigma, n_samples, seed, batch_size):
-    """A DDS with FFDNet behind the noise."""
+def network() -> FFDNet:
+    """FFDNet itself; FileNotFoundError where its weights are not."""
     file = Path(os.environ.get("FFDNET") or Path(os.environ.get("FVIT_DATA") or ".") / "ffdnet_color.pth")
     if not file.is_file():
         raise FileNotFoundError(f"no {file}; get ffdnet_color.pth from the authors' KAIR, or name it in FFDNET")
-    den = FFDNet(file).to(next(vit.parameters()).device)
-    return fvit.DDS(vit, den, sigma, n_samples=n_samples, seed=seed, batch_size=batch_size)
+    return FFDNet(file)
+
+
+def ffdnet(vit, sigma, n_samples, seed, batch_size, precision):
+    """A DDS with FFDNet behind the noise."""
+    den = network().to(next(vit.parameters()).device)
+    return fvit.DDS(vit, den, sigma, n_samples=n_samples, seed=seed, batch_size=batch_size, precision=precision)

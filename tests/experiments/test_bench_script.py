@@ -1,4 +1,4 @@
-"""`tools/bench.py` to its end on a small model; its certificate in a loop is one that holds, and no better than ours."""
+"""`tools/bench.py` to its end on a small model; the radius that its loop certifies is no greater than ours."""
 
 import os
 import subprocess

@@ -14,6 +14,9 @@ from fvit.data.streams import stream_images
 from fvit.smoothing import add_noise
 from fvit.theory import intervals
 
+sys.path.insert(0, str(paths.ROOT / "tools"))
+import ffdnet
+
 SIGMAS, N_DENOISED, FLOOR = (8 / 255, 0.1, 0.25), 100, 0.87
 ACCURACY = "accuracy, test photographs, 101 classes"
 
@@ -30,8 +33,8 @@ def hits(n: int | None = None) -> torch.Tensor:
 
 @torch.no_grad()
 def decibels(name: str, sigma: float, n: int) -> torch.Tensor:
-    """PSNR (n,) of one draw of noise on test photographs, denoised once."""
-    den, found = fvit.load_denoiser(name), []
+    """PSNR (n,) of one draw of noise on test photographs, denoised once; "FFDNet" is that of tools/ffdnet.py."""
+    den, found = ffdnet.network() if name == "FFDNet" else fvit.load_denoiser(name), []
     for batch in stream_images("caltech101", "test", n, batch_size=8):
         x_hat = den(add_noise(batch.x, sigma, 0, "psnr", batch.ids, 0), sigma)
         found.append(-10 * (x_hat - batch.x).square().mean((1, 2, 3)).log10())
@@ -71,7 +74,7 @@ def measure():
     right = hits()
     print(f"| {ACCURACY} | {intervals.rate_interval(int(right.sum()), len(right))}, n = {len(right)} |", flush=True)
     for sigma in SIGMAS:
-        found = {name: decibels(name, sigma, N_DENOISED) for name in ("photographs", "scenes", "cifar10")}
+        found = {name: decibels(name, sigma, N_DENOISED) for name in ("photographs", "scenes", "cifar10", "FFDNet")}
         for name, value in found.items():
             more = intervals.mean_interval((found["photographs"] - value).numpy())
             print(f"| PSNR at sigma {sigma:.3g}, {name} | {value.mean():.2f}, prior for photographs more by {more} |",
