@@ -9,7 +9,8 @@ from fvit.theory.divergences import tokens_to_break
 
 HOLDS, FAILS, OPEN = OUTCOMES
 ON = {"scenes": "**Scenes** (handwritten digits on photographs, 64 x 64 pixels, a small ViT)",
-      "cifar10": "**CIFAR-10** (natural photographs of 32 x 32 pixels, a small ViT)"}
+      "cifar10": "**CIFAR-10** (natural photographs of 32 x 32 pixels, a small ViT)",
+      "natural": "**Natural photographs** (Caltech-101, 224 x 224 pixels, a ViT-S/14)"}
 SAID = {  # check -> what is said of it where it holds, where it does not, and where that is open
     "P1.2": ("an explanation attack at 8/255 leaves bare attention {n} of its top-k",) * 3,
     "P5.1": ("DDS keeps more of it, by {n}, if the attack was made on the bare ViT",
@@ -97,7 +98,7 @@ def what_buys(table, data: str = "scenes") -> Said:
                 if v is not None and v.found is not None]
         if ways:
             told.append(f"{part} {' and '.join(ways)}")
-    where = {"scenes": "the scenes", "cifar10": "CIFAR-10"}.get(data, data)
+    where = {"scenes": "the scenes", "cifar10": "CIFAR-10", "natural": "natural photographs"}.get(data, data)
     if not told:
         return Said(f"What noise, denoiser and prior each buy on {where} is not tested on the images and models that "
                     "ship now.")

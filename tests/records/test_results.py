@@ -78,7 +78,7 @@ def test_the_document_names_every_column_and_code():
 
 def test_the_document_lists_every_table_with_its_rows_and_metrics(tables):
     for stem in {path.stem for path in PATHS}:
-        mine = {folder: tables[f"{folder}/{stem}"] for folder in ("laptop", "study", "paper", "cifar10")
+        mine = {folder: tables[f"{folder}/{stem}"] for folder in ("laptop", "study", "paper", "cifar10", "natural")
                 if f"{folder}/{stem}" in tables}
         metrics = {metric for rows in mine.values() for metric in rows["metric"]}
         line = (f"| `{stem}` | {stem[:2]} | {', '.join(f'{folder} {len(rows):,}' for folder, rows in mine.items())} | "

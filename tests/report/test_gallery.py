@@ -127,7 +127,7 @@ def committed(name):
 def test_the_readme_says_what_the_committed_results_say(folders):
     _, root = folders
     stems = {stem for words in CHECKS.values() for stem in words.get("rows", ())}
-    for name in [f"results/{folder}/{file}" for folder in (*on_record.PROFILES, "cifar10")
+    for name in [f"results/{folder}/{file}" for folder in (*on_record.PROFILES, "cifar10", "natural")
                  for file in ("claims.csv", "runs.csv", *(f"{stem}.parquet" for stem in stems))]:
         if data := committed(name):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
