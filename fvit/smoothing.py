@@ -97,8 +97,8 @@ class DDS(nn.Module):
     batch_size   noisy images per network call (default 32), over images and draws; halved if memory runs out
     aggregate    "mean" of the normalised maps, or "votes": share of draws with the token in their top k
     precision    "bfloat16" for the denoiser, if it has an attribute `precision`, and for the products of the ViT with
-                 its weights; attention, and passes for maps of a class, stay in float32. "float32", or None, which
-                 leaves the denoiser as it is. Averages are float64 inside
+                 its weights; its attention stays in float32, as do maps of a class, from a pass of their own, and
+                 functions of one's own. "float32", or None: the denoiser as it is. Averages are float64 inside
     draws        "independent", or "antithetic": in pairs z and -z, an even number of them, whose errors cancel in part.
                  The mean has no bias either way; single draws of a pair are not independent (docs/theory.md, 3)
 
@@ -137,9 +137,10 @@ class DDS(nn.Module):
 
     def __repr__(self):
         vit, den = (getattr(net, "name", "") or type(net).__name__ for net in (self.vit, self.den))
+        inner = getattr(self.den, "precision", None)
         return (f"DDS(vit={vit}, den={'None' if self.den is None else den}, sigma={self.sigma:g}, n_samples="
                 f"{self.n_samples}, seed={self.seed}, batch_size={self.batch_size}, aggregate={self.aggregate}, "
-                f"precision={self.precision or getattr(self.den, 'precision', None)}" +
+                f"precision={self.precision}" + f", denoiser in {inner}" * (inner not in (None, self.precision)) +
                 f", draws={self.draws}" * (self.draws != "independent") + ")")
 
     def as_classifier(self, n_samples=None, fresh=True) -> "SmoothedClassifier":
@@ -243,12 +244,15 @@ class DDS(nn.Module):
             x_hat = add_noise(x_rows, self.sigma, self.seed, purpose, ids, draws, self.draws == "antithetic")
             if self.denoises:
                 x_hat = _denoised(self.den(x_hat, self.sigma), x_hat)
-            whole = any(check_method(name).class_specific for name in names)  # gradients and relevance: never in halves
-            with products(x_hat.device.type, None if whole else self.precision):
-                record = forward_pass(self.vit, x_hat, names, **options) if names else None  # one for all methods
+            whole = [name for name in names if self.precision == "bfloat16" and check_method(name).class_specific]
+            shared = [name for name in names if name not in whole]
+            with products(x_hat.device.type, self.precision):
+                record = forward_pass(self.vit, x_hat, shared, **options) if shared else None  # one for all methods
                 logits = self.vit(x_hat) if record is None else record.logits
+            exact = forward_pass(self.vit, x_hat, whole, **options) if whole else None  # gradients and relevance
             classes = None if target is None else target[rows]
-            return logits.softmax(1), *(explain_pass(record, name, classes, **options) for name in names)
+            return logits.softmax(1), *(explain_pass(exact if name in whole else record, name, classes, **options)
+                                        for name in names)
 
         once = {"use_reentrant": False, "preserve_rng_state": False, "early_stop": False}
         return checkpoint(run, x[rows], **once) if recompute else run(x[rows])

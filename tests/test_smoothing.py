@@ -365,6 +365,18 @@ def test_in_bfloat16_a_vit_multiplies_so_but_for_maps_of_a_class(vit, x, method)
     assert low.heatmap.dtype == low.probs.dtype == torch.float32
 
 
+@pytest.mark.parametrize("target", [None, torch.tensor([0, 1, 2])])
+def test_in_bfloat16_a_map_hangs_on_no_other_method_of_the_list(vit, x, target):
+    dds = DDS(vit, None, 0.25, n_samples=2, precision="bfloat16")
+    both = dds(x, IDS, ["raw_attention", "vta"], target)
+    for method, out in both.items():
+        alone = dds(x, IDS, method, target)
+        torch.testing.assert_close(out.heatmap, alone.heatmap, rtol=0, atol=1e-6)
+        torch.testing.assert_close(out.probs, alone.probs, rtol=0, atol=1e-6)
+    clean = dds(x, IDS, ["raw_attention", "vta"])["raw_attention"].heatmap  # no target: as clean maps are made
+    torch.testing.assert_close(both["raw_attention"].heatmap, clean, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_in_bfloat16_attacks_meet_the_same_loss_and_gradient(vit, x, batch_size):
     def ascend(precision):

@@ -96,12 +96,19 @@ def _executor() -> Callable[[Block, list], Iterator]:
 
 
 def _say_how_long(work, todo: list[tuple[int, int]]) -> None:
-    """Compute the first image that is to do, and print what all of them take at that rate."""
-    if todo:
-        first, n, began = todo[0][0], sum(stop - start for start, stop in todo), time.perf_counter()
-        work(first, first + 1)
-        each = time.perf_counter() - began
-        print(f"  one image took {each:.1f} s here ({stamp()['device']}), so {n} take about {duration(n * each)} in "
+    """Compute the first image that is to do, and print what all of them take at that rate; where the first images meet
+    attacks that the others do not (`setting.Run`), one of each."""
+    images, cut = [n for span in todo for n in range(*span)], getattr(work, "n_adaptive", 0)
+    parts = [part for part in ([n for n in images if n < cut], [n for n in images if n >= cut]) if part]
+    each = []
+    for part in parts:
+        began = time.perf_counter()
+        work(part[0], part[0] + 1)
+        each.append(time.perf_counter() - began)
+    if parts:
+        whole = sum(seconds * len(part) for seconds, part in zip(each, parts, strict=True))
+        took = " and ".join(f"{seconds:.1f} s" for seconds in each)
+        print(f"  one image took {took} here ({stamp()['device']}), so {len(images)} take about {duration(whole)} in "
               "one process; several at a time may be faster")
 
 

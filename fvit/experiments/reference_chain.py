@@ -16,7 +16,8 @@ class ReferenceChain(DDS):
 
     den   a Denoiser of epsilon with 1000 steps; its schedule is taken for the linear one of the reference code
 
-    An attack goes through all 45 calls: each is computed again on the way back, so that memory holds one at a time.
+    Its prior stays in float32. An attack goes through all 45 calls: each is computed again on the way back, so that
+    memory holds one at a time.
     """
 
     def __init__(self, vit, den, n_samples=16, seed=0, batch_size=None, precision=None, draws="independent", **_):

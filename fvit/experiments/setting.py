@@ -101,13 +101,13 @@ class Experiment:
         fewer where it ends; ValueError where none is left."""
         if self.is_scenes:
             return self.images(n, split="train")
-        there, after = self._there(), self.sizes.n_images if after is None else after
+        there, after = self.n_there(), self.sizes.n_images if after is None else after
         if after >= there:
             raise ValueError(f"{self.names['data']['source']} has {there} images and all are evaluated, so none is "
                              "left to compare with; take a smaller n_images")
         return self.images(min(n, there - after), start=after)
 
-    def _there(self) -> int:
+    def n_there(self) -> int:
         """Number of images of a data set on disk, from its index."""
         from fvit.data.streams import open_source  # late: only data sets on disk need it
 
@@ -126,7 +126,7 @@ class Experiment:
 
     @property
     def has_masks(self) -> bool:
-        return self.is_scenes or self.images(min(8, self._there())).mask is not None  # of eight, one can be read
+        return self.is_scenes or self.images(min(8, self.n_there())).mask is not None  # of eight, one can be read
 
     @property
     def unit(self) -> str:
@@ -167,7 +167,9 @@ class Experiment:
         compute     a function that other processes can import, as `attack_rows.attack_rows`; `what` are JSON values
         """
         on = replace(self, sizes=replace(self.sizes, n_images=n_images)) if n_images else self
-        return Run(on, name, compute, what, block, check_count(n_adaptive, "n_adaptive", least=0))
+        if check_count(n_adaptive, "n_adaptive", least=0) and "attacks" not in what:
+            raise ValueError(f"n_adaptive={n_adaptive} for {name}, which takes no `attacks`; leave it out")
+        return Run(on, name, compute, what, block, int(n_adaptive))
 
     def log(self, name: str, rounds: int) -> str:
         """The `run_id` of rows of times taken now, noted in results/<profile>/runs.csv; as of `provenance.log_run`."""

@@ -15,15 +15,20 @@ class Bfloat16Products(TorchFunctionMode):
     """Context of this thread in which linear layers and convolutions multiply in bfloat16; sums are kept in float32.
 
     Attention, its softmax and normalisations stay as they are, unlike under torch.autocast, whose map of a draw is
-    twice as far from that of float32 (docs/measurements.md). Answers have the type of the input; gradients flow.
+    twice as far from that of float32 (docs/measurements.md). So do layers that are one call of torch, such as
+    nn.MultiheadAttention. Answers have the type of the input; gradients flow.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func not in PRODUCTS or not args[0].is_floating_point():
-            return func(*args, **kwargs or {})
-        low = [v.bfloat16() if isinstance(v, torch.Tensor) else v for v in args]
-        more = {k: v.bfloat16() if isinstance(v, torch.Tensor) else v for k, v in (kwargs or {}).items()}
-        return func(*low, **more).to(args[0].dtype)
+        kwargs = kwargs or {}
+        x = args[0] if args else kwargs.get("input")
+        if func not in PRODUCTS or not x.is_floating_point():
+            return func(*args, **kwargs)
+        return func(*map(_low, args), **{name: _low(value) for name, value in kwargs.items()}).to(x.dtype)
+
+
+def _low(value):
+    return value.bfloat16() if isinstance(value, torch.Tensor) else value
 
 
 def products(device: str, precision: str | None):

@@ -51,7 +51,8 @@ def difference(rows, measure: str, threat: str, one="dds", other="none", method=
     values = values[(values["measure"] == measure) & (values["threat"] == threat)]
     sides = [_some(values[values["defence"] == side], f"of the {measure} behind {side}, threat {threat!r}")
              .set_index(["image_id", "photograph"])["value"] for side in (one, other)]
-    found = paired_difference(*sides, f"{one} and {other}, {measure}, {threat}").rename("value").reset_index()
+    about = f"{one} and {other}, {measure}, {threat}"
+    found = paired_difference(*sides, about, threat == "adaptive").rename("value").reset_index()
     return _over_photographs(found, level, outcome_interval if measure == "prediction" else mean_interval)
 
 

@@ -59,17 +59,18 @@ def values_by_defence(rows, method: str = "raw_attention", eps: float | None = N
     return found[["image_id", "photograph", "defence", "measure", "threat", "value"]]
 
 
-def paired_difference(one, other, about: str) -> pd.Series:
-    """One side minus the other, Series by image and photograph, over the images of the side that has fewer: a costlier
-    attack is met by the first images alone.
+def paired_difference(one, other, about: str, fewer: bool = False) -> pd.Series:
+    """One side minus the other, Series by image and photograph; ValueError unless both have each image once.
 
-    Raises ValueError where an image occurs twice, or each side has images that the other lacks.
+    fewer   whether one side may have some of the other's images alone, as where a costlier attack is met by the first
+            images only: the difference is over those
     """
-    fewer, more = sorted((one, other), key=len)
-    if one.index.has_duplicates or other.index.has_duplicates or not fewer.index.isin(more.index).all() or fewer.empty:
-        raise ValueError(f"{about}: {len(one)} and {len(other)} values, wanted one of each image, and those of one "
-                         "side among the other's; complete the run")
-    return (one - other)[fewer.index]
+    few, many = sorted((one, other), key=len)
+    fits = few.index.isin(many.index).all() and (fewer or len(few) == len(many)) and len(few)
+    if one.index.has_duplicates or other.index.has_duplicates or not fits:
+        raise ValueError(f"{about}: {len(one)} and {len(other)} values, wanted one of each image on both sides; "
+                         "complete the run")
+    return (one - other)[few.index]
 
 
 def what_buys(values, questions=QUESTIONS, groups: bool = True) -> pd.DataFrame:
@@ -92,7 +93,7 @@ def what_buys(values, questions=QUESTIONS, groups: bool = True) -> pd.DataFrame:
                          for side in (one, other)]
                 if any(side.empty for side in sides):
                     continue
-                difference = paired_difference(*sides, f"{one} and {other}, {measure}, {threat}")
+                difference = paired_difference(*sides, f"{one} and {other}, {measure}, {threat}", threat == "adaptive")
                 sides = [side[difference.index] for side in sides]
                 photographs = difference.index.get_level_values("photograph")
                 of = outcome_interval if measure == "prediction" else mean_interval

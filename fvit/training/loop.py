@@ -178,7 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
         add("--frozen", type=int, default=later, help="first blocks that stay as they are (default: 8), 0 for none")
         add("--lr", type=float, default=later, help="peak of the learning rate (default: 2e-4)")
         add("--mixup", type=float, default=later,
-            help="mix pairs of pictures (or of their tokens) by a share from Beta(MIXUP, MIXUP) (default: 0.4)")
+            help="mix pairs of pictures (or of their tokens) by a share a step from Beta(MIXUP, MIXUP) (default: 0.4)")
         add("--epochs", type=int, default=later, help="times each picture is seen (default: 12)")
         add("--size", type=int, default=later, help="pixels a side (default: the model's own)")
         add("--views", type=int, default=later,

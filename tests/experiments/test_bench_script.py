@@ -30,7 +30,7 @@ def test_an_unknown_part_is_named():
     assert done.returncode == 2 and "unknown draws; known: methods, dds, certificate" in done.stderr
 
 
-@pytest.mark.parametrize("overlap", [0.2, 0.8])
+@pytest.mark.parametrize("overlap", [0.2, 0.5])
 def test_the_certificate_in_a_loop_is_ours_but_for_what_ours_saves(monkeypatch, overlap):
     """Ours pays for fewer tokens (Theorem 6, d), so its radius is at least that of the loop, from the same draws."""
     vit, den, x = fvit.load_vit("scenes"), fvit.load_denoiser("scenes"), fvit.load_images("scenes", "val", 1).x
@@ -47,4 +47,4 @@ def test_the_certificate_in_a_loop_is_ours_but_for_what_ours_saves(monkeypatch, 
     from fvit.certification import certify_draws
 
     ours = 0.25 * float(certify_draws(maps[0, :8], maps[0, 8:], 25, [overlap], 0.1)[0])
-    assert 0 <= loop <= ours + 1e-12 and (overlap == 0.8 or loop > 0)
+    assert 0 <= loop <= ours + 1e-12 and loop > 0

@@ -173,3 +173,7 @@ def test_a_dry_run_computes_one_image_says_how_long_the_rest_takes_and_writes_no
     run(work, n=6)
     assert capfd.readouterr().out == "08_scores: 6 images in 2 blocks, 0 of them to do here\n"
     assert work.spans == [(6, 7)]
+    clock, work.n_adaptive = iter([0.0, 60.0, 70.0, 80.0]), 8  # images 6 and 7 meet attacks that the others do not
+    run(work, n=10)
+    assert "one image took 60.0 s and 10.0 s here" in (said := capfd.readouterr().out) and "4 take about 2 min" in said
+    assert work.spans == [(6, 7), (6, 7), (8, 9)]

@@ -64,6 +64,8 @@ def test_the_first_images_alone_meet_attacks_through_defences_where_that_is_aske
     pd.testing.assert_frame_equal(fewer(0, 1), all_met(0, 1))
     assert set(fewer(1, 2).made_on) == {"", "vit"} and fewer.settings != all_met.settings
     assert "3 (1 of them under attacks made through a defence) test scenes" in fewer.shown().said
+    with pytest.raises(ValueError, match="n_adaptive=1 for 08_fills, which takes no `attacks`"):
+        on.run("08_fills", all_controls, n_adaptive=1)
     with pytest.raises(ValueError, match="n_adaptive=-1, wanted an integer >= 0"):
         on.run("07_scores", attack_rows, n_adaptive=-1, **what)
 

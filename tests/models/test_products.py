@@ -22,6 +22,8 @@ def test_linear_layers_and_convolutions_multiply_in_bfloat16_and_answer_as_they_
         pictures = torch.randn(1, 3, 6, 6)
         assert torch.equal(conv(pictures), F.conv2d(*bfloat16(pictures, conv.weight, conv.bias), padding=1).float())
         exact = x @ x.T, x.softmax(1), F.layer_norm(x, (8,))
+        named = F.linear(input=x, weight=net.weight, bias=net.bias)
+    assert torch.equal(named, F.linear(*bfloat16(x, net.weight, net.bias)).float())
     for got, want in zip(exact, (x @ x.T, x.softmax(1), F.layer_norm(x, (8,))), strict=True):
         assert torch.equal(got, want)
     with products("cpu", "float32"), torch.no_grad():

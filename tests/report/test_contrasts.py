@@ -95,8 +95,9 @@ def test_images_that_met_fewer_attacks_are_paired_with_their_own_and_lone_ones_r
     assert table.n.to_dict() == {"none": 6, "transferred": 6, "adaptive": 4}
     assert table.difference.adaptive == pytest.approx(0.1)
     assert table.value_without.adaptive == pytest.approx(0.7 - 0.01 * 3.5)  # of the last four
+    clean = fewer[~(of["dds"] & (fewer.image_id == "i0") & (fewer.threat == "none"))]  # no attack is a reason there
     without = fewer[(fewer.defence != "blur") | (fewer.image_id != "i5")]
-    for spoilt in (without, pd.concat([values, values[of["dds"]]])):
+    for spoilt in (without, clean, pd.concat([values, values[of["dds"]]])):
         with pytest.raises(ValueError, match=r"dds and \w+, map, \w+: .*complete the run"):
             what_buys(spoilt)
     with pytest.raises(ValueError, match="no rows of 'raw_attention' or of predictions"):
