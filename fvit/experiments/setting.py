@@ -157,11 +157,12 @@ class Experiment:
         rows = no_information_rows(self.bench, images, methods)
         return rows.assign(photograph=rows["image_id"].map(dict(zip(images.ids, images.groups, strict=True))))
 
-    def run(self, name: str, compute: Callable, block: int = 16, n_images: int = 0, n_adaptive: int = 0,
+    def run(self, name: str, compute: Callable, block: int = 0, n_images: int = 0, n_adaptive: int = 0,
             **what) -> "Run":
-        """The rows of `compute(bench, images, **what)` over all images, in blocks of `block`; nothing is computed yet.
+        """The rows of `compute(bench, images, **what)` over all images, in blocks; nothing is computed yet.
 
         name        of the table, such as "07_scores"
+        block       images in a block; 0: 4 at `natural`, where one takes minutes, and 16 elsewhere
         n_images    other than that of the sizes
         n_adaptive  images, the first ones, that meet those of the `attacks` made through defences; 0: all
         compute     a function that other processes can import, as `attack_rows.attack_rows`; `what` are JSON values
@@ -169,7 +170,7 @@ class Experiment:
         on = replace(self, sizes=replace(self.sizes, n_images=n_images)) if n_images else self
         if check_count(n_adaptive, "n_adaptive", least=0) and "attacks" not in what:
             raise ValueError(f"n_adaptive={n_adaptive} for {name}, which takes no `attacks`; leave it out")
-        return Run(on, name, compute, what, block, int(n_adaptive))
+        return Run(on, name, compute, what, block or (4 if self.sizes.name == "natural" else 16), int(n_adaptive))
 
     def log(self, name: str, rounds: int) -> str:
         """The `run_id` of rows of times taken now, noted in results/<profile>/runs.csv; as of `provenance.log_run`."""
