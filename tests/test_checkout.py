@@ -9,7 +9,8 @@ import torch
 import fvit
 from fvit.base import files, paths
 
-MODELS = ("vit", "denoiser", "teacher", "cifar10-vit", "cifar10-denoiser", "cifar10-teacher", "caltech101-vit")
+MODELS = ("vit", "denoiser", "teacher", "cifar10-vit", "cifar10-denoiser", "cifar10-teacher", "caltech101-vit",
+          "photographs-denoiser")
 
 
 def git(folder, *arguments):
