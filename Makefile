@@ -49,7 +49,7 @@ test: $(INSTALLED)  ## ruff, the tests, then every notebook against its stored o
 quick: $(INSTALLED)  ## ruff, the tests without networks, one notebook: two minutes, for while you work
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -q -n $(if $(filter 1,$(JOBS)),0,$(JOBS)) $(addprefix tests/,$(WITHOUT_NETWORKS))
-	$(BIN)/python -m pytest $(NBVAL) notebooks/04_*.ipynb
+	$(BIN)/python -m pytest $(NBVAL) notebooks/08_*.ipynb
 
 test-faults: $(INSTALLED)  ## kill, fill the disk, damage files, ...: each kind ten times and more, at random moments
 	FVIT_FAULTS=10 FVIT_THREADS=1 $(BIN)/python -m pytest -q tests/faults
@@ -58,7 +58,7 @@ test-ulp: $(INSTALLED)  ## the tests of networks, where unlike calls differ in t
 	PYTHONPATH=tests $(BIN)/python -m pytest -q -p ulp tests/data tests/experiments tests/explanations tests/metrics \
 	  tests/models tests/training tests/attacks tests/test_certification.py tests/test_smoothing.py
 
-test-paper: $(INSTALLED)  ## notebook 07 at paper on real images, killed three times; DATA=folder of class folders
+test-paper: $(INSTALLED)  ## notebook 09 at paper on real images, killed three times; DATA=folder of class folders
 	out=$$(mktemp -d) && FVIT_THREADS=1 $(BIN)/python tests/experiments/paper.py $$out $(DATA); code=$$?; rm -rf $$out; exit $$code
 
 lab: $(INSTALLED)  ## open JupyterLab on the index notebook

@@ -106,7 +106,7 @@ class DDS(nn.Module):
     these are modules. Both are put into evaluation mode and stay there, since dropout would change the answer.
 
     Raises ValueError for arguments out of range, or a sigma > 0 for which the denoiser has no level.
-    Source: Hu et al. 2024; Carlini et al. 2023. Taught in notebook 05; the reference code: docs/reference-code.md, 4.2.
+    Source: Hu et al. 2024; Carlini et al. 2023. Taught in notebook 03; the reference code: docs/reference-code.md, 4.2.
     """
 
     def __init__(self, vit, den, sigma=0.25, n_samples=16, seed=0, batch_size=None, aggregate="mean", precision=None,

@@ -99,7 +99,7 @@ def test_a_program_of_the_readme_runs(code, tmp_path):
 
 
 @pytest.mark.parametrize("spoiled", [
-    "`make fly`", "`make figures test2`", "`fvit run 77`", "`fvit run 05 -p sigmas=0.1`", "`fvit run 05 -p sigma=big`",
+    "`make fly`", "`make figures test2`", "`fvit run 77`", "`fvit run 03 -p sigmas=0.1`", "`fvit run 03 -p sigma=big`",
     "`fvit fly`", "`fvit train vit --stops 3`", "`conda env create -f other.yml`", "`conda install fvit`",
     "`git clone x`", "`--profile holiday`", "`JOB=1`", "`pip install fvit`", "```sh\ncurl x\n```", "`rsync here there`",
     "```\nmake test && rm x\n```",

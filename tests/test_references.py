@@ -18,7 +18,7 @@ NUMBER = r"\d+(?:\.\d+)*"
 LIST = rf"{NUMBER}(?: \(\w+\))?(?:(?:,| and|, and| to) {NUMBER}(?: \(\w+\))?)*"
 WORD = r"(?<!no )\b(theorem|lemma|corollar|proposition|fault)(?:s|y|ies)?"
 FILE = rf"(?<![\w/.~-])(?:{'|'.join(FOLDERS)})/[^\s`'\"(),;:|\[\]\\]+|(?<![\w/.*<-])[\w-]+\.(?:py|md|ipynb|cfg|lock)\b"
-BOOK = r"(?:[Nn]otebooks? |\[(?=\d\d\]\()|^#+ (?=\d\d ·)|(?=\d\d_sol))(\d\d)(?!\d)"  # also [03](...), # 03 · ...
+BOOK = r"(?:[Nn]otebooks? |\[(?=\d\d\]\()|^#+ (?=\d\d ·)|(?=\d\d_sol))(\d\d)(?!\d)"  # also [06](...), # 03 · ...
 
 
 def pieces(file: Path):

@@ -29,7 +29,7 @@ GPU = 1e-4  # of all; without TensorFloat-32; a promise that no GPU has tried
 
 def notebook(device: str = "cpu") -> tuple[dict[str, torch.Tensor], list[str]]:
     """Numbers, and the text of the claims; claims.csv and rows go to FVIT_OUT."""
-    fvit.profile("laptop", notebook="05")
+    fvit.profile("laptop", notebook="03")
     vit, den = fvit.load_vit("scenes").to(device), fvit.load_denoiser("scenes").to(device)
     data = fvit.load_images("scenes", "test", 2)
     x, ids = data.x.to(device), data.ids

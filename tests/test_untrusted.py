@@ -167,8 +167,8 @@ def test_names_do_not_leave_their_folder(tmp_path, name):
     for call in (fvit.load_denoiser, fvit.load_images):
         assert outcome(call, name, refusals=SOURCES) is REFUSED
     assert outcome(fvit.profile, name) is outcome(fvit.profile, "laptop", notebook=name) is REFUSED
-    assert outcome(fvit.show_figure, name) is outcome(fvit.show_figure, "F03", profile=name) is REFUSED
-    for names in (dict(figure_id=name, name="good"), dict(figure_id="F03", name=name)):
+    assert outcome(fvit.show_figure, name) is outcome(fvit.show_figure, "F06", profile=name) is REFUSED
+    for names in (dict(figure_id=name, name="good"), dict(figure_id="F06", name=name)):
         words = dict(title="a", caption="b", alt="c", source="ours")
         assert outcome(fvit.save_figure, plt.figure(), df=pd.DataFrame({"x": [1]}), **names, **words) is REFUSED
     assert outcome(select, [name]) is REFUSED
@@ -250,12 +250,12 @@ def tables(folder):
     words = dict(title="a", caption="b", alt="c", source="ours")
 
     def save(_=None):
-        return fvit.save_figure(plt.figure(figsize=(0.2, 0.2)), "F03", pd.DataFrame({"x": [1]}), name="good", **words)
+        return fvit.save_figure(plt.figure(figsize=(0.2, 0.2)), "F06", pd.DataFrame({"x": [1]}), name="good", **words)
 
     sidecar = save().with_suffix(".json")
     return [(folder / "rows.parquet", rows.load_rows),
             (ledger, lambda p: fvit.claim("P1.3", 0.1, "<", 0.5, text="new", source="ours")),
-            (paths.output_root() / "figures" / "MANIFEST.csv", save), (sidecar, lambda p: fvit.show_figure("F03"))]
+            (paths.output_root() / "figures" / "MANIFEST.csv", save), (sidecar, lambda p: fvit.show_figure("F06"))]
 
 
 @inputs(12)

@@ -6,7 +6,7 @@ dds           a DDS of the shipped models against the reference code's loop, in 
               it is algorithm, batches, precision; and what pairs of draws save at the error of independent ones
 certificate   a certificate by 400 calls against a loop of one image, one draw at a time
 
-All calls of a part take turns, and the numbers are medians over rounds. Rows go to results/study/09_peers.parquet with
+All calls of a part take turns, and the numbers are medians over rounds. Rows go to results/study/14_peers.parquet with
 the device's name in runs.csv, where all parts ran; --small is for the test of this script, and writes none.
 """
 
@@ -40,11 +40,11 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := {*args.parts} - {*PARTS}:
         parser.error(f"unknown {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
-    rounds, on = 1 if args.small else args.rounds, fvit.experiment("09", "study", n_images=4)
+    rounds, on = 1 if args.small else args.rounds, fvit.experiment("14", "study", n_images=4)
     print(*named(), f"{rounds} rounds")
     rows = pd.concat([globals()[part](on, rounds, args.small) for part in args.parts or PARTS], ignore_index=True)
     if not (args.small or args.parts):  # the table is of one run
-        on.save("09_peers", rows, run_id=on.log("09_peers", rounds), image_id="")
+        on.save("14_peers", rows, run_id=on.log("14_peers", rounds), image_id="")
     return 0
 
 

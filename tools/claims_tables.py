@@ -24,7 +24,7 @@ def readme_parts(table: Verdicts | None = None) -> dict[str, str]:
     table = verdicts(load_claims()) if table is None else table
     return {"opening": findings.opening(table), "findings": readme_table(table),
             "buys": f"{findings.what_buys(table)}\n\n{findings.what_buys_table(table)}",
-            "certified": findings.certified(rows_of("scenes", "03_certificates")[0])}
+            "certified": findings.certified(rows_of("scenes", "07_certificates")[0])}
 
 
 def readme_table(table: Verdicts) -> str:

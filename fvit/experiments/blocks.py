@@ -28,7 +28,7 @@ def run_blocks(work, n_images: int, size: int, *, name: str, profile: str, setti
     work       callable (start, stop) -> DataFrame with columns of SCHEMA, about those images alone. It is sent to other
                machines with all that it refers to: a `setting.Run` refers to networks and images by name
     size       images in a block; streams are named by image, so it changes rows by float32 rounding at most
-    name       of the experiment, such as "07_scores"
+    name       of the experiment, such as "09_scores"
     settings   all that the rows depend on besides the code of fvit; JSON values. With a digest of that code they are
                part of a block's name, so that rows of other code are never taken up
 

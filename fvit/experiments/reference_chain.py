@@ -12,7 +12,7 @@ from fvit.smoothing import DDS
 
 class ReferenceChain(DDS):
     """Denoising as the reference code does it: noise of 4/255, and a chain of random steps that is told some twenty
-    times that (docs/reference-code.md, fault 1; notebook 05). Its steps' noise has streams of its own.
+    times that (docs/reference-code.md, fault 1; notebook 03). Its steps' noise has streams of its own.
 
     den   a Denoiser of epsilon with 1000 steps; its schedule is taken for the linear one of the reference code
 

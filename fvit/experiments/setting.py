@@ -161,7 +161,7 @@ class Experiment:
             **what) -> "Run":
         """The rows of `compute(bench, images, **what)` over all images, in blocks; nothing is computed yet.
 
-        name        of the table, such as "07_scores"
+        name        of the table, such as "09_scores"
         block       images in a block; 0: 4 at `natural`, where one takes minutes, and 16 elsewhere
         n_images    other than that of the sizes
         n_adaptive  images, the first ones, that meet those of the `attacks` made through defences; 0: all

@@ -59,7 +59,7 @@ class Denoiser(nn.Module):
         steps     1: one network call; n: the deterministic chain (DDIM, eta = 0), evenly spaced from `timestep(sigma)`
 
         float32, or float64 if images and network are. Raises ValueError for a wrong shape, sigma outside the schedule,
-        or too many steps. Source: Carlini et al. 2023 (one shot), Song et al. 2021 (DDIM). Taught in notebook 05.
+        or too many steps. Source: Carlini et al. 2023 (one shot), Song et al. 2021 (DDIM). Taught in notebook 03.
         """
         check_noisy(x_noisy, "x_noisy")
         if any(side % self.multiple for side in x_noisy.shape[-2:]):

@@ -27,7 +27,7 @@ def sigma_to_timestep(sigma: float, alphas_cumprod) -> int:
     returns          index t minimising |log sigma_t - log 2 sigma|, 0 <= t < T, where sigma_t = sqrt((1 - ac) / ac)
 
     Raises ValueError if sigma lies outside the schedule.
-    Source: Hu et al. 2024; Carlini et al. 2023, who round up, where we take the nearest. Taught in notebook 05.
+    Source: Hu et al. 2024; Carlini et al. 2023, who round up, where we take the nearest. Taught in notebook 03.
     """
     levels = _levels(alphas_cumprod)
     if not in_schedule(sigma, alphas_cumprod):

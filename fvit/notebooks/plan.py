@@ -13,8 +13,8 @@ from fvit.data.datasets import KNOWN
 from fvit.records import defence_names, parameters, profiles, sources
 from fvit.records.parameters import SOURCES
 
-GALLERY = "10_"  # shows the figures of the other notebooks
-OF_PHOTOGRAPHS = ("01", "03", "05", "07", "08")  # those that have the profile natural
+GALLERY = "15_"  # shows the figures of the other notebooks
+OF_PHOTOGRAPHS = ("01", "03", "07", "09", "10", "11", "12")  # those that have the profile natural
 PATHS = ("source", "root", "config", "checkpoint", "masks")  # arguments in a dict that name files
 Plan = list[tuple[Path, dict]]
 

@@ -19,8 +19,8 @@ from scipy import stats
 from fvit.base.checks import check_choice
 from fvit.explanations.passes import explain
 from fvit.metrics.maps import top_k, topk_overlap
-from fvit.report.f03_radii import plot_simplex
-from fvit.report.f04_noise import plot_noise_pair
+from fvit.report.f06_radii import plot_simplex
+from fvit.report.f08_noise import plot_noise_pair
 from fvit.report.panels import draw_panels, encode
 from fvit.report.saving import Shown, png_bytes
 from fvit.smoothing import DDS, add_noise
@@ -94,7 +94,7 @@ def with_handles(draw, handles: dict, start: dict):
 
 def explore_smoothing(vit, den, x, image_id, *, sigmas=(0.1, 0.25, 0.5), n_samples=(1, 4, 16, 32),
                       ks=(5, 25, 100), start=(0.25, 16, 25), seed=0) -> None:
-    """One image under smoothing, with handles for sigma, the number of draws and k. For notebooks 02 and 05.
+    """One image under smoothing, with handles for sigma, the number of draws and k. For notebooks 02 and 03.
 
     den     None: noise only
     x       (1, 3, H, W) in [0, 1]
@@ -130,7 +130,7 @@ def explore_smoothing(vit, den, x, image_id, *, sigmas=(0.1, 0.25, 0.5), n_sampl
 def explore_simplex(start=(0.5, 0.6)) -> None:
     """The nearest broken map of three tokens, with handles for w: token 1, and token 2's share of the rest.
 
-    Order 2, k = 1. For notebook 03.
+    Order 2, k = 1. For notebook 06.
     """
     handles = {"token 1": [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8], "2 of the rest": [0.5, 0.6, 0.7, 0.8, 0.9]}
     i, j = np.meshgrid(np.arange(61), np.arange(61), indexing="ij")
@@ -154,7 +154,7 @@ def explore_simplex(start=(0.5, 0.6)) -> None:
 
 
 def explore_noise(start=("Laplace", 1), order=2.0) -> None:
-    """A noise and its copy moved by the radius, with handles for family and divergence. For notebook 04."""
+    """A noise and its copy moved by the radius, with handles for family and divergence. For notebook 08."""
     handles = {"noise": list(NOISES), "divergence": [0.1, 0.25, 0.5, 1, 2, 4]}
 
     def draw(**setting):

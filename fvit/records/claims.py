@@ -31,7 +31,7 @@ def _asked(row: str, head: dict) -> dict:
         parts = {f"{row}.{i}": part for i, part in enumerate(((m, t) for m in MEASURES for t in ATTACKS), 1)}
         head["questions"] = [{"data": data, "threat": threat, "check": check}
                              for data in head["data"] for check, (_, threat) in parts.items()]
-        head["checks"] = {check: {"source": head["source"], "rows": ["08_defences"], "asks":
+        head["checks"] = {check: {"source": head["source"], "rows": ["12_defences"], "asks":
                                   f"{KEPT[of]} behind {one} than behind {other}" + ", each under its own attack" * (
                                       threat == "adaptive")} for check, (of, threat) in parts.items()}
     return head

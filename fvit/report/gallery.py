@@ -1,4 +1,4 @@
-"""The gallery of notebook 10: verdicts and tables for print, and every figure on record."""
+"""The gallery of notebook 15: verdicts and tables for print, and every figure on record."""
 
 import base64
 import hashlib

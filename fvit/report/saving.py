@@ -30,7 +30,7 @@ MANIFEST_COLUMNS = ["figure", "title", "source", "notebook", "profile", "rows", 
 
 def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
                 claim_ids=(), seed=0, device_kind="cpu", rows=None) -> Path:
-    """Write F03_name.{csv,json,png,pdf} to the current profile's figures, then the row of MANIFEST.csv; close `fig`.
+    """Write F06_name.{csv,json,png,pdf} to the current profile's figures, then the row of MANIFEST.csv; close `fig`.
 
     df         exactly the rows drawn; floats are written with six figures
     caption    names the interval and n; alt says what is seen, with its numbers
@@ -82,7 +82,7 @@ def save_figure(fig, figure_id, df, *, name, title, caption, alt, source,
 
 def check_id(figure_id) -> str:
     if not (isinstance(figure_id, str) and re.fullmatch("F[0-9]{2}[a-z]?", figure_id)):
-        raise ValueError(f"figure {figure_id!r}, wanted an id such as 'F03'")
+        raise ValueError(f"figure {figure_id!r}, wanted an id such as 'F06'")
     return figure_id
 
 

@@ -88,7 +88,7 @@ def breaking_divergence(w, k: int, beta, order: float, direction="clean_to_attac
     returns    float64, a scalar or (B,), in [0, inf]; inf where no q can break it, 0 where a tie breaks it by itself
 
     Raises ValueError for ill-shaped or improper rows, k > n, and an order or direction that is not known.
-    Source: our derivation (docs/theory.md, Theorem 1). Taught in notebook 03.
+    Source: our derivation (docs/theory.md, Theorem 1). Taught in notebook 06.
     """
     order, s = _order_and_scale(order, direction)
 

@@ -28,7 +28,7 @@ def certified_radius(w, k, beta, sigma, norm="l2", dim=None, certificate="sharp"
     returns      float64, a scalar or (B,), in [0, inf]; every smaller radius is certified, inf where nothing can break
 
     Raises ValueError for improper rows, k, beta, sigma <= 0, an unknown name, or a norm that lacks its dim.
-    Source: "renyi" Hu et al. 2024 with the exact minimum; others as in their functions below. Taught in notebook 03.
+    Source: "renyi" Hu et al. 2024 with the exact minimum; others as in their functions below. Taught in notebook 06.
     """
     per_l2, sigma = _norm_factor(norm, dim), check_number(sigma, "sigma", "(0, inf)")
     check_choice(certificate, OF_A_MEAN, "certificate")

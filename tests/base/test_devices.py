@@ -105,7 +105,7 @@ def test_on_mps_as_on_the_cpu(call, here, there):
 
 def test_an_experiment_on_mps_gives_the_rows_of_the_cpu():
     sizes = {"n_images": 1, "n_samples": 2, "attack_steps": 1, "attack_draws": 1, "eval_batch": 2}
-    on = fvit.experiment("07", **sizes)
+    on = fvit.experiment("09", **sizes)
     wanted = rows(on)
     with mps():
         found = rows(replace(on, device="auto"))
@@ -140,7 +140,7 @@ def test_the_best_device_is_chosen_in_one_place(monkeypatch, cuda, apple, best):
     threads = torch.get_num_threads()
     assert devices.best() == best
     assert devices.named() == {"cuda": ("cuda, H100", ""), "mps": ("mps", ""), "cpu": ("cpu", threads)}[best]
-    assert replace(fvit.experiment("07"), device="auto").place == best
+    assert replace(fvit.experiment("09"), device="auto").place == best
 
 
 def test_bfloat16_is_refused_on_mps_and_paper_does_without(here, there):
@@ -149,8 +149,8 @@ def test_bfloat16_is_refused_on_mps_and_paper_does_without(here, there):
         den.precision = "bfloat16"
         with pytest.raises(ValueError, match=r"precision='bfloat16' on mps.*take precision='float32'"):
             den(there[2].x, 0.25)
-        assert fvit.experiment("07", "paper", "scenes", "scenes", "scenes").sizes.precision == "float32"
-    assert fvit.experiment("07", "paper", "scenes", "scenes", "scenes").sizes.precision == "bfloat16"
+        assert fvit.experiment("09", "paper", "scenes", "scenes", "scenes").sizes.precision == "float32"
+    assert fvit.experiment("09", "paper", "scenes", "scenes", "scenes").sizes.precision == "bfloat16"
 
 
 @pytest.mark.parametrize("best", ["cuda", "mps"])

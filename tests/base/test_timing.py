@@ -52,12 +52,12 @@ def test_it_refuses_what_it_cannot_count(changes):
 def test_progress_says_what_is_left_at_the_rate_so_far():
     out = io.StringIO()
     times = iter([100.0, 110.0, 160.0, 190.0])
-    progress = Progress("07_scores", 3, clock=lambda: next(times), file=out)
+    progress = Progress("09_scores", 3, clock=lambda: next(times), file=out)
     for _ in range(3):
         progress.step()
-    assert out.getvalue().splitlines() == ["07_scores: block 1 of 3, about 20 s left",
-                                           "07_scores: block 2 of 3, about 30 s left",
-                                           "07_scores: block 3 of 3, done in 2 min"]
+    assert out.getvalue().splitlines() == ["09_scores: block 1 of 3, about 20 s left",
+                                           "09_scores: block 2 of 3, about 30 s left",
+                                           "09_scores: block 3 of 3, done in 2 min"]
 
 
 @pytest.mark.parametrize("seconds, text", [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (3600, "60 min"),

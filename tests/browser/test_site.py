@@ -59,7 +59,7 @@ def test_every_link_leads_somewhere_in_the_site(parsed, site, name):
         assert target.suffix not in (".ipynb", ".md"), f"{link.geturl()} is a source, not a page"
 
 
-@pytest.mark.parametrize("opened", ["notebooks/04_is_gaussian_noise_nearly_best.html"], indirect=True)
+@pytest.mark.parametrize("opened", ["notebooks/08_is_gaussian_noise_nearly_best.html"], indirect=True)
 def test_formulas_are_set(opened):
     """A fraction is taller than a line and a letter not; no TeX is left over."""
     tall, letter = (opened.locator(f"math{which}").first.bounding_box()["height"]
@@ -70,13 +70,13 @@ def test_formulas_are_set(opened):
     assert "$" not in text and "\\" not in text
 
 
-@pytest.mark.parametrize("opened", ["index.html", "notebooks/10_every_figure_and_table.html"], indirect=True)
+@pytest.mark.parametrize("opened", ["index.html", "notebooks/15_every_figure_and_table.html"], indirect=True)
 def test_the_search_says_when_it_finds_nothing_and_leads_to_a_section_it_finds(opened):
     opened.get_by_role("searchbox").fill("xylophone")
     expect(opened.locator("#found")).to_have_text("No section has all these words.")
     opened.get_by_role("searchbox").fill("pooling contested tokens")
     opened.locator("#found a", has_text="3. Pooling all contested tokens is one step too far").click()
-    opened.wait_for_url("**/notebooks/03_*.html#3.-Pooling*")
+    opened.wait_for_url("**/notebooks/06_*.html#3.-Pooling*")
     heading = opened.get_by_role("heading", name="3. Pooling all contested")
     expect(heading).to_be_in_viewport()
     assert opened.heard.complaints == []

@@ -135,7 +135,7 @@ def test_folders_that_sort_nothing_are_no_classes(tmp_path, names):
 
 
 # numbered folders ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("names", [[str(n) for n in range(12)], ["10", "2"], ["007", "012"], ["0", "999"]])
+@pytest.mark.parametrize("names", [[str(n) for n in range(12)], ["15", "2"], ["007", "012"], ["0", "999"]])
 def test_numbers_are_what_they_say(tmp_path, names):
     class_folders(tmp_path, names, n=1)
     assert labels(tmp_path) == {f"{name}/0000.png": int(name) for name in names}

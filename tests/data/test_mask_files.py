@@ -171,13 +171,13 @@ def test_the_command_takes_masks_beside_data(tmp_path, monkeypatch, capsys):
     own(tmp_path, [grey(CERTAIN, 255, 0)] * 2)
     monkeypatch.chdir(tmp_path)
     given = {"data": "images", "masks": "masks", "vit": "scenes", "den": "scenes"}
-    (_, values), = plan.plan(["07"], "paper", given)
+    (_, values), = plan.plan(["09"], "paper", given)
     wanted = {"source": str(tmp_path / "images"), "masks": str(tmp_path / "masks")}
     assert sources.parsed("data", values["data"]) == wanted
-    (_, same), = plan.plan(["07"], "paper", given | {"data": "{'source': './images', 'split': 'test'}"})
+    (_, same), = plan.plan(["09"], "paper", given | {"data": "{'source': './images', 'split': 'test'}"})
     assert sources.parsed("data", same["data"])["split"] == "test"
     with pytest.raises(ValueError, match="-p masks=masks: wanted once, beside the pictures: -p data=FOLDER"):
-        plan.plan(["07"], "paper", {"masks": "masks"})
+        plan.plan(["09"], "paper", {"masks": "masks"})
     (tmp_path / "masks" / "a.png").unlink()
-    assert cli.main(["run", "07", "--profile", "paper", *(f"-p{name}={value}" for name, value in given.items())]) == 1
+    assert cli.main(["run", "09", "--profile", "paper", *(f"-p{name}={value}" for name, value in given.items())]) == 1
     assert capsys.readouterr().err.startswith("fvit: no mask for ")

@@ -2,7 +2,7 @@
 
     python tests/experiments/paper.py OUT [FOLDER [N]]
 
-runs notebook 07 at `paper` on N of the JPEGs in FOLDER (default 5 of $FVIT_DATA/imagenet256), by a ViT-B/16 and an
+runs notebook 09 at `paper` on N of the JPEGs in FOLDER (default 5 of $FVIT_DATA/imagenet256), by a ViT-B/16 and an
 ADM with random weights: undisturbed, and in a second folder killed with SIGKILL at three random moments and run again;
 then compares. `make test-paper` does it in a folder that is thrown away.
 """
@@ -79,7 +79,7 @@ def execute(number: str, before=lambda source: None, **parameters) -> dict:
 
 def run(out: Path, arguments: list[str], killed_after: float | None = None) -> int:
     """Exit code of `fvit run` into `out`; after so many seconds it and its kernel are killed, which gives -9."""
-    process = subprocess.Popen([Path(sys.executable).parent / "fvit", "run", "07", "--out", str(out), *arguments],
+    process = subprocess.Popen([Path(sys.executable).parent / "fvit", "run", "09", "--out", str(out), *arguments],
                                cwd=ROOT, start_new_session=True)
     try:
         return process.wait(killed_after)
@@ -114,11 +114,11 @@ def main(out: Path, data: Path, n_images: int) -> None:
     assert run(out / "killed", arguments) == 0
     calm, killed = files(out / "calm"), files(out / "killed")
     assert calm == killed and len(calm) == n_images + 1, "other files"
-    [rows] = [load_rows(path) for path in (out / "killed").rglob("07_scores.parquet")]
+    [rows] = [load_rows(path) for path in (out / "killed").rglob("09_scores.parquet")]
     assert rows.image_id.nunique() == n_images
     keys = [name for name in rows if name not in ("value", "ci_low", "ci_high")]
     assert not rows.duplicated(keys).any() and rows.groupby("image_id").size().nunique() == 1
-    pd.testing.assert_frame_equal(rows, load_rows(next((out / "calm").rglob("07_scores.parquet"))), check_exact=True)
+    pd.testing.assert_frame_equal(rows, load_rows(next((out / "calm").rglob("09_scores.parquet"))), check_exact=True)
     print(f"the same {len(rows)} rows of {n_images} images to the bit, none lost, none twice")
 
 

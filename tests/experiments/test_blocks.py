@@ -38,7 +38,7 @@ def study(tmp_path, monkeypatch):
 
 
 def run(work, size=3, n=N, profile="study", settings=None):
-    return run_blocks(work, n, size, name="08_scores", profile=profile, settings=settings or {"radii": [8 / 255]})
+    return run_blocks(work, n, size, name="10_scores", profile=profile, settings=settings or {"radii": [8 / 255]})
 
 
 @pytest.mark.parametrize("profile", ["laptop", "study"])
@@ -85,8 +85,8 @@ def test_two_shards_merge_to_the_rows_of_one_process(monkeypatch, tmp_path):
     monkeypatch.setenv("FVIT_OUT", str(tmp_path / "shards"))
     monkeypatch.setenv("FVIT_SHARD", "1/2")
     one, two = Work(), Work()
-    with pytest.raises(UnfinishedError, match=r"shard 1/2 of 08_scores is done; 1 of 3 blocks are missing, first "
-                                              r"08_scores-[0-9a-f]{12}-00003-00006\.parquet; run the other shards"):
+    with pytest.raises(UnfinishedError, match=r"shard 1/2 of 10_scores is done; 1 of 3 blocks are missing, first "
+                                              r"10_scores-[0-9a-f]{12}-00003-00006\.parquet; run the other shards"):
         run(one)
     monkeypatch.setenv("FVIT_SHARD", "2/2")
     pd.testing.assert_frame_equal(run(two), whole)
@@ -148,7 +148,7 @@ def test_progress_is_said_on_stderr_for_each_block_but_not_at_laptop(capfd):
     run(Work())
     said = capfd.readouterr()
     assert said.out == "" and [line.split(",")[0] for line in said.err.splitlines()] == [
-        f"08_scores: block {n} of 3" for n in (1, 2, 3)]
+        f"10_scores: block {n} of 3" for n in (1, 2, 3)]
     run(Work())
     run(Work(), profile="laptop")
     assert capfd.readouterr() == ("", "")
@@ -166,12 +166,12 @@ def test_a_dry_run_computes_one_image_says_how_long_the_rest_takes_and_writes_no
     capfd.readouterr()
     rows = run(work, n=10)
     blocks, one = capfd.readouterr().out.splitlines()
-    assert blocks == "08_scores: 10 images in 4 blocks, 2 of them to do here"
+    assert blocks == "10_scores: 10 images in 4 blocks, 2 of them to do here"
     assert one.startswith("  one image took 30.0 s here (c") and "so 4 take about 2 min in one process" in one
     assert len(rows) == 0 and list(rows) == list(SCHEMA) and work.spans == [(6, 7)]
     assert sorted(study.iterdir()) == before and not (tmp_path / "thrown away").exists()
     run(work, n=6)
-    assert capfd.readouterr().out == "08_scores: 6 images in 2 blocks, 0 of them to do here\n"
+    assert capfd.readouterr().out == "10_scores: 6 images in 2 blocks, 0 of them to do here\n"
     assert work.spans == [(6, 7)]
     clock, work.n_adaptive = iter([0.0, 60.0, 70.0, 80.0]), 8  # images 6 and 7 meet attacks that the others do not
     run(work, n=10)

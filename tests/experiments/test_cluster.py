@@ -67,7 +67,7 @@ class Counted:
 
 
 def run(work, n=N):
-    return run_blocks(work, n, SIZE, name="08_scores", profile="study", settings={"radii": [8 / 255]})
+    return run_blocks(work, n, SIZE, name="10_scores", profile="study", settings={"radii": [8 / 255]})
 
 
 def elsewhere(monkeypatch, tmp_path, name, executor="ray"):
@@ -110,8 +110,8 @@ def test_one_process_two_workers_one_of_them_killed_and_three_shards_give_the_sa
 
 def test_the_real_pipeline_does_too(monkeypatch, tmp_path):
     """Attacks through DDS on shipped networks, float32: threads and batches of the workers are those of one process."""
-    on = fvit.experiment("07", "study", n_samples=2, attack_steps=1, attack_draws=2, eval_batch=4)
-    work = on.run("07_scores", attack_rows, methods=["raw_attention", "vta"], attacks=[["explanation", "dds"]],
+    on = fvit.experiment("09", "study", n_samples=2, attack_steps=1, attack_draws=2, eval_batch=4)
+    work = on.run("09_scores", attack_rows, methods=["raw_attention", "vta"], attacks=[["explanation", "dds"]],
                   radii=[8 / 255], measures=["stability", "segmentation"])
     alone = run(work, n=4)
     elsewhere(monkeypatch, tmp_path, "ray")

@@ -139,7 +139,7 @@ TOLD = [round(i * 999 / 249) for i in range(45)][::-1]
 
 
 def chain_loop(den, x, ids, draw, purpose, seed, told):
-    """As notebook 05 writes it, one image at a time."""
+    """As notebook 03 writes it, one image at a time."""
     ac_of, found = den.alphas_cumprod, []
     for image, image_id in zip(x, ids, strict=True):
         z = rng.normal(image.shape, seed, purpose, image_id, draw, dtype=x.dtype)

@@ -1,4 +1,4 @@
-"""The paper's setting in small: notebooks 05 and 07 to 09 on data sets, a ViT and a prior that are given by name."""
+"""The paper's setting in small: notebooks 03 and 09 to 14 on data sets, a ViT and a prior that are given by name."""
 
 import os
 import pickle
@@ -73,8 +73,8 @@ def claims(out):
 
 
 def test_05_takes_them_from_its_section_4_on(out, vit, den, drawn):
-    names = paper.execute("05", profile="paper", vit=repr(vit), den=repr(den), **FEW)
-    rows = load_rows(out / "results" / "paper" / "05_overlap.parquet")
+    names = paper.execute("03", profile="paper", vit=repr(vit), den=repr(den), **FEW)
+    rows = load_rows(out / "results" / "paper" / "12_overlap.parquet")
     assert set(rows.dataset) == {"imagenet"} and set(rows.model) == {"vit"} and names["cfg"].k == 2
     met = rows.groupby(["defence", "aim", "made_on", "metric"]).image_id.nunique()
     assert met.eq(2).all() and met.groupby("defence").size().to_dict() == {
@@ -82,51 +82,51 @@ def test_05_takes_them_from_its_section_4_on(out, vit, den, drawn):
     assert len(names["training"]) == 4 and not set(names["training"].ids) & set(names["ids"])
     assert claims(out) == {f"{kind}.{n}" for kind, most in {"M5": 4, "O3": 3, "P5": 5, "P7": 2}.items()
                            for n in range(1, most + 1)}
-    assert "2 test scenes; bars" in drawn["F05b"] and drawn["F05d"].startswith("2 of 2 draws at sigma 0.25: noisy")
-    assert "over 2 images of imagenet, linf 8/255" in drawn["F05e"] and drawn["F05e"].endswith("intervals over images.")
+    assert "2 test scenes; bars" in drawn["F03b"] and drawn["F03d"].startswith("2 of 2 draws at sigma 0.25: noisy")
+    assert "over 2 images of imagenet, linf 8/255" in drawn["F12a"] and drawn["F12a"].endswith("intervals over images.")
 
 
 def test_07_on_images_with_masks(out, vit, den, drawn):
-    names = paper.execute("07", profile="paper", vit=repr(vit), den=repr(den), radii_255=[8], methods=["rollout"],
+    names = paper.execute("09", profile="paper", vit=repr(vit), den=repr(den), radii_255=[8], methods=["rollout"],
                           **FEW)
-    rows = load_rows(out / "results" / "paper" / "07_scores.parquet")
+    rows = load_rows(out / "results" / "paper" / "09_scores.parquet")
     assert set(rows.dataset) == {"imagenet-seg"} and set(rows.model) == {"vit"} and names["cfg"].k == 2
     assert rows.image_id.nunique() == 2 and set(rows.method) == {"", "rollout", "raw_attention", "vta"}
     assert claims(out) >= {"P5.6", "P5.9", "P6.2", "R1.1"} and "R1.3" not in claims(out)  # lrp was not run
-    assert list(drawn) == ["F07a", "F07b", "F07c", "F07d"]
-    assert "paper rows: 2 images of imagenet-seg, 2 draws" in drawn["F07a"] and "intervals over images" in drawn["F07a"]
+    assert list(drawn) == ["F09a", "F09b", "F09c", "F09d"]
+    assert "paper rows: 2 images of imagenet-seg, 2 draws" in drawn["F09a"] and "intervals over images" in drawn["F09a"]
 
 
 def test_07_on_images_without_masks_shows_stability_and_says_so(out, vit, den, drawn, capsys):
-    names = paper.execute("07", profile="paper", vit=repr(vit), den=repr(den), data="imagenet", radii_255=[8],
+    names = paper.execute("09", profile="paper", vit=repr(vit), den=repr(den), data="imagenet", radii_255=[8],
                           methods=["rollout"], **FEW)
     said = capsys.readouterr().out
     assert said.count("images of imagenet: segmentation needs masks, and these images have none") == 1
     assert claims(out) >= {"R1.1", "R1.2", "P5.10"} and not claims(out) & {"P5.6", "P5.9", "P6.1", "P6.2", "M7.3"}
-    assert list(drawn) == ["F07b", "F07c", "F07d"]
+    assert list(drawn) == ["F09b", "F09c", "F09d"]
     assert repr(fvit.claim("P5.6", names["no_masks"], ">", 0, text="a gain", source="ours")) == (
         "NOT TESTED P5.6  a gain: segmentation needs masks, and these images have none")
 
 
 def test_08_on_images_without_masks(out, vit, den, drawn):
-    names = paper.execute("08", profile="paper", vit=repr(vit), den=repr(den), eps_255=[8], methods=["vta"], **FEW)
+    names = paper.execute("10", profile="paper", vit=repr(vit), den=repr(den), eps_255=[8], methods=["vta"], **FEW)
     assert names["images"].name == "imagenet" and len(names["shown"].photograph) == 2
     assert claims(out) >= {"M8.1", "P4.1", "P5.18", "P6.10"} and "M8.2" not in claims(out)
-    controls = load_rows(out / "results" / "paper" / "08_controls.parquet")
+    controls = load_rows(out / "results" / "paper" / "10_controls.parquet")
     assert set(controls.method) == {"", "random_order", "constant_map"}
-    assert drawn["F08a"].startswith("A picture of ") and "Share of images still right" in drawn["F08b"]
+    assert drawn["F10a"].startswith("A picture of ") and "Share of images still right" in drawn["F10b"]
 
 
 def test_09_runs(out, vit, den, monkeypatch, capsys):
     load = fvit.load_vit
     monkeypatch.setattr(fvit, "load_vit", lambda name, **o: load(name.replace("base", "tiny"), **o), raising=False)
     monkeypatch.setattr(timing, "take_turns", lambda calls, *_, **__: pd.DataFrame([dict.fromkeys(calls, 1.0)]))
-    names = paper.execute("09", profile="paper", vit=repr(vit), den=repr(den), draws=[1, 3], sizes=[1, 400],
+    names = paper.execute("14", profile="paper", vit=repr(vit), den=repr(den), draws=[1, 3], sizes=[1, 400],
                           sigmas=[0.1], den_steps=2, loop_draws=32, vit_b_batch=1, steps_tried=[2], **FEW)
     assert claims(out) >= {"R2.1", "R2.7", "A9.1", "A9.7", "P7.3", "A9.8"}
-    rows = load_rows(out / "results/paper/09_ablations.parquet")
+    rows = load_rows(out / "results/paper/13_ablations.parquet")
     assert set(rows.dataset) == {"imagenet"} and set(rows.k.dropna()) == {1, 2} and names["cfg"].k == 2
-    assert names["when"].endswith(", 5 rounds") and load_rows(out / "results/paper/09_cost.parquet").value.eq(1).any()
+    assert names["when"].endswith(", 5 rounds") and load_rows(out / "results/paper/14_cost.parquet").value.eq(1).any()
     assert "torch.compile: ResizedDenoiser has no network of its own to compile" in capsys.readouterr().out
 
 
@@ -168,8 +168,8 @@ def in_a_child(work, out, killed_at=None):
 def test_killed_at_three_random_moments_and_run_again_the_rows_are_the_same(tmp_path, vit, den):
     """Each process makes the random ViT and prior anew, and they are the same."""
     n = 4
-    on = fvit.experiment("07", "paper", vit, den, k=2, precision="float32", **FEW | {"n_images": n})
-    work = on.run("07_scores", attack_rows, block=1, methods=["vta"], attacks=[["explanation", "dds"]],
+    on = fvit.experiment("09", "paper", vit, den, k=2, precision="float32", **FEW | {"n_images": n})
+    work = on.run("09_scores", attack_rows, block=1, methods=["vta"], attacks=[["explanation", "dds"]],
                   radii=[8 / 255], measures=["stability"])
     killed, whole = in_a_child(work, tmp_path / "calm")
     assert not killed and whole % n == 0
@@ -185,7 +185,7 @@ def test_killed_at_three_random_moments_and_run_again_the_rows_are_the_same(tmp_
     calm, again = ({path.name: path.read_bytes() for path in sorted((tmp_path / name).rglob("*.parquet"))}
                    for name in ("calm", "killed"))
     assert calm == again and len(calm) == n + 1, seed
-    rows = load_rows(tmp_path / "killed/results/paper/07_scores.parquet")
+    rows = load_rows(tmp_path / "killed/results/paper/09_scores.parquet")
     keys = [name for name in rows if name not in ("value", "ci_low", "ci_high")]
     assert rows.image_id.nunique() == n and not rows.duplicated(keys).any()
 
@@ -204,14 +204,14 @@ def test_random_networks_are_the_same_in_every_process_and_leave_the_callers_str
 
 
 def test_a_prior_of_another_size_is_behind_the_bridge_and_images_have_the_size_of_the_vit(vit, den):
-    on = fvit.experiment("05", "paper", vit, den)
+    on = fvit.experiment("03", "paper", vit, den)
     _, bridge = on.networks
     assert (bridge.size, bridge.before) == ((16, 16), (32, 32)) and on.networks[1] is bridge
     assert on.images(2).x.shape == (2, 3, 32, 32) and on.images(1, start=1).ids == on.images(2).ids[1:]
-    larger = fvit.experiment("05", "paper", vit, den, {"source": "imagenet", "size": 40})
+    larger = fvit.experiment("03", "paper", vit, den, {"source": "imagenet", "size": 40})
     assert larger.images(1).x.shape[2:] == (40, 40)
     x = on.images(1).x
-    at_prior = fvit.experiment("05", "paper", vit, den | {"noise_at": "prior"})
+    at_prior = fvit.experiment("03", "paper", vit, den | {"noise_at": "prior"})
     assert at_prior.networks[0].image_size == (16, 16) and at_prior.images(1).x.shape[2:] == (16, 16)
     assert bridge.alphas_cumprod is bridge.den.alphas_cumprod
     assert bridge.network(2 * x - 1, torch.tensor([5])).sample.shape == (1, 6, 32, 32)
@@ -219,22 +219,22 @@ def test_a_prior_of_another_size_is_behind_the_bridge_and_images_have_the_size_o
 
 
 def test_paper_has_what_was_published_and_takes_anything_else(vit, den):
-    on = fvit.experiment("07", "paper", repr(vit), repr(den), published="imagenet-seg")
+    on = fvit.experiment("09", "paper", repr(vit), repr(den), published="imagenet-seg")
     assert on.names["vit"] == vit and on.dataset == "imagenet-seg" and on.has_masks and on.sizes.k == 2
-    on = fvit.experiment("08", "paper", vit, den, n_images=4)
+    on = fvit.experiment("10", "paper", vit, den, n_images=4)
     assert on.sizes.k == 2 and not on.has_masks and on.unit == "images"
     assert on.count(5, "abcde") == "5 images of imagenet" and on.clusters("ab") == "over images"
     assert on.clusters(["a", "a"]) == "clustered by group of images" and on.validation(2).ids == on.images(2).ids
     assert on.unseen(9).ids == on.unseen(9, after=4).ids == on.images(6).ids[4:]
     with pytest.raises(ValueError, match=r"imagenet has 6 images and all are evaluated, .*take a smaller n_images"):
         on.unseen(9, after=6)
-    assert fvit.experiment("08", "paper", VIT, den).sizes.k == 49  # 196 tokens, as ViT-B/16 has
-    assert fvit.experiment("08", "paper", vit, den, k=7).sizes.k == 7
+    assert fvit.experiment("10", "paper", VIT, den).sizes.k == 49  # 196 tokens, as ViT-B/16 has
+    assert fvit.experiment("10", "paper", vit, den, k=7).sizes.k == 7
 
 
 def test_whether_there_are_masks_does_not_hang_on_one_broken_image(tmp_path, vit, den):
     dataset_files.class_folders(tmp_path / "some", ["a", "b"])
-    on = fvit.experiment("07", "paper", vit, den, str(tmp_path / "some"))
+    on = fvit.experiment("09", "paper", vit, den, str(tmp_path / "some"))
     first = tmp_path / "some" / on.images(1).ids[0]
     first.write_bytes(first.read_bytes()[:40])
     with pytest.warns(UserWarning, match=f"skipped {first.parent.name}/{first.name} of some"):

@@ -37,12 +37,12 @@ def out(tmp_path, monkeypatch):
 
 @pytest.fixture
 def on():
-    return fvit.experiment("07", "laptop", seed=1, **SIZES)
+    return fvit.experiment("09", "laptop", seed=1, **SIZES)
 
 
 @pytest.fixture
 def run(on):
-    return on.run("07_scores", attack_rows, **WHAT)
+    return on.run("09_scores", attack_rows, **WHAT)
 
 
 def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(run):
@@ -56,18 +56,18 @@ def test_rows_are_those_by_hand_and_a_copy_by_pickle_gives_the_same(run):
 
 def test_the_first_images_alone_meet_attacks_through_defences_where_that_is_asked(on):
     what = WHAT | {"attacks": [["prediction", "vit"], ["prediction", "own"]], "measures": []}
-    fewer = on.run("07_scores", attack_rows, n_images=3, n_adaptive=1, **what)
+    fewer = on.run("09_scores", attack_rows, n_images=3, n_adaptive=1, **what)
     whole = fewer(0, 3)  # the cut lies inside
     met = whole[whole.aim == "prediction"].groupby("made_on").image_id.nunique()
     assert met.to_dict() == {"vit": 3, "dds": 1}
-    all_met = on.run("07_scores", attack_rows, **what)
+    all_met = on.run("09_scores", attack_rows, **what)
     pd.testing.assert_frame_equal(fewer(0, 1), all_met(0, 1))
     assert set(fewer(1, 2).made_on) == {"", "vit"} and fewer.settings != all_met.settings
     assert "3 (1 of them under attacks made through a defence) test scenes" in fewer.shown().said
-    with pytest.raises(ValueError, match="n_adaptive=1 for 08_fills, which takes no `attacks`"):
-        on.run("08_fills", all_controls, n_adaptive=1)
+    with pytest.raises(ValueError, match="n_adaptive=1 for 10_fills, which takes no `attacks`"):
+        on.run("10_fills", all_controls, n_adaptive=1)
     with pytest.raises(ValueError, match="n_adaptive=-1, wanted an integer >= 0"):
-        on.run("07_scores", attack_rows, n_adaptive=-1, **what)
+        on.run("09_scores", attack_rows, n_adaptive=-1, **what)
 
 
 def test_settings_name_all_that_rows_depend_on(on, run):
@@ -104,27 +104,27 @@ def test_the_attack_of_the_sizes_is_that_of_the_bench_and_a_run_has_a_number_of_
     sizes = profiles.profile("laptop", attack_rule="apgd", attack_restarts=3, attack_momentum=0.5)
     bench = replace(on, sizes=sizes).bench
     assert (bench.attack_rule, bench.attack_restarts, bench.attack_momentum) == ("apgd", 3, 0.5)
-    one = on.run("07_scores", attack_rows, 16, 1, **WHAT)
+    one = on.run("09_scores", attack_rows, 16, 1, **WHAT)
     assert one.on.sizes == replace(on.sizes, n_images=1) and one.what == WHAT and on.sizes.n_images == 2
-    run_id = on.log("09_cost", 3)
+    run_id = on.log("14_cost", 3)
     [noted] = pd.read_csv(out / "results/laptop/runs.csv", dtype=str).to_dict("records")
-    assert (noted["run_id"], noted["rounds"], noted["what"]) == (run_id, "3", "09_cost")
+    assert (noted["run_id"], noted["rounds"], noted["what"]) == (run_id, "3", "14_cost")
 
 
 def test_rows_are_kept_and_saved_and_those_of_a_notebooks_cells_are_completed(on, run, out):
     rows = run.rows()
     assert list(rows.image_id.unique()) == ["test-0-0", "test-0-1"] and set(rows.profile) == {"laptop"}
-    pd.testing.assert_frame_equal(load_rows(out / "results/laptop/07_scores.parquet"), rows)
+    pd.testing.assert_frame_equal(load_rows(out / "results/laptop/09_scores.parquet"), rows)
     assert run.rows() is rows and run.shown().rows is rows
     rows = pd.DataFrame({"image_id": ["a", "b"], "photograph": ["p", "p"], "metric": "m", "value": [0.5, 1]})
-    on.save("05_overlap", rows)
-    saved = load_rows(out / "results/laptop/05_overlap.parquet")
+    on.save("12_overlap", rows)
+    saved = load_rows(out / "results/laptop/12_overlap.parquet")
     assert list(saved.value) == [0.5, 1]
     assert [set(saved[name]) for name in ("profile", "dataset", "model")] == [{"laptop"}, {"scenes"}, {"scenes"}]
-    on.save("05_overlap", rows, dataset="scenes, val")
-    assert set(load_rows(out / "results/laptop/05_overlap.parquet").dataset) == {"scenes, val"}
+    on.save("12_overlap", rows, dataset="scenes, val")
+    assert set(load_rows(out / "results/laptop/12_overlap.parquet").dataset) == {"scenes, val"}
     with pytest.raises(ValueError, match=r"unknown columns \['colour'\]"):
-        on.save("05_overlap", rows.assign(colour="red"))
+        on.save("12_overlap", rows.assign(colour="red"))
 
 
 def test_at_laptop_the_committed_study_rows_are_shown(on, run, out):
@@ -132,7 +132,7 @@ def test_at_laptop_the_committed_study_rows_are_shown(on, run, out):
     assert own.which == "laptop rows" and own.sizes is on.sizes and own.images.ids == ["test-0-0", "test-0-1"]
     rows = run.rows().assign(profile="study", eps=8 / 255)
     save_rows(pd.concat([rows, rows[rows.image_id == "test-0-1"].assign(eps=2 / 255)]),
-              out / "results/study/07_scores.parquet")
+              out / "results/study/09_scores.parquet")
     assert run.shown().which == "laptop rows"  # of whatever models: no run says so
     upsert(out / "results/study/runs.csv", dict.fromkeys(provenance.RUN_COLUMNS, "") | {
         "inputs": provenance.inputs_digest("scenes")}, key=("run_id",), columns=provenance.RUN_COLUMNS)
@@ -159,7 +159,7 @@ def test_a_dry_run_computes_one_image_and_says_what_is_loaded(run, out, monkeypa
     monkeypatch.setenv("FVIT_DRY_RUN", str(out / "none"))
     assert len(run.rows()) == 0 and not list(out.rglob("*.parquet"))
     blocks, one, loads = capsys.readouterr().out.splitlines()
-    assert blocks == "07_scores: 2 images in 1 blocks, 1 of them to do here" and "so 2 take about" in one
+    assert blocks == "09_scores: 2 images in 1 blocks, 1 of them to do here" and "so 2 take about" in one
     assert loads == ("  loads: vit {'source': 'scenes'}, den {'source': 'scenes'}, data {'source': 'scenes'}; on cpu")
 
 
@@ -174,36 +174,36 @@ def test_networks_are_loaded_once_and_dds_has_these_sizes_and_takes_others(on):
 
 @pytest.mark.parametrize("profile", ["laptop", "study"])
 def test_laptop_and_study_are_the_scenes(profile):
-    on = fvit.experiment("07", profile, "scenes", "", "scenes")
-    assert on == fvit.experiment("07", profile) and on.sizes == profiles.current and on.sizes.k == 25
+    on = fvit.experiment("09", profile, "scenes", "", "scenes")
+    assert on == fvit.experiment("09", profile) and on.sizes == profiles.current and on.sizes.k == 25
     assert on.is_scenes and on.has_masks and on.unit == "scenes" and on.place == "cpu"
     assert on.count(5, ["a", "b", "a"]) == "5 test scenes on 2 photographs"
     assert on.kind("validation") == "validation scenes" and on.clusters(["a", "a"]) == "clustered by photograph"
     assert on.validation(1).ids == ["val-0-0"] and on.unseen(2).ids[0].startswith("train")
     assert on.images(1, start=2).ids == ["test-0-2"]
     with pytest.raises(ValueError, match=rf"data='imagenet' at {profile}, .*--profile paper -p n_images=16"):
-        fvit.experiment("07", profile, data="imagenet")
+        fvit.experiment("09", profile, data="imagenet")
 
 
 def test_a_notebook_that_stays_with_the_scenes_does_at_paper_too_and_a_loaded_network_is_refused(on):
-    stays = fvit.experiment("06", "paper", published="scenes", k=9)
+    stays = fvit.experiment("04", "paper", published="scenes", k=9)
     assert stays.is_scenes and stays.device == "cpu" and stays.sizes.k == 9
-    assert fvit.experiment("06", "paper", published="scenes").sizes.k == 49
-    assert fvit.experiment("07", "paper", "scenes", "scenes", "scenes").device == "auto"
+    assert fvit.experiment("04", "paper", published="scenes").sizes.k == 49
+    assert fvit.experiment("09", "paper", "scenes", "scenes", "scenes").device == "auto"
     with pytest.raises(ValueError, match=r"vit is a ViT, wanted a source, .*run the cell of the parameters again"):
-        fvit.experiment("07", "paper", on.networks[0])
+        fvit.experiment("09", "paper", on.networks[0])
 
 
 def test_beyond_laptop_rows_name_a_run_that_says_when_by_what_code_and_on_which_models(out, run):
     assert set(run.rows()["run_id"]) == {""} and not list(out.rglob("runs.csv"))
-    on = fvit.experiment("07", "study", seed=1, **SIZES)
-    made = on.run("07_scores", attack_rows, **WHAT).rows()
+    on = fvit.experiment("09", "study", seed=1, **SIZES)
+    made = on.run("09_scores", attack_rows, **WHAT).rows()
     [noted] = read_table(out / "results/study/runs.csv")
-    assert set(made["run_id"]) == {noted["run_id"]} and noted["what"] == "07_scores"
+    assert set(made["run_id"]) == {noted["run_id"]} and noted["what"] == "09_scores"
     assert noted["inputs"] == provenance.inputs_digest("scenes")
-    on.save("05_overlap", made.assign(run_id=""), run_id="mine")
-    assert set(load_rows(out / "results/study/05_overlap.parquet")["run_id"]) == {"mine"}
+    on.save("12_overlap", made.assign(run_id=""), run_id="mine")
+    assert set(load_rows(out / "results/study/12_overlap.parquet")["run_id"]) == {"mine"}
     random = replace(on, names=on.names | {"vit": RANDOM})
     random.save("01_overlap", made.assign(run_id=""))
     inputs = {line["what"]: line["inputs"] for line in read_table(out / "results/study/runs.csv")}
-    assert inputs["07_scores"] == noted["inputs"] != inputs["01_overlap"]
+    assert inputs["09_scores"] == noted["inputs"] != inputs["01_overlap"]

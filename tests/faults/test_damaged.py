@@ -121,7 +121,7 @@ def test_blocks(dice, tally, tmp_path, monkeypatch):
     columns = {"image_id": [f"i{n}" for n in range(20)], "metric": "m", "eps": 8 / 255, "value": np.arange(20) / 7}
 
     def run():
-        return blocks.run_blocks(lambda start, stop: pd.DataFrame(columns)[start:stop], 20, 10, name="07",
+        return blocks.run_blocks(lambda start, stop: pd.DataFrame(columns)[start:stop], 20, 10, name="09",
                                  profile="study", settings={})
 
     wanted = run()

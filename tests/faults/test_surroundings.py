@@ -46,7 +46,7 @@ def test_the_hub_has_vanished(hub, dice, tally, tmp_path):
         done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, *names], cwd=paths.ROOT, text=True,
                               capture_output=True, env=os.environ | environment, timeout=500)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["named"] * TIMES + ["10"]
+    assert done.stdout.split() == ["named"] * TIMES + ["15"]
     for _ in names:
         tally(f"vanished hub: {hub}")
 

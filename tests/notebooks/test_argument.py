@@ -78,7 +78,7 @@ def test_a_setup_cell_can_be_run_twice(path):
 
 @pytest.mark.parametrize("source, tags, wanted", [
     ("x = 1\n\nfvit.figure('F01a', fig, df,\n            seed=seed)", [], ["argument", "words", "words"]),
-    ("import fvit\ncfg = on.sizes\nrows = on.run('07', f).rows()", [], ["plumbing", "argument", "plumbing"]),
+    ("import fvit\ncfg = on.sizes\nrows = on.run('09', f).rows()", [], ["plumbing", "argument", "plumbing"]),
     ("def f():\n    return fvit.profile('laptop')", [], ["argument"] * 2),
     ("fvit.claim('P1', x, '<', 1)", ["claim"], ["claim"]), ("a = 1\nb = 2", ["hide-input"], ["words"] * 2),
     ("seed: int = 0", ["parameters"], ["plumbing"]),

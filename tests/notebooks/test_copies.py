@@ -55,11 +55,11 @@ WRITES = """
 import json, matplotlib.pyplot as plt, pandas as pd, fvit
 from fvit.base import paths
 from fvit.records import provenance
-fvit.profile("laptop", notebook="04")
+fvit.profile("laptop", notebook="08")
 fvit.claim("X.1", 1, "<", 2, text="one is less than two", source="ours")
 png = fvit.save_figure(plt.figure(figsize=(1, 1)), "F90", pd.DataFrame({"a": [1]}), name="line", title="t", caption="c",
                        alt="a", source="ours")
-print(json.dumps([str(png), paths.IS_CLONE, str(paths.NOTEBOOKS), provenance.source_digest("04"), provenance.commit()]))
+print(json.dumps([str(png), paths.IS_CLONE, str(paths.NOTEBOOKS), provenance.source_digest("08"), provenance.commit()]))
 """
 
 
@@ -70,7 +70,7 @@ def test_output_goes_to_the_current_folder_and_never_where_packages_are(installe
     assert png == str(tmp_path / "content" / "fvit-out" / "figures" / "laptop" / "F90_line.png")
     assert (is_clone, commit, everything(installed)) == (False, "", before)
     assert notebooks == str(installed / "fvit" / "repository" / "notebooks")
-    assert digest == provenance.source_digest("04"), "the same sources as those of a clone"
+    assert digest == provenance.source_digest("08"), "the same sources as those of a clone"
     png, *_ = without(installed, WRITES, tmp_path / "content", FVIT_OUT=str(tmp_path / "told"))
     assert png.startswith(str(tmp_path / "told"))
 
@@ -87,7 +87,7 @@ IN_THERE = """
 import json
 from fvit.base import paths
 from fvit.notebooks import plan
-print(json.dumps([str(paths.output_root()), [str(path) for path, _ in plan.plan(["04", "10"])]]))
+print(json.dumps([str(paths.output_root()), [str(path) for path, _ in plan.plan(["08", "15"])]]))
 """
 
 

@@ -41,10 +41,10 @@ def timestep_undoubled():
 
 TRUTH = {  # exercise: (answer, tolerance)
     "01.2": (math.hypot(*[8 / 255] * (3 * 64 * 64)), 0.02), "02.3": (6400, 0),
-    "03.1": (lead_lost([0.6, 0.3, 0.1]), 5e-4), "04.3": (logistic_overtakes(), 0.005),
-    "05.1": (timestep_undoubled(), 0),
+    "06.1": (lead_lost([0.6, 0.3, 0.1]), 5e-4), "08.3": (logistic_overtakes(), 0.005),
+    "03.1": (timestep_undoubled(), 0),
 }
-WORDS = {"06.5": "+ block 4"}
+WORDS = {"04.5": "+ block 4"}
 
 
 def test_every_exercise_is_known_here_and_says_what_is_wanted():
@@ -76,7 +76,7 @@ def test_words_are_taken_whatever_their_case_and_blanks(name):
 @pytest.mark.parametrize("name, answer, message", [
     *(("02.3", answer, r"wanted one finite number such as 0\.25, or None for no answer yet")
       for answer in (math.nan, math.inf, "6400", True, [1, 2], torch.ones(2), 1j)),
-    ("06.5", "nonsense", r"unknown answer to exercise 06\.5 'nonsense', known: head, \+ block 5"),
+    ("04.5", "nonsense", r"unknown answer to exercise 06\.5 'nonsense', known: head, \+ block 5"),
     ("2.3", 1, r"unknown exercise '2\.3', known: 01\.2, .*did you mean '02\.3'"),
 ])
 def test_what_is_no_answer_is_refused(name, answer, message):

@@ -32,10 +32,10 @@ def test_zero_and_empty_take_the_profiles_value_and_an_override_leaves_the_profi
 
 
 def test_the_latest_profile_that_is_not_refused_is_current_and_frozen():
-    cfg = profile("study", notebook="03")
+    cfg = profile("study", notebook="06")
     with pytest.raises(ValueError):
         profile("laptop", k=-1)
-    assert profiles.current is cfg and cfg.notebook == "03"
+    assert profiles.current is cfg and cfg.notebook == "06"
     with pytest.raises(dataclasses.FrozenInstanceError):
         cfg.k = 3
 

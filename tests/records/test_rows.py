@@ -115,14 +115,14 @@ def test_a_run_is_noted_once_and_said_in_words(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "named", lambda: ("cpu", 2))
     monkeypatch.setattr(provenance.os, "getloadavg", lambda: (1.6, 0, 0))
     for rounds in (5, 3):
-        run_id = provenance.log_run(path, "09_cost", rounds)
+        run_id = provenance.log_run(path, "14_cost", rounds)
     [run] = ledger.read_table(path)  # the second on that day takes the place of the first
-    assert run_id == " ".join(filter(None, (run["date"], run["commit"], "09_cost"))) and run["rounds"] == "3"
+    assert run_id == " ".join(filter(None, (run["date"], run["commit"], "14_cost"))) and run["rounds"] == "3"
     assert provenance.run_said(ledger.read_table(path), run_id) == f"{run['date']}, cpu, 2 threads, load 2, 3 rounds"
     monkeypatch.setattr(devices, "named", lambda: ("cuda, H100", ""))
-    other = provenance.log_run(path, "07_scores", inputs=provenance.inputs_digest("scenes"))
+    other = provenance.log_run(path, "09_scores", inputs=provenance.inputs_digest("scenes"))
     assert provenance.run_said(ledger.read_table(path), other) == f"{run['date']}, cuda, H100, load 2"
-    assert [run["what"] for run in ledger.read_table(path)] == ["07_scores", "09_cost"]
+    assert [run["what"] for run in ledger.read_table(path)] == ["09_scores", "14_cost"]
     with pytest.raises(KeyError):
         provenance.run_said(ledger.read_table(path), "never")
 

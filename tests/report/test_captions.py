@@ -103,42 +103,42 @@ def test_notebooks_draw_every_figure_once_by_its_words():
 
 
 def test_a_figure_is_saved_and_shown_with_its_words_filled_in(tmp_path, capsys):
-    profiles.profile("laptop", notebook="09", sigma=0.1)
+    profiles.profile("laptop", notebook="14", sigma=0.1)
     rows = pd.DataFrame({"defence": ["none", "denoise_only", "noise_only", "dds"], "adaptive": [0.331, 0.5, 0.3, 0.85],
                          "fidelity": [1, 0.9, 0.6, 0.95]}).set_index("defence")
     setting = dict(n=8, images="validation scenes", eps=8, clusters="clustered by photograph", n_groups=4)
-    fvit.figure("F09g", plt.figure(figsize=(1, 1)), DF, seed=3, each=rows.loc[["none", "dds"]], at=rows.T, **setting)
-    said = json.loads((tmp_path / "figures/laptop/F09g_halves_of_dds.json").read_text(encoding="utf-8"))
+    fvit.figure("F12b", plt.figure(figsize=(1, 1)), DF, seed=3, each=rows.loc[["none", "dds"]], at=rows.T, **setting)
+    said = json.loads((tmp_path / "figures/laptop/F12b_halves_of_dds.json").read_text(encoding="utf-8"))
     assert said["alt"] == ("Overlap under the adaptive attack, and fidelity: bare 0.33 and 1.00; DDS 0.85 and 0.95.")
     assert said["caption"] == (
         "Share of the clean top 25 kept at sigma 0.1, 16 samples; laptop rows, 8 validation scenes, linf 8/255, 10 "
-        "steps, 4 draws a step; 95 % intervals clustered by photograph (4). Marks as in F05e; shaded: no information.")
+        "steps, 4 draws a step; 95 % intervals clustered by photograph (4). Marks as in F12a; shaded: no information.")
     assert said["title"] == "Attacked itself, DDS keeps 0.85, denoising alone 0.50, noise alone 0.30"
     assert (tmp_path / "figures/MANIFEST.csv").read_text().splitlines()[1].endswith(",3,cpu,P7.3 P7.4 P7.5")
-    assert "F09g" in capsys.readouterr().out
+    assert "F12b" in capsys.readouterr().out
 
 
 def test_sizes_are_those_of_the_rows_shown_and_keys_reach_into_tables(saved):
-    profiles.profile("laptop", notebook="07")
+    profiles.profile("laptop", notebook="09")
     at = pd.Series([0.61, 0.59, 0.91, 0.89], pd.MultiIndex.from_product([["vta"], ["none", "dds"],
                                                                         ["fixed", "re-predicted"]]))
-    fvit.figure("F07d", None, DF, sizes=profiles.PROFILES["paper"], eps=8, said="rows", clusters="over images", at=at)
-    assert saved["F07d"]["caption"].startswith("Top-49 overlap under the prediction attack at 8/255")
-    assert saved["F07d"]["rows"] == "paper"
-    assert saved["F07d"]["alt"] == ("Bare vta keeps 0.61 with the class fixed and 0.59 with the class predicted anew; "
+    fvit.figure("F09d", None, DF, sizes=profiles.PROFILES["paper"], eps=8, said="rows", clusters="over images", at=at)
+    assert saved["F09d"]["caption"].startswith("Top-49 overlap under the prediction attack at 8/255")
+    assert saved["F09d"]["rows"] == "paper"
+    assert saved["F09d"]["alt"] == ("Bare vta keeps 0.61 with the class fixed and 0.59 with the class predicted anew; "
                                     "with DDS 0.91 and 0.89.")
 
 
 @pytest.mark.parametrize("figure_id, numbers, message", [
-    ("F04b", {"order": 2, "k": 5}, "figure F04b of 04.toml has no place for k=; it asks for order"),
-    ("F04b", {"order": "two"}, "caption of figure F04b of 04.toml: the values given do not fit 'Density with"),
-    ("F09b", {"vit": "it", "when": "now", "batch": 8, "vta": 1, "lrp": 2, "each": [{"method": "vta"}]},
-     "figure F09b of 09.toml needs forwards= for '{method} {forwards:.1f}'"),
-    ("F04z", {}, r"04.toml has no alt, caption, name, source, title of F04z; write it there, or call save_figure"),
-    ("F4", {}, "figure 'F4', wanted an id such as 'F03'"),
+    ("F08b", {"order": 2, "k": 5}, "figure F08b of 04.toml has no place for k=; it asks for order"),
+    ("F08b", {"order": "two"}, "caption of figure F08b of 04.toml: the values given do not fit 'Density with"),
+    ("F14b", {"vit": "it", "when": "now", "batch": 8, "vta": 1, "lrp": 2, "each": [{"method": "vta"}]},
+     "figure F14b of 09.toml needs forwards= for '{method} {forwards:.1f}'"),
+    ("F08z", {}, r"04.toml has no alt, caption, name, source, title of F08z; write it there, or call save_figure"),
+    ("F4", {}, "figure 'F4', wanted an id such as 'F06'"),
 ])
 def test_what_lacks_or_does_not_fit_is_named_with_figure_and_file(tmp_path, figure_id, numbers, message):
-    profiles.profile("laptop", notebook="04")
+    profiles.profile("laptop", notebook="08")
     with pytest.raises(ValueError, match=re.escape(message)):
         fvit.figure(figure_id, plt.figure(figsize=(1, 1)), DF, **numbers)
     assert not list(tmp_path.rglob("*.*"))
@@ -147,7 +147,7 @@ def test_what_lacks_or_does_not_fit_is_named_with_figure_and_file(tmp_path, figu
 def test_damaged_words_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(captions, "NOTEBOOKS", tmp_path)
     (tmp_path / "words").mkdir()
-    (tmp_path / "words" / "04.toml").write_text("[F04b\n")
-    profiles.profile("laptop", notebook="04")
+    (tmp_path / "words" / "04.toml").write_text("[F08b\n")
+    profiles.profile("laptop", notebook="08")
     with pytest.raises(ValueError, match=r"04\.toml is damaged .*; restore it by git"):
-        fvit.figure("F04b", None, DF, order=2)
+        fvit.figure("F08b", None, DF, order=2)

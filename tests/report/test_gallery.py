@@ -66,8 +66,8 @@ def test_times_come_with_the_run_that_took_them_in_words_and_the_output_folder_b
     out, root = folders
     write(root / "results/study/runs.csv", "run_id,date,device,threads,load,rounds\nr,d,cpu,2,3,5\n")
     rows = pd.DataFrame({"metric": ["seconds"], "value": [0.5], "profile": "study", "run_id": "r"})
-    save_rows(rows, root / "results/study/09_cost.parquet")
-    found, when = on_record.find_timed("09_cost")
+    save_rows(rows, root / "results/study/14_cost.parquet")
+    found, when = on_record.find_timed("14_cost")
     assert found["value"].tolist() == [0.5] and when == "d, cpu, 2 threads, load 3, 5 rounds"
     assert on_record.find("results/study/runs.csv") == root / "results/study/runs.csv"
     write(out / "results/study/runs.csv", "new")
@@ -108,7 +108,7 @@ def test_the_readme_table_has_a_line_for_each_question_with_the_number_that_deci
     asked = [(row, q) for row, head in ROWS.items() if "pair" not in head for q in head["questions"]]
     assert [line.split(" | ")[1].split(",")[0] for line in lines] == [q["data"] for _, q in asked]
     by = {row: [line for line, (of, _) in zip(lines, asked, strict=True) if of == row] for row, _ in asked}
-    assert "l2 | **HOLDS** | P3.6 a &lt; b \\| c: 0.25 [0.2, 0.3] (study) | [04](notebooks/04_" in by["P3"][0]
+    assert "l2 | **HOLDS** | P3.6 a &lt; b \\| c: 0.25 [0.2, 0.3] (study) | [08](notebooks/04_" in by["P3"][0]
     assert by["P3"][0].startswith("| P3: ") and "full text was not at hand" in by["P3"][0]
     assert by["P3"][1].startswith("|  | linf | **NOT TESTED**") and "no run" in by["P3"][1]
     assert "beside: other: -1, DOES NOT HOLD" in by["P3"][1]

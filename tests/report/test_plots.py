@@ -12,7 +12,7 @@ import pytest
 from matplotlib.text import Text
 
 import fvit.report
-from fvit.report import f09_costs, panels, saving, style
+from fvit.report import f14_costs, panels, saving, style
 
 MODULES = [import_module(f"fvit.report.{found.name}") for found in iter_modules(fvit.report.__path__)]
 plots = SimpleNamespace(**{name.removeprefix("plot_"): function for module in MODULES
@@ -251,7 +251,7 @@ def test_rows_of_ablations_say_what_they_measure():
     rows = pd.DataFrame({"metric": ["topk_overlap"] * 3 + ["fidelity", "right"], "defence": "dds",
                          "aim": ["fresh_noise", "explanation", "explanation", "none", "none"],
                          "made_on": ["", "vit", "dds", "", ""]})
-    assert f09_costs.measures(rows).tolist() == [
+    assert f14_costs.measures(rows).tolist() == [
         "fresh noise", "transferred attack", "adaptive attack", "fidelity", "accuracy"]
 
 

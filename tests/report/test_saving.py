@@ -21,7 +21,7 @@ from PIL import Image
 from fvit.base import paths
 from fvit.records import profiles
 from fvit.records.provenance import source_digest
-from fvit.report import f06_methods, f08_ranking, saving, style
+from fvit.report import f04_methods, f10_ranking, saving, style
 from fvit.report.panels import decode_panel, draw_panels, encode, encode_map, encode_rgb
 from fvit.report.saving import save_figure, show_figure
 
@@ -37,7 +37,7 @@ def laptop(tmp_path, monkeypatch):
     profiles.profile("laptop", notebook="01")
 
 
-def save(figure_id="F03", df=DF, **changes):
+def save(figure_id="F06", df=DF, **changes):
     fig, ax = plt.subplots(figsize=(3, 2))
     ax.plot(df["eps"], df["overlap"])
     return save_figure(fig, figure_id, df, **WORDS | changes)
@@ -85,14 +85,14 @@ def test_committed_figures_are_whole():
 def test_four_files_a_manifest_row_and_a_sidecar_that_says_what_a_reader_needs(tmp_path):
     png = save(claim_ids=("P1.2", "P5.1"), seed=7, device_kind="cuda")
     assert plt.get_fignums() == [], "it would be shown twice"
-    assert png == tmp_path / "figures" / "laptop" / "F03_topk_overlap.png"
-    assert {path.name for path in png.parent.iterdir()} == {f"F03_topk_overlap{suffix}" for suffix in saving.SUFFIXES}
+    assert png == tmp_path / "figures" / "laptop" / "F06_topk_overlap.png"
+    assert {path.name for path in png.parent.iterdir()} == {f"F06_topk_overlap{suffix}" for suffix in saving.SUFFIXES}
     table = png.with_suffix(".csv").read_bytes()
     assert table == b"eps,overlap\n0,1\n0.333333,0.41\n"
     (row,) = manifest_rows(tmp_path)
     assert list(row) == saving.MANIFEST_COLUMNS
     assert row == {
-        "figure": "F03", "title": "Overlap & attack", "source": "Hu et al. 2024", "notebook": "01", "profile": "laptop",
+        "figure": "F06", "title": "Overlap & attack", "source": "Hu et al. 2024", "notebook": "01", "profile": "laptop",
         "rows": "laptop", "csv_sha256": hashlib.sha256(table).hexdigest(), "source_sha256": source_digest("01"),
         "seed": "7", "device_kind": "cuda", "claim_ids": "P1.2 P5.1",
     }
@@ -105,7 +105,7 @@ def test_four_files_a_manifest_row_and_a_sidecar_that_says_what_a_reader_needs(t
     assert all(said[key] == WORDS[key] for key in ("alt", "caption", "title", "source"))
     assert said["parameters"]["n_images"] == profiles.PROFILES["laptop"].n_images
     assert said["versions"]["numpy"] == np.__version__
-    assert (said["columns"], said["n_rows"], said["figure"], said["notebook"]) == (["eps", "overlap"], 2, "F03", "01")
+    assert (said["columns"], said["n_rows"], said["figure"], said["notebook"]) == (["eps", "overlap"], 2, "F06", "01")
 
 
 SCRIPT = """
@@ -117,7 +117,7 @@ style.set_theme()
 fig, ax = plt.subplots()
 ax.plot([0, 1], label="σ = 0.25, $x^2$")
 ax.legend()
-saving.save_figure(fig, "F03", pd.DataFrame({"x": [0.1, 1]}), name="n", title="t", caption="c", alt="a", source="ours")
+saving.save_figure(fig, "F06", pd.DataFrame({"x": [0.1, 1]}), name="n", title="t", caption="c", alt="a", source="ours")
 """
 
 
@@ -153,17 +153,17 @@ def test_a_matplotlibrc_of_ones_own_changes_no_figure(own):
 
 
 def test_a_rerun_changes_no_byte_and_profiles_do_not_mix(tmp_path):
-    save("F10"), save("F03")
+    save("F10"), save("F06")
     before = contents(tmp_path)
-    save("F03"), save("F10")
+    save("F06"), save("F10")
     assert contents(tmp_path) == before
     profiles.profile("study")
-    save("F03", df=DF.iloc[:1])
+    save("F06", df=DF.iloc[:1])
     after = contents(tmp_path)
     assert {name: after[name] for name in before if "MANIFEST" not in name} == {
         name: data for name, data in before.items() if "MANIFEST" not in name}
     assert [(row["figure"], row["profile"]) for row in manifest_rows(tmp_path)] == [
-        ("F03", "laptop"), ("F03", "study"), ("F10", "laptop")]
+        ("F06", "laptop"), ("F06", "study"), ("F10", "laptop")]
 
 
 @pytest.mark.parametrize("writes", range(5))
@@ -184,7 +184,7 @@ def test_stopped_anywhere_it_leaves_whole_files_and_the_next_run_completes(tmp_p
     profiles.profile("laptop", notebook="01")
     left = contents(tmp_path)
     assert left["figures/MANIFEST.csv"] == whole["figures/MANIFEST.csv"]  # last of all
-    new = {name for name in left if "F03_topk_overlap" in name}
+    new = {name for name in left if "F06_topk_overlap" in name}
     assert len(new) == writes and len(set(left)) == len(new) + (5 if writes < 4 else 1)  # the old go after the new
     save(df=DF.iloc[:1])
     assert list(problems(tmp_path)) == [] and new <= set(contents(tmp_path))
@@ -202,17 +202,17 @@ def test_a_read_only_folder_and_a_missing_profile_name_the_mend(tmp_path, monkey
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"alt": " "}, "figure F03 has no alt; say in words"),
-    ({"caption": "", "source": ""}, "figure F03 has no caption and no source"),
-    ({"figure_id": "3"}, "figure '3', wanted an id such as 'F03'"),
-    ({"name": "Top K"}, "figure F03 is named 'Top K', wanted a name in snake_case"),
-    ({"df": DF.iloc[:0]}, "figure F03 comes with an empty table"),
+    ({"alt": " "}, "figure F06 has no alt; say in words"),
+    ({"caption": "", "source": ""}, "figure F06 has no caption and no source"),
+    ({"figure_id": "3"}, "figure '3', wanted an id such as 'F06'"),
+    ({"name": "Top K"}, "figure F06 is named 'Top K', wanted a name in snake_case"),
+    ({"df": DF.iloc[:0]}, "figure F06 comes with an empty table"),
 ])
 def test_save_figure_refuses_and_leaves_nothing(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         save(**changes)
     with pytest.raises(ValueError):
-        save_figure(plt.figure("no").suptitle("$\\nonsense$").figure, "F03", DF, **WORDS)  # fails when it is drawn
+        save_figure(plt.figure("no").suptitle("$\\nonsense$").figure, "F06", DF, **WORDS)  # fails when it is drawn
     assert contents(tmp_path) == {}
 
 
@@ -225,8 +225,8 @@ def reword(path, old, new):
     (lambda base: base.with_suffix(".pdf").unlink(), r"no \['.pdf'\]"),
     (lambda base: reword(base.with_suffix(".json"), WORDS["alt"], " "), "no alt text"),
     (lambda base: reword(base.with_suffix(".json"), WORDS["title"], "Another"), "sidecar and manifest disagree"),
-    (lambda base: shutil.copy(base.with_suffix(".csv"), base.with_name("F03_other.csv")), "wanted one"),
-    (lambda base: shutil.copy(base.with_suffix(".csv"), base.with_name("F09_stray.csv")), "not in the manifest"),
+    (lambda base: shutil.copy(base.with_suffix(".csv"), base.with_name("F06_other.csv")), "wanted one"),
+    (lambda base: shutil.copy(base.with_suffix(".csv"), base.with_name("F14_stray.csv")), "not in the manifest"),
 ])
 def test_the_check_of_committed_figures_can_fail(tmp_path, damage, message):
     damage(save().with_suffix(""))
@@ -268,7 +268,7 @@ def test_the_source_digest_covers_code_notebook_and_weights(sources, name, text,
         return source_digest(number, sources / "fvit", sources / "notebooks")
 
     before = digest()
-    assert digest("") == digest("07") != before  # of no notebook
+    assert digest("") == digest("09") != before  # of no notebook
     (sources / name).write_bytes(text.encode())
     assert (digest() != before) == counts
 
@@ -285,26 +285,26 @@ def shown(monkeypatch, *arguments):
 
 def test_show_figure_shows_the_saved_file_of_the_profile_and_compares_only_its_name(monkeypatch):
     png = save()
-    (text, picture, metadata), (caption_text, caption, _) = shown(monkeypatch, "F03")
-    assert text == picture["text/plain"] == "Figure F03: topk overlap"
-    assert caption_text == caption["text/plain"] == "Caption of figure F03"  # numbers may differ elsewhere: HTML only
+    (text, picture, metadata), (caption_text, caption, _) = shown(monkeypatch, "F06")
+    assert text == picture["text/plain"] == "Figure F06: topk overlap"
+    assert caption_text == caption["text/plain"] == "Caption of figure F06"  # numbers may differ elsewhere: HTML only
     assert set(picture) == {"text/plain", "image/png"} and set(caption) == {"text/plain", "text/html"}
     assert saving.b64encode(png.read_bytes()).decode() == picture["image/png"]  # narrow enough to be shown as it is
     inches = Image.open(png).width / 200
     assert metadata == {"image/png": {"alt": WORDS["alt"], "width": round(120 * inches)}}  # letters of one size
     profiles.profile("study")
-    assert shown(monkeypatch, "F03", "laptop")[0][0] == text
-    with pytest.raises(FileNotFoundError, match=r"no figure F03 in .*study; save it, or `fvit run`"):
-        show_figure("F03")
-    assert "<b>F03. Overlap &amp; attack.</b>" in caption["text/html"] and WORDS["caption"] in caption["text/html"]
+    assert shown(monkeypatch, "F06", "laptop")[0][0] == text
+    with pytest.raises(FileNotFoundError, match=r"no figure F06 in .*study; save it, or `fvit run`"):
+        show_figure("F06")
+    assert "<b>F06. Overlap &amp; attack.</b>" in caption["text/html"] and WORDS["caption"] in caption["text/html"]
     assert html.escape(WORDS["alt"]) in caption["text/html"]
 
 
 def test_a_wide_smooth_figure_is_shown_smaller(monkeypatch):
     fig, ax = plt.subplots(figsize=(9, 2))
     ax.imshow(np.random.default_rng(0).random((400, 1800)), aspect="auto")
-    png = save_figure(fig, "F03", DF, **WORDS)
-    (_, picture, metadata), _ = shown(monkeypatch, "F03")
+    png = save_figure(fig, "F06", DF, **WORDS)
+    (_, picture, metadata), _ = shown(monkeypatch, "F06")
     assert metadata["image/png"]["width"] == 900
     inline = saving._inline_png(png)
     assert saving.b64encode(inline).decode() == picture["image/png"]
@@ -320,8 +320,8 @@ def test_a_damaged_figure_is_not_shown(suffix):
     flipped[len(whole) // 2] ^= 1 if suffix == ".png" else 255  # in the pixels; in JSON no text any more
     for damaged in (whole[:-20], flipped, b""):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"figure F03 in .* is damaged .*`fvit run` the notebook that saves it"):
-            show_figure("F03")
+        with pytest.raises(ValueError, match=r"figure F06 in .* is damaged .*`fvit run` the notebook that saves it"):
+            show_figure("F06")
 
 
 # Pictures as rows ---------------------------------------------------------------------------------------------------
@@ -379,9 +379,9 @@ def test_a_panel_may_have_a_scale_of_its_own():
 
 
 REDRAWN = {  # the widest figures, by which function each is drawn from the CSV beside it
-    "F06c": lambda df: f06_methods.plot_cascade(df, 25),
-    "F07c": lambda df: draw_panels(df, 4, label="attention share"),
-    "F08b": lambda df: f08_ranking.plot_clean_curves(
+    "F05b": lambda df: f04_methods.plot_cascade(df, 25),
+    "F09c": lambda df: draw_panels(df, 4, label="attention share"),
+    "F10b": lambda df: f10_ranking.plot_clean_curves(
         df, ["random_order", "constant_map", "mask"])}
 
 

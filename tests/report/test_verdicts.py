@@ -85,12 +85,12 @@ def test_each_question_of_rows_turns_with_their_numbers_and_decides_nothing_on_f
 
 
 def test_of_several_tables_that_with_most_images_answers_and_of_equal_ones_the_first(monkeypatch):
-    sizes = {"07_scores": 32, "08_defences": 40}
+    sizes = {"09_scores": 32, "12_defences": 40}
     monkeypatch.setattr(verdicts, "rows_of", lambda data, stem: (
         answers.with_photographs(table(True, sizes[stem])), f"{stem} of today", ""))
-    assert CHECKS["P5.2"]["rows"] == ["07_scores", "08_defences"]
-    for n, made in ((40, "08_defences of today"), (32, "07_scores of today")):
-        sizes["08_defences"] = n
+    assert CHECKS["P5.2"]["rows"] == ["09_scores", "12_defences"]
+    for n, made in ((40, "12_defences of today"), (32, "09_scores of today")):
+        sizes["12_defences"] = n
         found = verdicts._verdict("P5", "natural", "adaptive", "P5.2", ledger(), {})
         assert (found.units, found.made) == (n, made)
 
@@ -160,24 +160,24 @@ def test_rows_decide_only_if_they_say_which_run_made_them_and_that_run_was_of_wh
     def status():
         return verdicts.verdicts(ledger(), rows=["P5"]).of("P5.2")
 
-    path, runs = folders / "results/study/07_scores.parquet", folders / "results/study/runs.csv"
-    assert "07_scores: no rows of scenes are on record" in status().lacks and status().status == NOT_TESTED
+    path, runs = folders / "results/study/09_scores.parquet", folders / "results/study/runs.csv"
+    assert "09_scores: no rows of scenes are on record" in status().lacks and status().status == NOT_TESTED
     save_rows(table(True).drop_duplicates(["image_id", "method", "defence", "aim", "made_on", "metric", "eps", "level",
                                            "certificate"]), path)
-    assert "07_scores: its study rows do not say which run made them" in status().lacks
+    assert "09_scores: its study rows do not say which run made them" in status().lacks
     save_rows(pd.read_parquet(path), path, run_id="r")
     run = dict.fromkeys(provenance.RUN_COLUMNS, "") | {"run_id": "r", "date": "2026-11-30", "commit": "abc1234"}
     upsert(runs, run | {"inputs": "of before"}, key=("run_id",), columns=provenance.RUN_COLUMNS)
     assert "2026-11-30 (abc1234), are of other models or images than ship now" in status().lacks
     ships = provenance.inputs_digest("scenes", defences=set(pd.read_parquet(path).defence))
     upsert(runs, run | {"inputs": ships}, key=("run_id",), columns=provenance.RUN_COLUMNS)
-    assert (status().status, status().made) == ("HOLDS", "07_scores, study rows of 2026-11-30 (abc1234)")
+    assert (status().status, status().made) == ("HOLDS", "09_scores, study rows of 2026-11-30 (abc1234)")
 
 
 def test_verdicts_are_put_on_record_as_they_read_and_a_rerun_changes_no_byte(on_file, tmp_path, monkeypatch):
     monkeypatch.setenv("FVIT_OUT", str(tmp_path))
     monkeypatch.setattr(profiles, "current", None)
-    profiles.profile("laptop", notebook="10")
+    profiles.profile("laptop", notebook="15")
     on_file(table(True, 29))
     claims, path = ledger({"claim": "P3.6", "text": "computed"}), tmp_path / "results/laptop/claims.csv"
     found = verdicts.verdicts(claims, rows=["P3", "P5"]).record()
@@ -187,7 +187,7 @@ def test_verdicts_are_put_on_record_as_they_read_and_a_rerun_changes_no_byte(on_
     of = {line["claim"]: line for line in read_table(path)}
     assert [of[v.id]["status"] for v in found] == ["HOLDS", NOT_TESTED, *["UNDECIDED"] * 4]
     line = of["P5 scenes adaptive, P5.2"]
-    assert (line["n"], line["source"], line["expected"]) == ("29", "07_scores of today", "")
+    assert (line["n"], line["source"], line["expected"]) == ("29", "09_scores of today", "")
     assert "29 independent units, wanted 30" in line["note"] and float(line["ci_low"]) < float(line["value"])
     assert of["P3 linf none, P3.11"]["value"] == "" and "no run of it is on record" in of["P3 linf none, P3.11"]["note"]
 
@@ -200,7 +200,7 @@ def test_text_holds_verdicts_and_html_a_row_a_question_with_its_interval_against
     assert len(said) == 4 and said[1].startswith("P5  HOLDS         scenes, adaptive: P5.2 ") and "0.5" not in said[1]
     page = found._repr_html_()
     assert page.count("<tr><td>") == 4 and page.count(ROWS["P5"]["text"]) == 1 and page.count("<svg") == 4
-    assert "n = 40" in page and 'bound 0"' in page and "07_scores of today" in page
+    assert "n = 40" in page and 'bound 0"' in page and "09_scores of today" in page
     assert page.index("other &lt; than") > page.index("which decide nothing") > page.index("</table>")
 
 

@@ -1,4 +1,4 @@
-"""Figures of notebook 06, which explanation."""
+"""Figures of notebook 04, which explanation."""
 
 import matplotlib.pyplot as plt
 import numpy as np

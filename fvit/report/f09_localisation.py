@@ -1,4 +1,4 @@
-"""Figures of notebook 07, does DDS localise better."""
+"""Figures of notebook 09, does DDS localise better."""
 
 import matplotlib.pyplot as plt
 

@@ -1,4 +1,4 @@
-"""Figures of notebook 03, when the top-k must survive."""
+"""Figures of notebook 06, when the top-k must survive."""
 
 import matplotlib.pyplot as plt
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Figures of notebook 05, denoising and what it buys."""
+"""Figures of notebook 03, denoising and what it buys."""
 
 import matplotlib.pyplot as plt
 

@@ -1,4 +1,4 @@
-"""Figures of notebook 09, what sigma, draws and k cost and buy."""
+"""Figures of notebook 14, what sigma, draws and k cost and buy."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -65,7 +65,7 @@ LOOKS = {measure: threat_look("dds", measure.removesuffix(" attack")) for measur
 
 
 def measures(rows) -> pd.Series:
-    """What each of the rows of notebook 09 measures, in its words: one of MEASURES, "fidelity" or "accuracy"."""
+    """What each of the rows of notebook 14 measures, in its words: one of MEASURES, "fidelity" or "accuracy"."""
     attacked = np.where(made_on_itself(rows), "adaptive attack", "transferred attack")
     found = pd.Series(attacked, rows.index).mask(rows["aim"] == "fresh_noise", "fresh noise")
     return found.mask(rows["metric"] == "fidelity", "fidelity").mask(rows["metric"] == "right", "accuracy")

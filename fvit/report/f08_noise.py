@@ -1,4 +1,4 @@
-"""Figures of notebook 04, is Gaussian noise nearly the best."""
+"""Figures of notebook 08, is Gaussian noise nearly the best."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from scipy.stats import beta
 
-from fvit.report.f03_radii import certified_accuracy
+from fvit.report.f06_radii import certified_accuracy
 
 ON = {"a": "sea", "b": "sea", "c": "hill", "d": "wood", "e": "moor"}  # image -> photograph
 VALUES = {  # b is the second of its photograph and does not count; of c the prediction is wrong; d abstains on the map

@@ -1,4 +1,4 @@
-"""Figures of notebook 08, does it rank pixels better."""
+"""Figures of notebook 10, does it rank pixels better."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
