@@ -65,7 +65,7 @@ def certify(dds, x, k, beta, n_samples, failure_prob, ids=None, method="raw_atte
     As all randomised smoothing it takes float arithmetic for exact.
     Raises ValueError for bad images, k, beta, n_samples, failure_prob, names, sigma = 0, or a missing target.
     Source: ours (docs/theory.md, Theorems 3, 5 and 6, Proposition 14), in the line of Cohen et al. 2019. Taught in
-    notebook 06.
+    notebook 07.
     """
     import pandas as pd  # late: only tables need it
 

@@ -1,6 +1,6 @@
 """FFDNet (Zhang, Zuo and Zhang 2018) as a defence of one's own: somebody else's denoiser in the place of the prior.
 
-`fvit run 10 --profile natural -p "defences=['tools/ffdnet.py:ffdnet']"`, with the authors' ffdnet_color.pth in the
+`fvit run 12 --profile natural -p "defences=['tools/ffdnet.py:ffdnet']"`, with the authors' ffdnet_color.pth in the
 folder that FVIT_DATA names, or in FFDNET. Its weights are not ours and do not travel with fvit.
 """
 

@@ -53,7 +53,7 @@ def strongest(loss, x, restarts=1, eps=8 / 255, norm="linf", steps=10, step_size
                  be measured on yet others
     returns      x_adv as from `pgd`; other arguments are its
 
-    Raises ValueError as `pgd` does. Source: Madry et al. 2018, and ours for the choice. Taught in notebook 14.
+    Raises ValueError as `pgd` does. Source: Madry et al. 2018, and ours for the choice. Taught in notebook 13.
     """
     x, ids, how = _settings(loss, x, eps, norm, steps, step_size, seed, ids, rule, momentum)
     last = check_count(restarts, "restarts") * how.steps

@@ -20,7 +20,7 @@ def pointing(maps, mask) -> torch.Tensor:
     With masses s(map, object) it is the mean of s(0, 0) / (s(0, 0) + s(0, 1)) and s(1, 1) / (s(1, 1) + s(1, 0)). Maps
     that do not depend on the class have exactly 1/2 whatever they show, since their two shares add up to 1; a map with
     nothing on either object counts 1/2. Only the maps' relative values count.
-    Raises ValueError for other shapes, negative or non-finite maps. Our own statistic. Taught in notebook 04.
+    Raises ValueError for other shapes, negative or non-finite maps. Our own statistic. Taught in notebook 05.
     """
     maps, mask = torch.as_tensor(maps).detach().cpu().double(), torch.as_tensor(mask).cpu()
     fits = maps.ndim == mask.ndim == 4 and maps.shape[:2] == mask.shape[:2] and maps.shape[1] == 2
@@ -56,7 +56,7 @@ def randomised(vit: nn.Module, n_stages: int, seed: int = 0, network: str = "") 
     stream of its own, so a stage that is random has the same weights however many stages follow. Each name of a
     `network` gives others.
     Raises ValueError unless 0 <= n_stages <= len(cascade(vit)). Source: Adebayo et al. 2018, cascading randomisation,
-    who draw new weights; that we permute the old ones is ours. Taught in notebook 04.
+    who draw new weights; that we permute the old ones is ours. Taught in notebook 05.
     """
     stages = list(cascade(vit).values())
     if n_stages not in range(len(stages) + 1):

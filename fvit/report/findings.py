@@ -135,7 +135,7 @@ def certified(rows) -> Said:
     kept = k - tokens_to_break(k, "0.8") + 1
     plugin = at[at["metric"] == "plugin_radius"].groupby("certificate")["value"].median()
     return Said(f"On {n} test scenes, sigma {sigma:g}: the l2 radius within which {kept} of the shown {k} tokens must "
-                f"stay in the top {k}, wrong with probability 0.001 at most an image (notebook 06's default), from "
+                f"stay in the top {k}, wrong with probability 0.001 at most an image (notebook 07's default), from "
                 f"draws that choose the set and {draws} others that bound (`study` rows):\n\n" + "\n".join(lines) +
                 "\n\nIf the mean of the draws that bound were exact, which nobody knows, the divergence radius of the "
                 f"paper's kind would be {plugin['renyi']:.3f}, its pooled form {plugin['pooled']:.3f}, and the sharp "
