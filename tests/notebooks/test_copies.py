@@ -161,6 +161,8 @@ def test_the_repository_has_its_address_in_one_place(monkeypatch):
     others = [*paths.ROOT.glob("*.*"), *paths.ROOT.glob("docs/*.md"), *paths.PACKAGE.rglob("*.py")]
     named = [path.name for path in others if path.is_file() and urls["Repository"] in path.read_text(errors="replace")]
     assert named == ["pyproject.toml"]
+    first = next(paths.NOTEBOOKS.glob("00_*.ipynb")).read_text(encoding="utf-8")  # its cell for who has no fvit yet
+    assert f'git+{urls["Repository"]}\\"' in first
     stated = {"example.org/fvit": "", "git.example.com/ours": "https://git.example.com/ours"}
     for address, answer in stated.items():
         heads = type("Heads", (), {"get_all": lambda self, _, a=address: [f"Repository, https://{a}"]})()
