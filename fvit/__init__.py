@@ -38,6 +38,7 @@ _HOME = {  # public name: module that holds it
     "profile": "records.profiles",
     "stamp": "records.provenance",
     "claim": "records.claims",
+    "exercise": "notebooks.exercises",
     "figure": "report.captions",
     "save_figure": "report.saving",
     "show_figure": "report.saving",

@@ -257,6 +257,25 @@ def votes(maps, k):
     return cast
 
 
+def judged(draws, shown, k, beta, failure_prob):
+    """What draws at another image prove of a shown set by their votes: that it is kept, that it is lost, or neither.
+
+    draws    (n_samples, n) maps at that image, independent of how it was found
+    shown    (k,) tokens; their share `beta` is to be in the top-k of the votes there
+    returns  {"shown_overlap": share of them in the top-k of these draws' votes, "proven_kept", "proven_lost": 1.0 or
+             0.0}; that one of the two is 1 wrongly has probability at most failure_prob
+    """
+    each = check_number(failure_prob, *FAILURE) / draws.shape[1]
+    counted, lost = votes(_maps(draws, "draws"), k).sum(0), tokens_to_break(k, beta)
+    rest = np.setdiff1d(np.arange(len(counted)), shown)
+    low, high = (rate_bound(counted, len(draws), each, side) for side in ("lower", "upper"))
+    found = {"shown_overlap": float(np.isin(shown, np.argsort(-counted, kind="stable")[:k]).mean())}
+    if lost > min(k, len(rest)):  # so many cannot be lost
+        return found | {"proven_kept": 1.0, "proven_lost": 0.0}
+    return found | {"proven_kept": float(np.sort(low[shown])[lost - 1] > np.sort(high[rest])[-lost]),
+                    "proven_lost": float(np.sort(high[shown])[lost - 1] < np.sort(low[rest])[-lost])}
+
+
 def draw_maps(dds, x, image_id, purpose, n_samples, method="raw_attention", target=None):
     """Maps (n_samples, tokens), float64, of one image x (1, 3, H, W), one for each draw of the streams `purpose`.
 

@@ -24,6 +24,7 @@ from fvit.certification import (
     certify_label,
     certify_until,
     draw_maps,
+    judged,
     shown_label,
     shown_set,
     votes,
@@ -301,6 +302,20 @@ def test_rows_until_a_radius_say_how_many_were_drawn(dds, x):
 
 
 # against the definitions ---------------------------------------------------------------------------------------------
+def test_what_draws_prove_of_a_set_at_another_image():
+    """Eight tokens, four shown, of which one may be lost: two that sink below two others break it."""
+    order = {"kept": [0, 1, 2, 3], "one lost": [0, 1, 2, 4], "two lost": [0, 1, 4, 5], "all lost": [4, 5, 6, 7]}
+    maps = {name: np.full((200, 8), 0.01) for name in order}
+    for name, top in order.items():
+        maps[name][:, top] = 0.24
+    found = {name: judged(draws, np.arange(4), 4, "0.75", 0.01) for name, draws in maps.items()}
+    assert [list(f.values()) for f in found.values()] == [[1, 1, 0], [0.75, 1, 0], [0.5, 0, 1], [0, 0, 1]]
+    half = np.concatenate([maps["kept"][:100], maps["two lost"][:100]])  # tokens 2, 3, 4, 5 have half of the votes
+    assert list(judged(half, np.arange(4), 4, "0.75", 0.01).values()) == [1, 0, 0]  # ties go to the lowest index
+    assert list(judged(maps["kept"][:3], np.arange(4), 4, "0.75", 0.01).values()) == [1, 0, 0]  # too few to prove it
+    assert list(judged(maps["all lost"], np.arange(4), 4, "0", 0.01).values()) == [0, 1, 0]  # nothing is asked
+
+
 def test_votes_by_hand():
     rows = [[0.4, 0.3, 0.2, 0.1]] * 60 + [[0.25] * 4] * 10 + [[0.4, 0.1, 0.3, 0.2]] * 30  # a tie: to 0 and 1
     draws = np.random.default_rng(0).permutation(rows)  # votes: 100, 70, 30, 0 of 100

@@ -83,6 +83,26 @@ def _others(bench, named):
     return found
 
 
+def kept_rows(bench: Bench, images, clean: dict, met: dict, named: dict) -> pd.DataFrame:
+    """Rows of what defences keep of the top k of raw attention, and of fidelity, from maps that were made already.
+
+    clean     {defence: its maps (B, h, w) of the clean images}; that of "none" is what fidelity is held against
+    met       {(defence, made_on): its maps of what it met}: the attack made on `made_on`; "": no attack, other draws
+    named     {code: name} of the defences
+    returns   a column photograph beside those of rows, for `Experiment.save`
+    """
+    pairs = []
+    for defence, own in clean.items():
+        pairs += [(defence, "topk_overlap", "explanation" if made_on else "fresh_noise", made_on, own, heat)
+                  for (of, made_on), heat in met.items() if of == defence]
+        pairs.append((defence, "fidelity", "none", "", own, clean["none"]))
+    levels_of = {defence: bench.levels(named.get(defence, "none")) for defence in clean}
+    return pd.concat([pd.DataFrame({
+        "image_id": images.ids, "photograph": images.groups, "defence": defence, "aim": aim, "made_on": made_on,
+        "metric": metric, **levels_of[defence], "value": topk_overlap(one, other, bench.k).cpu()})
+        for defence, metric, aim, made_on, one, other in pairs], ignore_index=True)
+
+
 def labels(bench: Bench, images) -> dict:
     """What the rows of `images` have in common, for `rows.conform`."""
     return {"dataset": getattr(images, "name", "scenes"), "model": getattr(bench.vit, "name", ""), "norm": "linf",

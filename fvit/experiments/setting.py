@@ -12,7 +12,7 @@ import torch
 
 from fvit.base import devices
 from fvit.base.checks import check_count, check_seed
-from fvit.base.paths import ROOT, results_dir
+from fvit.base.paths import ROOT, output_root, results_dir
 from fvit.data.images import Images
 from fvit.experiments import inputs
 from fvit.experiments.bench import OTHER, Bench
@@ -172,6 +172,29 @@ class Experiment:
             raise ValueError(f"n_adaptive={n_adaptive} for {name}, which takes no `attacks`; leave it out")
         return Run(on, name, compute, what, block or (4 if self.sizes.name == "natural" else 16), int(n_adaptive))
 
+    def on_record(self, names) -> tuple[pd.DataFrame | None, str]:
+        """(rows, "") of tables that an earlier run left, all of them, at this profile, or for `laptop` the repository's
+        of `study`; (None, "") where they are not there, and (None, why not) where they are of something else."""
+        small = self.sizes.name == "laptop"
+        folder, roots = "study" if small else self.sizes.name, [ROOT] if small else dict.fromkeys([output_root(), ROOT])
+        for results in (root / "results" / folder for root in roots):
+            paths = [results / f"{name}.parquet" for name in names]
+            if all(path.exists() for path in paths):
+                tables, runs = [load_rows(path) for path in paths], provenance.runs_in(results)
+                why = next(filter(None, (self._not_these(rows, folder, runs) for rows in tables)), "")
+                return (None, why) if why else (pd.concat(tables, ignore_index=True), "")
+        return None, ""
+
+    def _not_these(self, rows, folder, runs) -> str:
+        """Why rows on record cannot stand for those of this run: for `laptop` as of `provenance.outdated`."""
+        if self.sizes.name == "laptop":
+            return provenance.outdated(rows, folder, runs)
+        free = {name: getattr(self.sizes, name) for name in ("notebook", "n_images", "k")}
+        if replace(PROFILES[folder], **free) != self.sizes or self.seed:
+            return f"{folder} rows on record are of the sizes of the profile and of seed 0"
+        made_of = {run and run.get("inputs") for run in provenance.runs_of(rows, runs)}
+        return "" if made_of == {self.inputs(set(rows["defence"]))} else f"{folder} rows are of other models"
+
     def log(self, name: str, rounds: int) -> str:
         """The `run_id` of rows of times taken now, noted in results/<profile>/runs.csv; as of `provenance.log_run`."""
         return provenance.log_run(results_dir(self.sizes.name) / "runs.csv", name, rounds)
@@ -257,16 +280,19 @@ class Run:
             save_rows(found, results_dir(sizes.name) / f"{self.name}.parquet")
         return found
 
-    def shown(self, own: bool = False) -> "Shown":
+    def shown(self, own: bool = False, of: tuple[str, ...] = ()) -> "Shown":
         """The rows that figures show: at `laptop` those of `study` that come with the repository, if they are of the
-        images and models that ship now; else, or where `own` is asked for, our own."""
-        on, committed = self.on, ROOT / "results" / "study" / f"{self.name}.parquet"
-        rows = load_rows(committed) if on.sizes.name == "laptop" and committed.exists() and not own else None
-        if rows is not None and (why := provenance.outdated(rows, "study", provenance.runs_in(committed.parent))):
+        images and models that ship now; else, or where `own` is asked for, our own.
+
+        of   tables of another notebook that hold these rows, and more. They are shown in the place of this one; at the
+             other profiles too, where they are on record of these images and networks at the sizes of the profile
+        """
+        on, small = self.on, self.on.sizes.name == "laptop"
+        rows, why = (None, "") if own or not (small or of) else on.on_record(of or (self.name,))
+        if why:
             print(f"{self.name}: {why}; shown are those of this run")
-            rows = None
         if rows is not None:
-            sizes, images = PROFILES["study"], on.images(rows.image_id.nunique())
+            sizes, images = PROFILES["study"] if small else on.sizes, on.images(rows.image_id.nunique())
         else:
             rows, sizes, images = self.rows(), on.sizes, on.images()
         n_at = rows.groupby("eps").image_id.nunique()

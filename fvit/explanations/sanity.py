@@ -7,7 +7,23 @@ from torch import nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from fvit.base.rng import numpy_generator, stream_seed
+from fvit.explanations.methods import METHODS
+from fvit.explanations.own import method_name
+from fvit.explanations.passes import explain_pass, forward_pass
 from fvit.models.layouts import attention_blocks
+
+
+def maps_by_class(vit, x, classes, methods=None, batch: int = 16) -> dict[str, torch.Tensor]:
+    """{method: heatmaps (B, n, h, w)}: an image's maps for each of its `classes` (B, n), from shared forward passes.
+
+    methods   as of `explain`, default all of METHODS; batch: images whose passes are in memory at once
+    """
+    methods, parts = list(METHODS if methods is None else methods), []  # of each batch, a map for each method
+    for images, asked in zip(x.split(batch), classes.split(batch), strict=True):
+        record = forward_pass(vit, images, methods)
+        parts.append([torch.stack([explain_pass(record, method, target).detach() for target in asked.T], 1)
+                      for method in methods])
+    return {method_name(method): torch.cat(maps) for method, *maps in zip(methods, *parts, strict=True)}
 
 
 def pointing(maps, mask) -> torch.Tensor:

@@ -36,22 +36,22 @@ class Answer:
         return self.text
 
 
-def check(exercise: str, answer=None) -> Answer:
+def exercise(name: str, answer=None) -> Answer:
     """Is `answer` right? A wrong one is answered by a hint.
 
-    exercise   "NN.n": number of the notebook and of the exercise; EXERCISES holds those that check themselves
-    answer     a finite number, within the tolerance that the exercise states, or words; None for no answer yet
+    name     "NN.n": number of the notebook and of the exercise; EXERCISES holds those that check themselves
+    answer   a finite number, within the tolerance that the exercise states, or words; None for no answer yet
 
     Raises ValueError for an unknown exercise, and for an answer of another kind than wanted.
     """
-    asked = EXERCISES[check_choice(exercise, EXERCISES, "exercise")]
+    asked = EXERCISES[check_choice(name, EXERCISES, "exercise")]
     if answer is None:
-        return Answer(False, f"OPEN {exercise}  wanted: {asked.wanted}")
+        return Answer(False, f"OPEN {name}  wanted: {asked.wanted}")
     if asked.words:
-        words = check_choice(" ".join(str(answer).lower().split()), asked.words, f"answer to exercise {exercise}")
+        words = check_choice(" ".join(str(answer).lower().split()), asked.words, f"answer to exercise {name}")
         right = words == asked.answer
     elif math.isfinite(as_number(answer)):
         right = abs(as_number(answer) - asked.answer) <= asked.within
     else:
         raise ValueError(f"answer {answer!r}, wanted one finite number such as 0.25, or None for no answer yet")
-    return Answer(right, f"RIGHT {exercise}" if right else f"NOT YET {exercise}  {asked.hint}")
+    return Answer(right, f"RIGHT {name}" if right else f"NOT YET {name}  {asked.hint}")

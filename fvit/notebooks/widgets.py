@@ -19,12 +19,13 @@ from scipy import stats
 from fvit.base.checks import check_choice
 from fvit.explanations.passes import explain
 from fvit.metrics.maps import top_k, topk_overlap
-from fvit.report.f06_radii import plot_simplex
+from fvit.report.f06_radii import plot_simplex, plot_strips
+from fvit.report.f07_certified import plot_votes
 from fvit.report.f08_noise import plot_noise_pair
 from fvit.report.panels import draw_panels, encode
 from fvit.report.saving import Shown, png_bytes
 from fvit.smoothing import DDS, add_noise
-from fvit.theory import divergences, noise
+from fvit.theory import divergences, noise, radii
 
 DPI = 110
 NOISES = {  # name: (family of noise.FAMILIES, its shape, scipy's density of scale 1)
@@ -151,6 +152,50 @@ def explore_simplex(start=(0.5, 0.6)) -> None:
         return plot_simplex(rows), said
 
     explore(draw, handles, dict(zip(handles, start, strict=True)), "Three tokens")
+
+
+def explore_strips(start=(1.0, 0.25)) -> None:
+    """What two tokens of 0.40 together keep for certain after a shift, with handles for it and for token 1's part.
+
+    For notebook 06.
+    """
+    handles = {"shift / sigma": [0.1, 0.2, 0.5, 1.0, 1.5], "token 1": [0.2, 0.25, 0.3, 0.35]}
+
+    def draw(**setting):
+        rho, first = setting.values()
+        alone, both = stats.norm.cdf(stats.norm.ppf([first, 0.4]) - rho)
+        rows = [("before", "token 1", first), ("before", "token 2", 0.4 - first),
+                ("after: token 1 has at least", "token 1", alone), ("after: the two have at least", "both", both),
+                *[("so the greater has half", "half of both", both / 2)] * 2]
+        said = (f"After a shift of {rho:g} sigma token 1 keeps at least {alone:.3f}, the two together at least "
+                f"{both:.3f}, so the greater of them half of that, {both / 2:.3f}: one of the two keeps at least "
+                f"{max(alone, both / 2):.3f}, by {'token 1 alone' if alone > both / 2 else 'the two'}.")
+        return plot_strips(pd.DataFrame(rows, columns=["strip", "part", "share"])), said
+
+    explore(draw, handles, dict(zip(handles, start, strict=True)), "Two tokens that cannot both sink")
+
+
+VOTES = (0.99, 0.95, 0.90, 0.78, 0.60, 0.35, 0.22, 0.12, 0.06, 0.03)  # of ten tokens, of which five are shown
+
+
+def explore_votes(start=0.6) -> None:
+    """Votes in order and the two that decide, with a handle for the overlap to keep. For notebook 07."""
+    k = 5
+
+    def draw(overlap):
+        lost = divergences.tokens_to_break(k, f"{overlap:g}")
+        inside, outside = k - lost + 1, k + lost  # places of the two that decide
+        a, b = VOTES[inside - 1], VOTES[outside - 1]
+        rho = radii.coordinate_rho(VOTES[inside - 1 : k], VOTES[k:outside])
+        place = np.arange(1, len(VOTES) + 1)
+        rows = pd.DataFrame({"place": place, "vote": VOTES, "top": place <= k, "decides": np.isin(
+            place, [inside, outside])})
+        said = (f"Overlap {overlap:g}: it is lost with {lost} of the {k} tokens. Of any {lost} in the set one has a "
+                f"vote of {a:.2f} or more, of any {lost} outside one has {b:.2f} or less: the radius is "
+                f"{rho:.2f} sigma.")
+        return plot_votes(rows), said
+
+    explore(draw, {"overlap": [1.0, 0.8, 0.6, 0.4, 0.2]}, {"overlap": start}, "Votes that decide")
 
 
 def explore_noise(start=("Laplace", 1), order=2.0) -> None:

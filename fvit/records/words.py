@@ -61,6 +61,11 @@ def said(defence: str) -> str:
     return DEFENCES.get(defence, defence)
 
 
+def method_said(method: str) -> str:
+    """A method, or an order of pixels that no method made, in words."""
+    return AIMS.get(method, method.replace("_", " "))
+
+
 def check_word(word: str, column: str) -> str:
     """Return `word` if a row may hold it in `column`, one of CODES; defences and ViTs may be a reader's own."""
     known = {"defence": [OWN], "made_on": [OWN, ANOTHER]}.get(column, [])

@@ -8,7 +8,8 @@ import pandas as pd
 from fvit.records.claims import ATTACKS, MEASURES
 from fvit.records.words import made_on_itself, said
 from fvit.report.style import NO_INFORMATION
-from fvit.report.tables import auc_rows, gain
+from fvit.report.tables import auc_rows, by_threat, gain
+from fvit.theory.comparisons import compare_pairs
 from fvit.theory.intervals import interval_table, mean_interval, outcome_interval
 
 QUESTIONS = (  # what is asked, the defence that has it, the same without it
@@ -177,3 +178,27 @@ def told_apart(rows) -> pd.DataFrame:
             value, low, high = better if kind == "negative" else (-better[0], -better[2], -better[1])
             found.append([variant, kind, good, bad, value, low, high, better.n, better.n_groups])
     return pd.DataFrame(found, columns=["variant", "kind", "good", "bad", "difference", "low", "high", "n", "n_groups"])
+
+
+def compare_areas(areas) -> pd.DataFrame:
+    """DDS minus bare for the area of every map, paired by image, tested on the means of the photographs, and corrected
+    by Holm's method: one family for each threat.
+
+    areas     of `tables.auc_rows`, the class held
+    returns   DataFrame method, kind, eps, threat ("transferred", "adaptive") and the columns of `compare_pairs`. Clean
+              areas are in both families, as is the attack on the bare ViT, for its side
+    """
+    return pd.concat([compare_pairs(part, ["method", "kind", "eps"], groups="photograph").assign(threat=threat)
+                      for threat, part in by_threat(areas).groupby("threat", sort=False)], ignore_index=True)
+
+
+def area_gains(areas) -> pd.DataFrame:
+    """What DDS adds to the area of every map, image by image, without an attack and at the largest radius: DataFrame
+    kind, method, condition ("clean", "transferred", "adaptive"), eps, difference, low, high, n, n_groups.
+
+    areas   as of `compare_areas`
+    """
+    found = compare_areas(areas[areas["eps"].isin([0, areas["eps"].max()])])
+    found["condition"] = found["threat"].where(found["eps"] > 0, "clean")
+    return found.drop_duplicates(["kind", "method", "condition"], ignore_index=True)[
+        ["kind", "method", "condition", "eps", "difference", "low", "high", "n", "n_groups"]]

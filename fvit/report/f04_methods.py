@@ -1,4 +1,4 @@
-"""Figures of notebook 04, which explanation."""
+"""Figure of notebook 04, which explanation."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,77 +6,58 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 
-from fvit.report.panels import decode, draw_panel, shared_scale
-from fvit.report.style import WIDEST, dots, legend_below, lines, one_panel, panels_by
+from fvit.report.panels import decode, draw_panel, outline, outline_key, shared_scale
+from fvit.report.style import WIDEST
 
 
-def plot_both_classes(df, titles, label="share of the map") -> plt.Figure:
-    """The two maps of every method over the scene, and their difference, three panels a method, two methods a row.
+def plot_both_classes(df, digits, pointing, k) -> plt.Figure:
+    """The two maps of every method over the scene, and their difference: a row each, in two blocks; last, the scene.
 
-    df       rows of `panels.encode`: "scene"; masks "mask 0", "mask 1" of the digits; "METHOD 0", "METHOD 1"
-    titles   {panel: its title}; that of a METHOD stands above the difference, in red where the first map is greater
+    df         rows of `panels.encode`: "scene"; masks "mask 0", "mask 1" of the digits; "METHOD 0", "METHOD 1"
+    digits     the two digits asked about
+    pointing   {method: what is said of it}, a number; the `k` greatest tokens are outlined, those of the second map
+               held against those of the first
+    A method's two maps share a scale, all differences another: red where the first map is greater, blue the second.
     """
     pictures = decode(df)
-    methods = [name[:-2] for name in pictures if name.endswith(" 0") and name != "mask 0"]
-    masks, nrows = [pictures["mask 0"], pictures["mask 1"]], -(-len(methods) // 2)
-    fig = plt.figure(figsize=(WIDEST, 1.68 * nrows + 0.4), layout="constrained")
-    blocks = fig.subfigures(nrows, 2, squeeze=False, wspace=0.04)
-    for block in list(blocks.flat)[len(methods):]:
-        block.set_visible(False)
-    for block, method in zip(blocks.flat, methods, strict=False):
-        maps = [pictures[f"{method} {i}"] for i in (0, 1)]
-        of_both = shared_scale(maps)
-        signed = ScalarMappable(Normalize(-of_both.norm.vmax, of_both.norm.vmax), "coolwarm")
-        for i, (ax, heat) in enumerate(zip(block.subplots(1, 3), (*maps, maps[0] - maps[1]), strict=True)):
-            draw_panel(ax, heat, signed if i == 2 else of_both, pictures["scene"])
-            for digit, mask in enumerate(masks):
-                rows, columns = ((np.arange(n) + 0.5) / n for n in mask.shape)
-                asked = digit == i or (i == 2 and digit == 0)
-                ax.contour(columns, 1 - rows, mask, [0.5], colors=["black"], linewidths=[1.2 if asked else 0.8],
-                           linestyles=["solid" if asked else (0, (2, 1.5))])
-            ax.set_title(titles[f"{method} {i}" if i < 2 else method], fontsize="small")
+    masks, scene = [pictures["mask 0"], pictures["mask 1"]], pictures["scene"]
+    maps = {name: [pictures[f"{name} {i}"] for i in (0, 1)] for name in pointing}
+    most = max(np.abs(one - other).max() for one, other in maps.values()) or 1.0
+    signed = ScalarMappable(Normalize(-most, most), "coolwarm")
+    nrows = len(maps) // 2 + 1
+    fig, axes = plt.subplots(nrows, 8, figsize=(WIDEST, 1.13 * nrows + 0.6), layout="constrained", squeeze=False,
+                             gridspec_kw={"width_ratios": [1.15, 1, 1, 1] * 2})
+    fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    slots = [row[4 * block : 4 * block + 4] for block in (0, 1) for row in axes]
+    for place, (name, (one, other)), (said, *shown) in zip(range(len(maps)), maps.items(), slots, strict=False):
+        of_both = shared_scale([one, other])
+        for ax, heat, scale in zip(shown, (one, other, one - other), (of_both, of_both, signed), strict=True):
+            draw_panel(ax, heat, scale, scene)
+        kept = [outline(ax, heat, one, k) for ax, heat in zip(shown, (one, other), strict=False)][1]
+        _outline_digits(shown[2], masks)
+        said.text(1, 0.5, f"{name}\nkeeps {kept:.2f}\npointing {pointing[name]:.2f}", ha="right", va="center",
+                  fontsize="small", linespacing=1.4)
+        if place % nrows == 0:
+            for ax, title in zip(shown, (*(f"why {digit}?" for digit in digits), "difference"), strict=True):
+                ax.set_title(title, fontsize="small")
+    said, first, _, last = slots[len(maps)]
+    said.text(1, 0.5, "the scene", ha="right", va="center", fontsize="small")
+    draw_panel(first, scene, None)
+    last.set_in_layout(False)
+    bar = fig.colorbar(signed, cax=last.inset_axes([-0.65, 0.6, 1.5, 0.1]), orientation="horizontal")
+    bar.set_label(f"why {digits[0]} minus why {digits[1]},\nshare of the map", fontsize="small")
+    key = [Line2D([], [], color="black", linewidth=1, linestyle=dash, label=f"outline of the {digit}")
+           for digit, dash in zip(digits, DASHES, strict=True)]
+    fig.legend(handles=outline_key(k) + key, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
     return fig
 
 
-def plot_pointing(df):
-    """How far each method points at the right digit, a row each in order of appearance, with the line of chance.
-
-    df   method, group (a colour and marker each), mean, low, high
-    """
-    ax = one_panel(5.6, 0.32 * len(df) + 1.1)
-    ax.axvline(0.5, color="0.3", linewidth=1, linestyle="--")
-    ax.annotate("chance", (0.5, 1), xycoords=ax.get_xaxis_transform(), xytext=(0, 2), textcoords="offset points",
-                ha="center", fontsize="small", color="0.3")
-    dots(ax, df, "method", list(df["method"]), "group", gap=0, linewidth=1.2)
-    for y, value in enumerate(df["mean"]):
-        ax.annotate(f"{value:.2f}", (1, y), xycoords=ax.get_yaxis_transform(), xytext=(4, 0), color="0.3",
-                    textcoords="offset points", va="center", fontsize="small")
-    ax.invert_yaxis()
-    ax.set(xlim=(0, 1), xlabel="share of the digits' mass on the digit of the map's own class")
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=3)
-    return ax.figure
+DASHES = "solid", (0, (2, 1.5))
 
 
-def plot_cascade(df, k, ncols=4):
-    """Likeness to the trained map as layers lose what they learnt, a panel per method.
-
-    df   method, metric (a colour and marker each), variant (the stages in order of appearance; "another scene" is a
-         dotted level), mean, low, high
-    """
-    reference, said = "another scene", {"rank_correlation": "rank correlation", "topk_overlap": f"top-{k} overlap"}
-    stages = [stage for stage in dict.fromkeys(df["variant"]) if stage != reference]
-    fig, panels = panels_by(df, "method", 2.35, 2.1, ncols=ncols, extra=(0, 0.5), sharex=True)
-    for ax, _, part in panels:
-        levels = part[part["variant"] == reference].set_index("metric")["mean"]
-        steps = part[part["variant"] != reference]
-        steps = steps.assign(place=steps["variant"].map(stages.index)).sort_values("place", kind="stable")
-        for metric, _, colour in lines(ax, steps, "metric", "place", names=lambda metric: said.get(metric, metric)):
-            ax.axhline(levels[metric], color=colour, linestyle=":", linewidth=1.2)
-        ax.axhline(0, color="0.3", linewidth=0.8)
-        ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", fontsize="small")
-        if ax.get_subplotspec().is_first_col():
-            ax.set(ylabel="likeness to trained map", ylim=(-0.7, 1.08))
-    dotted = Line2D([], [], color="0.3", linestyle=":", label=f"dotted: {reference}, trained")
-    legend_below(fig, panels[0][0], ncols=3, fontsize=None, also=[dotted])
-    return fig
+def _outline_digits(ax, masks):
+    for mask, dash in zip(masks, DASHES, strict=True):
+        rows, columns = ((np.arange(n) + 0.5) / n for n in mask.shape)
+        ax.contour(columns, 1 - rows, mask, [0.5], colors=["black"], linewidths=[0.9], linestyles=[dash])

@@ -1,11 +1,25 @@
 """Figures of notebook 06, when the top-k must survive."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-from matplotlib.lines import Line2D
 
 from fvit.report.style import DASHES, label_ends, legend_below, lines, one_panel, panels_by
-from fvit.theory.intervals import rate_interval
+
+
+def simplex_rows(triangle, divergence, broken, w, nearest, least) -> pd.DataFrame:
+    """The table of `plot_simplex`, of maps at multiples of 1/60: a fifth as fine as a search in steps of 1/300.
+
+    triangle     (maps, 3) all that were searched; divergence, broken: (maps,) of each
+    w, nearest   (3,) the map itself, and the nearest broken one, at divergence `least`
+    """
+    columns = ["token_1", "token_2", "token_3"]
+    coarse = (np.abs(60 * triangle - np.rint(60 * triangle)) < 1e-6).all(1)
+    grid = pd.DataFrame(triangle[coarse], columns=columns).assign(
+        divergence=np.minimum(divergence, 9)[coarse], broken=np.asarray(broken)[coarse], what="grid")
+    points = pd.DataFrame([w, nearest], columns=columns).assign(
+        divergence=[0, least], broken=False, what=["w", "nearest"])
+    return pd.concat([grid, points], ignore_index=True)
 
 
 def plot_simplex(df) -> plt.Figure:
@@ -58,6 +72,33 @@ def plot_counterexamples(df) -> plt.Figure:
     return fig
 
 
+STRIPES = {"token 1": "#0173b2", "token 2": "#de8f05", "both": "#5b7f7a", "half of both": "#8fb0ab"}
+
+
+def plot_strips(df) -> plt.Figure:
+    """Shares of the attention as parts of strips, one strip below the other; what is right of them are other tokens.
+
+    df   strip (its name), part (a word of STRIPES), share; in order from the top and from the left
+    """
+    names = list(dict.fromkeys(df["strip"]))
+    ax = one_panel(6.2, 0.5 * len(names) + 0.8)
+    limit = 1.02 * df.groupby("strip")["share"].sum().max()
+    for y, name in enumerate(names):
+        part = df[df["strip"] == name]
+        starts = part["share"].cumsum() - part["share"]
+        for row, start in zip(part.itertuples(), starts, strict=True):
+            ax.barh(y, row.share, left=start, height=0.62, color=STRIPES[row.part], edgecolor="white", linewidth=1.5)
+            if row.share > 0.06 * limit:
+                ax.annotate(f"{row.share:.3f}", (start + row.share / 2, y), ha="center", va="center",
+                            fontsize="small", color="black" if row.part in ("token 2", "half of both") else "white")
+        ax.annotate(", ".join(dict.fromkeys(part["part"])), (part["share"].sum(), y), xytext=(5, 0), va="center",
+                    textcoords="offset points", fontsize="small", annotation_clip=False)
+    ax.set(xlim=(0, limit), ylim=(len(names) - 0.5, -0.5), xlabel="share of the attention")
+    ax.set_yticks(range(len(names)), names)
+    ax.grid(axis="y", visible=False)
+    return ax.figure
+
+
 def plot_overlap_by_radius(df) -> plt.Figure:
     """Guaranteed overlap against the radius, a panel per profile.
 
@@ -70,106 +111,5 @@ def plot_overlap_by_radius(df) -> plt.Figure:
         lines(ax, pd.concat([first, part, last]), "certificate", "rho", "overlap", markers=None, dashes=DASHES,
               drawstyle="steps-pre", linewidth=1.4)
         ax.set(xlabel="radius rho, in units of sigma", ylim=(0, 1.03))
-    panels[-1][0].legend(frameon=False)
+    legend_below(fig, panels[0][0], ncols=3)
     return fig
-
-
-def plot_certified_share(df) -> plt.Figure:
-    """Share of images certified against the radius, the certificates that reach farthest first in the legend below.
-
-    df   certificate, kind "radius" or "plugin" (dotted), radius, share
-    """
-    ax = one_panel(5.2, 3.9)
-    farthest = df.groupby(["kind", "certificate"])["share"].transform("sum")
-    df = df.assign(farthest=-farthest).sort_values(["kind", "farthest", "radius"], ascending=[False, True, True])
-
-    def look(series):
-        kind, certificate = series
-        return _look(certificate) | ({"linestyle": ":", "marker": None} if kind == "plugin" else {})
-
-    lines(ax, df, ["kind", "certificate"], "radius", "share", look=look, linewidth=1.6, markevery=15,
-          names=lambda series: series[1] + ", exact mean (no guarantee)" * (series[0] == "plugin"))
-    last = df[df["share"] > 0]["radius"].max()
-    ax.set(xlabel="l2 radius, for images in [0, 1]", ylabel="share of scenes certified", ylim=(-0.02, 1.03),
-           xlim=(-0.01, min(df["radius"].max(), 1.1 * last) if last > 0 else None))
-    legend_below(ax.figure, ax)
-    return ax.figure
-
-
-LOOKS = {"votes": ("#0173b2", "o", "-"), "clipped": ("#d55e00", "^", "--"), "cdf": ("#029e73", "D", "-."),
-         "renyi": ("#cc78bc", "v", (0, (3, 1, 1, 1))), "sharp": ("#949494", "s", (0, (5, 2)))}  # of a certificate
-
-
-def _look(certificate):
-    return dict(zip(("color", "marker", "linestyle"), LOOKS.get(certificate, ("0.3", "P", "-")), strict=True))
-
-
-def plot_radius_by_draws(df) -> plt.Figure:
-    """Median radius against the overlap asked for: a band for each certificate, from the fewest to the most draws.
-
-    df   overlap, certificate, n_samples, radius
-    """
-    ax = one_panel(5.4, 3.3)
-    few, many = df["n_samples"].min(), df["n_samples"].max()
-    ends = []
-    for certificate, part in df.groupby("certificate", sort=False):
-        wide = part.pivot(index="overlap", columns="n_samples", values="radius").sort_index(ascending=False)
-        look = _look(certificate)
-        ax.fill_between(wide.index, wide.min(axis=1), wide.max(axis=1), color=look["color"], alpha=0.15, linewidth=0)
-        for n in sorted(wide):
-            ax.plot(wide.index, wide[n], markersize=5, linewidth=1.6 if n == many else 1, **look | {
-                "linestyle": {few: ":", many: "-"}.get(n, "--"),
-                "markerfacecolor": look["color"] if n == many else "white"})
-        ends.append((certificate, wide[many].iloc[-1], look["color"]))
-    ax.set(xlabel="overlap that is to be kept for certain", ylabel="median certified l2 radius", ylim=(-0.01, None))
-    ax.set_xticks(sorted(df["overlap"].unique()))
-    ax.invert_xaxis()
-    label_ends(ax, ends)
-    keys = [Line2D([], [], color="0.3", marker="o", markersize=5, markerfacecolor="0.3" if n == many else "white",
-                   linestyle={few: ":", many: "-"}.get(n, "--"), label=f"{n} draws") for n in
-            sorted(df["n_samples"].unique())]
-    legend_below(ax.figure, ax, ncols=len(keys), handles=keys)
-    return ax.figure
-
-
-CERTIFIED = {"label_radius": "prediction right and certified", "radius": "top-k certified", "joint_radius": "both"}
-
-
-def certified_accuracy(rows, photograph: dict[str, str], radii) -> pd.DataFrame:
-    """The certified-accuracy curve (Cohen et al. 2019) of the prediction, of the top-k, and of both on one image.
-
-    rows         of `certificate_rows` by one certificate, at one overlap asked for and one number of draws
-    photograph   image id -> photograph, or other group: the first image of each counts, so that units are independent
-                 and the interval of a share, at each radius by itself, is exact
-    radii        l2, in [0, 1] pixel units
-    returns      DataFrame certified (as of CERTIFIED), radius, mean (share of images), low, high, n
-
-    Raises ValueError where an image has not one row of each metric, or no photograph.
-    """
-    value = rows[rows["metric"].isin([*CERTIFIED, "right"])].pivot(index="metric", columns="image_id", values="value")
-    first = rows.drop_duplicates("image_id").assign(group=lambda df: df["image_id"].map(photograph))
-    if first["group"].isna().any():
-        raise ValueError(f"image {first.loc[first['group'].isna(), 'image_id'].iloc[0]} has no photograph; wanted one "
-                         "for each image")
-    value = value.reindex(index=[*CERTIFIED, "right"], columns=first.drop_duplicates("group")["image_id"])
-    if value.isna().any(axis=None):
-        raise ValueError("an image lacks a row of radius, label_radius, joint_radius or right; wanted one of each, as "
-                         "of fvit.experiments.certificate_rows")
-    found = []
-    for metric, said in CERTIFIED.items():
-        sure = value.loc[metric].where((value.loc["right"] == 1) | (metric == "radius"), -1.0)
-        found += [[said, radius, *(share := rate_interval(int((sure > radius).sum()), len(sure))), share.n]
-                  for radius in radii]
-    return pd.DataFrame(found, columns=["certified", "radius", "mean", "low", "high", "n"])
-
-
-def plot_certified_accuracy(df) -> plt.Figure:
-    """Share of images certified against the radius, with exact intervals.
-
-    df   of `certified_accuracy`
-    """
-    ax = one_panel(5.2, 3.0)
-    lines(ax, df, "certified", "radius", dashes=DASHES[:3], markers=None, intervals="band", linewidth=1.6)
-    ax.set(xlabel="l2 radius, for images in [0, 1]", ylabel="share of images", ylim=(-0.02, 1.03))
-    ax.legend(frameon=False, fontsize="small")
-    return ax.figure

@@ -2,29 +2,61 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MultipleLocator
+from scipy.stats import norm
 
 from fvit.report.style import DASHES, label_ends, lines, one_panel, panels_by, ticks_at
+from fvit.theory.noise import gaussian_variance
 
 
 def plot_noise_by_divergence(df):
-    """Variance over the Gaussian's against the divergence: the best noise and the lower bound beside named noises.
+    """Variance over the Gaussian's against the divergence: what the best noise saves, in numbers; named noises grey.
 
     df   noise, divergence, relative; "best possible" and "lower bound" stand out, other noises are thin
     """
-    fig = _over_the_gaussian(df, "noise", "divergence", (5.4, 3.3), markersize=3.5, ylim=(0, None),
+    fig = _over_the_gaussian(df, "noise", "divergence", (4.8, 3.6), markersize=3.5, ylim=(0, None),
+                             xlim=(df["divergence"].min() / 1.8, df["divergence"].max() * 1.25),
                              xlabel="divergence allowed (nats)", ylabel="variance / Gaussian variance", look=_of_noise)
     ax, bound = fig.axes[0], df[df["noise"] == "lower bound"]
     ax.fill_between(bound["divergence"], bound["relative"], color="0.9", linewidth=0, zorder=0)
     ax.annotate("no noise is here", (0.03, 0.05), xycoords="axes fraction", fontsize="small", color="0.35")
+    best = df[df["noise"] == "best possible"]
+    ax.fill_between(best["divergence"], best["relative"], 1, color=BEST, alpha=0.25, linewidth=0, zorder=0)
+    if len(best):
+        ax.annotate("can be\nsaved", (best["divergence"].max(), 0.98), (-4, 0), textcoords="offset points", ha="right",
+                    va="top", fontsize="small", color=BEST)
+    for at in best.itertuples():
+        ax.annotate(f"{at.relative:.2f}", (at.divergence, at.relative), (-3, -5), textcoords="offset points",
+                    ha="right", va="top", fontsize="small", color=BEST, fontweight="bold", path_effects=[HALO])
     return fig
 
 
+BEST = "#0173b2"
+HALO = withStroke(linewidth=2, foreground="white")
+
+
 def _of_noise(noise):
-    known = {"best possible": {"color": "#0173b2", "linewidth": 2.4, "linestyle": "-", "marker": "o", "zorder": 4},
-             "lower bound": {"color": "0.35", "linewidth": 1.4, "linestyle": "--", "marker": None},
-             "Laplace": {"color": "#8c564b", "linewidth": 1}}
-    return known.get(noise, {"linewidth": 1})
+    known = {"best possible": {"color": BEST, "linewidth": 2.4, "linestyle": "-", "marker": "o", "zorder": 4},
+             "lower bound": {"color": "0.35", "linewidth": 1.4, "linestyle": "--", "marker": None}}
+    return known.get(noise, {"color": "0.55", "linewidth": 1})
+
+
+def density_rows(best, order, within=3.2):
+    """Rows of `plot_noise_densities`: the best noises, {divergence: OptimalNoise}, and Gaussians of equal divergence.
+
+    within   radii from 0; densities below a millionth are left out
+    """
+    rows = []
+    for divergence, found in best.items():
+        at = found.position[np.abs(found.position) <= within]
+        width = np.sqrt(gaussian_variance(order, divergence))
+        curves = {"best possible": np.exp(found.log_density[np.abs(found.position) <= within]),
+                  "Gaussian": norm.pdf(at, scale=width)}
+        rows += [pd.DataFrame({"divergence": divergence, "noise": name, "position": at, "density": density})
+                 for name, density in curves.items()]
+    return pd.concat(rows)[lambda df: df["density"] > 1e-6]
 
 
 def plot_noise_densities(df):

@@ -3,34 +3,51 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from fvit.records.words import said
+from fvit.records.words import method_said, said
+from fvit.report.panels import decode, draw_panel, shared_scale
 from fvit.report.style import (
     WIDEST,
     colour,
     dots,
-    label_ends,
     legend_below,
     lines,
     one_panel,
-    panels_by,
     threat_look,
 )
 
 BETTER = {"positive": "lower is better", "negative": "higher is better"}  # the two tests, by their kind
+FIRST = {"positive": "greatest", "negative": "least"}  # values, which go first
+MET = {"clean": "no attack", "transferred": "the attack on bare, for both", "adaptive": "for DDS one made through it"}
 
 
-def _grid(methods, width, height, sharey, xlabel, ylabel, fontsize=None):
-    """Figure, and (axes, test, method) of each panel: a column per method, a row per test, which `ylabel` names."""
-    fig, axes = plt.subplots(2, len(methods), figsize=(min(width * len(methods) + 0.4, WIDEST), height), sharex=True,
-                             sharey=sharey, squeeze=False, layout="constrained")
-    for ax, method in zip(axes[0], methods, strict=True):
-        ax.set_title(method)
-    for ax, test in zip(axes[:, 0], BETTER, strict=True):
-        ax.set_ylabel(f"{test}{ylabel}\n({BETTER[test]})", fontsize=fontsize)
-    for ax in axes[1]:
-        ax.set_xlabel(xlabel, fontsize="small")
-    return fig, [(ax, test, method) for row, test in zip(axes, BETTER, strict=True)
-                 for ax, method in zip(row, methods, strict=True)]
+def plot_test(df) -> plt.Figure:
+    """One image as its pixels go in the order of a map: a row per test; where the ViT errs, a dashed frame.
+
+    df   rows of `panels.encode`; the panels "image" and "map", then those of images with columns test ("positive",
+         "negative"), removed (share, in (0, 1)), says (text), probability, right (bool)
+    """
+    pictures, left = decode(df), df.dropna(subset="test").drop_duplicates("panel")
+    n_shares = left.groupby("test").size().max()
+    fig, axes = plt.subplots(2, 1 + n_shares, figsize=(min(1.72 * (1 + n_shares), WIDEST), 4.3), layout="constrained")
+    scale = shared_scale([pictures["map"]])
+    draw_panel(axes[0, 0], pictures["image"], None)
+    draw_panel(axes[1, 0], pictures["map"], scale, pictures["image"])
+    axes[0, 0].set_title("the image", fontsize="small")
+    axes[1, 0].set_title("its map", fontsize="small")
+    bar = fig.colorbar(scale, cax=axes[1, 0].inset_axes([0.05, -0.1, 0.9, 0.05]), orientation="horizontal")
+    bar.set_label("share of the map", fontsize="small")
+    bar.ax.tick_params(labelsize="small")
+    for row, (test, first) in zip(axes, FIRST.items(), strict=True):
+        for ax, panel in zip(row[1:], left[left["test"] == test].itertuples(), strict=True):
+            draw_panel(ax, pictures[panel.panel], None)
+            ax.set_title(f"{100 * panel.removed:.0f} % gone:\n“{panel.says}”, {panel.probability:.2f}",
+                         fontsize="small", fontweight="normal" if panel.right else "bold")
+            if not panel.right:
+                ax.add_patch(plt.Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour("none"), linewidth=3,
+                                           linestyle=(0, (2, 1)), transform=ax.transAxes, clip_on=False))
+        row[1].annotate(f"{test} test:\n{first} first", (-0.12, 0.5), xycoords="axes fraction", rotation=90,
+                        ha="center", va="center", fontsize="small")
+    return fig
 
 
 def plot_clean_curves(df, controls) -> plt.Figure:
@@ -40,63 +57,56 @@ def plot_clean_curves(df, controls) -> plt.Figure:
     controls   values of `method` that are drawn in grey in every panel, without intervals
     """
     methods = [m for m in dict.fromkeys(df["method"]) if m not in controls]
-    fig, panels = _grid(methods, 2.1, 4.6, True, "share of pixels removed", ": share still right")
-    for ax, test, method in panels:
-        rows = df[df["kind"] == test]
-        grey = rows[rows["method"].isin(controls)].sort_values("method", key=lambda c: c.map(list(controls).index))
-        lines(ax, grey, "method", "removed", intervals="", colours=["0.45"], markers=None, dashes=("-", "--", ":"),
-              linewidth=1.1, names=lambda name: name.replace("_", " "))
-        lines(ax, rows[rows["method"] == method], "defence", "removed", intervals="band", markersize=3, linewidth=1.3,
-              names=said, look=lambda defence: {"color": colour(defence, df["defence"])})
-        ax.set(ylim=(-0.03, 1.03), xticks=[0, 0.5, 1])
-    legend_below(fig, panels[0][0], ncols=len(panels[0][0].lines))
+    fig, axes = plt.subplots(2, len(methods), figsize=(min(2.1 * len(methods) + 0.4, WIDEST), 4.6), sharex=True,
+                             sharey=True, squeeze=False, layout="constrained")
+    for ax, test in zip(axes[:, 0], BETTER, strict=True):
+        ax.set_ylabel(f"{test}: share still right\n({BETTER[test]})")
+    for row, test in zip(axes, BETTER, strict=True):
+        for ax, method in zip(row, methods, strict=True):
+            _clean_curves(ax, df[df["kind"] == test], method, controls)
+    for top, bottom, method in zip(*axes, methods, strict=True):
+        top.set_title(method_said(method))
+        bottom.set_xlabel("share of pixels removed", fontsize="small")
+    legend_below(fig, axes[0, 0], ncols=len(axes[0, 0].lines))
     return fig
+
+
+def _clean_curves(ax, rows, method, controls):
+    grey = rows[rows["method"].isin(controls)].sort_values("method", key=lambda c: c.map(list(controls).index))
+    lines(ax, grey, "method", "removed", intervals="", colours=["0.45"], markers=None, dashes=("-", "--", ":"),
+          linewidth=1.1, names=method_said)
+    lines(ax, rows[rows["method"] == method], "defence", "removed", intervals="band", markersize=3, linewidth=1.3,
+          names=said, look=lambda defence: {"color": colour(defence, rows["defence"])})
+    ax.set(ylim=(-0.03, 1.03), xticks=[0, 0.5, 1])
 
 
 def plot_area_gain(df) -> plt.Figure:
-    """What DDS adds to the area under the perturbation curves, in its better direction: a row per test and method.
+    """What DDS adds to the area under the perturbation curves, in its better direction, around a line at zero: a block
+    of rows per test, the negative one above, and in it a row per method.
 
-    df   kind ("positive" or "negative"), method, condition ("clean", "transferred", "adaptive"), difference, low, high
-         (DDS minus bare, image by image), n
+    df   of `contrasts.area_gains`: kind ("positive" or "negative"), method, condition ("clean", "transferred",
+         "adaptive"), difference, low, high (DDS minus bare, image by image)
     """
     sign = df["kind"].map({"negative": 1, "positive": -1})
-    names = df["method"].map(lambda name: name.replace("_", " "))
-    gain = pd.DataFrame({"row": df["kind"] + " test: " + names, "condition":
-                         df["condition"], "defence": "dds", "mean": sign * df["difference"],
-                         "low": df["low"].where(sign > 0, -df["high"]), "high": df["high"].where(sign > 0, -df["low"])})
-    order = [row for kind in BETTER for row in dict.fromkeys(gain["row"]) if row.startswith(kind)][::-1]
-    order = sorted(order, key=lambda row: not row.startswith("negative"))
-    ax = one_panel(6.4, 0.42 * len(order) + 1.5)
+    gain = pd.DataFrame({
+        "row": df["kind"] + df["method"], "condition": df["condition"], "mean": sign * df["difference"],
+        "low": df["low"].where(sign > 0, -df["high"]), "high": df["high"].where(sign > 0, -df["low"])})
+    methods = sorted(dict.fromkeys(df["method"]), key=lambda method: method != "vta")  # that of the title first
+    order = [kind + method for kind in ("negative", "positive") for method in (" ", *methods)]  # " ": the block's name
+    ax = one_panel(6.4, 0.36 * len(order) + 1.5)
     ax.axvline(0, color="0.2", linewidth=1.2)
     looks = {met: threat_look("dds", met) | {"linestyle": ""} for met in MET}
-    dots(ax, gain, "row", order, "condition", gap=0.2, names=MET.get, look=looks.get)
-    ax.axhline(sum(row.startswith("negative") for row in order) - 0.5, color="0.6", linewidth=0.8)
+    dots(ax, gain, "row", order, "condition", gap=0.22, names=MET.get, look=looks.get)
+    ax.set_yticks(range(len(order)), [method_said(row[8:]) for row in order])  # both names have eight letters
+    for i, row in enumerate(order):
+        if row.endswith(" "):
+            ax.annotate(f"{row[:8]} test", (0, i), xycoords=ax.get_yaxis_transform(), xytext=(-4, 0), ha="right",
+                        va="center", textcoords="offset points", fontweight="bold", fontsize="small")
+            ax.axhline(i - 0.5, color="0.6", linewidth=0.8)
     ax.grid(axis="y", visible=False)
-    ax.set(ylim=(len(order) - 0.5, -0.5),
-           xlabel="what DDS gains over bare, in area under the curve, paired")
-    ax.annotate("DDS ranks worse", (0, 1), xycoords=("data", "axes fraction"), xytext=(-6, 4), ha="right",
-                textcoords="offset points", fontsize="small", color="0.35")
-    ax.annotate("DDS ranks better", (0, 1), xycoords=("data", "axes fraction"), xytext=(6, 4),
-                textcoords="offset points", fontsize="small", color="0.35")
+    ax.set(ylim=(len(order) - 0.5, -0.5), xlabel="what DDS gains over bare, in area under the curve, image by image")
+    for side, ha, x in (("worse", "right", -6), ("better", "left", 6)):
+        ax.annotate(f"DDS ranks {side}", (0, 1), xycoords=("data", "axes fraction"), xytext=(x, 4), ha=ha,
+                    textcoords="offset points", fontsize="small", color="0.35")
     legend_below(ax.figure, ax, ncols=3)
     return ax.figure
-
-
-MET = {"clean": "no attack", "transferred": "the attack on bare, for both", "adaptive": "for DDS one made through it"}
-
-
-def plot_accuracy(df) -> plt.Figure:
-    """Robust accuracy against the attack radius, a panel per kind of attack; only of images met at every radius.
-
-    df   threat ("transferred", "adaptive"), defence, eps, robust, low, high; clean accuracy at eps 0
-    """
-    fig, panels = panels_by(df.assign(mean=df["robust"], x=255 * df["eps"]), "threat", 3.7, 3.0, extra=(0.8, 0),
-                            ylabel="right before and after")
-    for ax, threat, part in panels:
-        looks = {defence: threat_look(defence, threat, df["defence"]) for defence in part["defence"]}
-        ends = lines(ax, part.sort_values("eps", kind="stable"), "defence", "x", markersize=5, linewidth=1.5,
-                     shift=lambda x, place: x + 0.12 * place, look=looks.get)
-        ax.set(xlabel="attack radius, 1/255 (linf)", ylim=(-0.03, 1.03), title=f"{threat} attack",
-               xticks=sorted({round(255 * eps) for eps in df["eps"]}))
-        label_ends(ax, ends, said)
-    return fig

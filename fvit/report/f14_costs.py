@@ -1,139 +1,54 @@
-"""Figures of notebook 14, what sigma, draws and k cost and buy."""
+"""Figures of notebook 14: what an explanation and a draw cost."""
+
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
-from fvit.records.words import made_on_itself
-from fvit.report.style import (
-    NO_INFORMATION,
-    SHADE,
-    errors,
-    legend_below,
-    lines,
-    one_panel,
-    panels_by,
-    shade,
-    threat_look,
-    ticks_at,
-)
+from fvit.report.style import COLOURS, one_panel, ticks_at
 
-READINGS = {"relative_mass": "mass, relative to clean", "topk_overlap": "overlap"}  # of an attack: metric -> its label
+STAGES = ("reference loop", "one call a draw", "in batches of 32", "in bfloat16")  # each saves more than that before
+PLAIN = "0.7"  # of bars that are of no defence
 
 
-def _log_ticks(ax, values):
-    ax.set_xscale("log")
-    ticks_at(ax, values)
+@dataclass(frozen=True)
+class Timed:
+    """The rows of 14_cost by what they time; see `timed`."""
+
+    stages: pd.DataFrame  # stage, one of STAGES in their order, n_samples, seconds of an image
+    methods: pd.DataFrame  # method, forwards: time in forward passes of the shipped ViT
+    on_b: pd.Series  # method -> forwards, on ViT-B/16 in batches of `batch`
+    batch: int
+    draws: pd.DataFrame  # n_samples, seconds of an image, from the fewest draws
+    forward: float  # seconds of a prediction
+    parts: pd.DataFrame  # batch, part (a network), milliseconds of a noisy image
+    dds: pd.Series  # batch -> milliseconds of a draw, as a whole
 
 
-def plot_path(df, k) -> plt.Figure:
-    """What sigma buys and costs: a path through (likeness to bare attention, stability), its points labelled by sigma.
-
-    df   sigma, measure ("fidelity", those of MEASURES, "accuracy", which is written), mean, low, high; a row of measure
-         NO_INFORMATION shades its level
-    """
-    ax = one_panel(5.4, 4.0)
-    for level in df[df["measure"] == NO_INFORMATION].itertuples():
-        shade(ax, level.low, level.high, along="y", named=True)
-    at = {measure: part.sort_values("sigma").set_index("sigma") for measure, part in df.groupby("measure")}
-    x = at["fidelity"]
-    for measure, name in MEASURES.items():
-        if measure in at:
-            y = at[measure]
-            ax.errorbar(x["mean"], y["mean"], xerr=errors(x) if measure == "adaptive attack" else None, yerr=errors(y),
-                        label=name, elinewidth=0.8, linewidth=1.5, markersize=6, **LOOKS[measure])
-    ax.set(ylim=(0, 1.03), xlabel=f"fidelity: share of bare attention's top {k} in the clean map of DDS",
-           ylabel=f"stability: share of the clean top {k} kept")
-    ax.margins(x=0.14)
-    points, right = x["mean"].sort_values(), at["accuracy"]["mean"] if "accuracy" in at else {}
-    gap = np.diff(ax.get_xlim())[0] * 0.17  # labels stand in a row at the foot, moved apart
-    steps = gap * np.arange(len(points))
-    places = steps + np.maximum.accumulate(points - steps)
-    places -= max(0, places.iloc[-1] + gap / 2 - ax.get_xlim()[1])
-    for sigma, place in places.items():
-        text = f"sigma {sigma:g}" + (f"\nright {right[sigma]:.2f}" if sigma in right else "")
-        ax.annotate(text, (points[sigma], at["adaptive attack"]["mean"][sigma]), xytext=(place, 0.03), ha="center",
-                    fontsize="small", arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.7})
-    legend_below(ax.figure, ax, ncols=3)
-    return ax.figure
-
-
-MEASURES = {"fresh noise": "no attack, other noise", "transferred attack": "transferred attack", "adaptive attack":
-            "adaptive attack"}
-LOOKS = {measure: threat_look("dds", measure.removesuffix(" attack")) for measure in MEASURES}
-
-
-def measures(rows) -> pd.Series:
-    """What each of the rows of notebook 14 measures, in its words: one of MEASURES, "fidelity" or "accuracy"."""
-    attacked = np.where(made_on_itself(rows), "adaptive attack", "transferred attack")
-    found = pd.Series(attacked, rows.index).mask(rows["aim"] == "fresh_noise", "fresh noise")
-    return found.mask(rows["metric"] == "fidelity", "fidelity").mask(rows["metric"] == "right", "accuracy")
-
-
-def plot_ablation(df, x, xlabel, ylabel, n_tokens=None) -> plt.Figure:
-    """Overlap against one setting, a line for each of MEASURES.
-
-    df         the column named by x, measure, mean, low, high; a column seconds (of an image) is a second axis above;
-               a row of measure NO_INFORMATION shades its level
-    n_tokens   where x is k: the overlap k / n_tokens of two random sets is shaded
-    """
-    ax = one_panel(4.8, 3.4)
-    for level in df[df["measure"] == NO_INFORMATION].itertuples():
-        shade(ax, level.low, level.high, along="y", named=True)
-    df = df[df["measure"].isin(MEASURES)]
-    lines(ax, df, "measure", x, shift=lambda values, place: values * 1.02**place, look=LOOKS.get, names=MEASURES.get)
-    if n_tokens:
-        sizes = np.geomspace(df[x].min(), df[x].max(), 50)
-        ax.fill_between(sizes, sizes / n_tokens, color=SHADE, linewidth=0, label="two random sets, k / tokens")
-    _log_ticks(ax, df[x])
-    ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.03))
-    if "seconds" in df:
-        seconds = df.groupby(x)["seconds"].first()
-        above = ax.secondary_xaxis("top")
-        above.set_xticks(seconds.index, [f"{value:.2g}" for value in seconds], fontsize="small")
-        above.minorticks_off()
-        above.set_xlabel("seconds of an image", fontsize="small")
-    legend_below(ax.figure, ax)
-    return ax.figure
-
-
-def plot_attack_strength(df, k) -> plt.Figure:
-    """Attention mass and overlap left by attacks of more and more steps, draws and restarts, a panel each.
-
-    df   variant ("steps", "draws", "restarts"), level (its setting), metric, mean, low, high
-    """
-    fig, panels = panels_by(df, "variant", 2.4, 2.9, ylabel=f"kept of the clean top-{k}")
-    for ax, knob, part in panels:
-        lines(ax, part, "metric", "level", names=READINGS.get)
-        _log_ticks(ax, part["level"])
-        ax.set(xlabel=f"{knob} of the attack", ylim=(0, 1.03), title="")
-    legend_below(fig, panels[0][0])
-    return fig
-
-
-def plot_plateau(df, k) -> plt.Figure:
-    """Overlap left by attacks of more and more steps, draws and restarts, a panel each, a line for each rule of the
-    steps. Shaded: the interval of the headline attack, which a doubling at the plateau does not leave.
-
-    df   of `convergence.plateau_table`
-    """
-    fig, panels = panels_by(df, "knob", 2.4, 2.9, ylabel=f"top-{k} overlap")
-    for ax, knob, part in panels:
-        lines(ax, part, "rule", "level", names=lambda rule: f"steps by the rule: {rule}",
-              shift=lambda values, place: values * 1.06**place)  # so that no bar hides another
-        for row in part[part["level"] == part["base"]].head(1).itertuples():
-            ax.axhspan(row.low, row.high, color="0.9", zorder=0, label="interval of the headline attack")
-        _log_ticks(ax, sorted(set(part["level"])))
-        ax.set(xlabel=f"{knob} of the attack", ylim=(0, 1.03), title="")
-    legend_below(fig, panels[0][0])
-    return fig
+def timed(cost, methods=()) -> Timed:
+    """Tidy rows 14_cost apart; `methods` is the order of the methods, and those that the rows lack are left out."""
+    of = {metric: part.rename(columns={"value": metric}) for metric, part in cost.groupby("metric")}
+    seconds, forwards = of["seconds"], of["forwards"]
+    stages = seconds.rename(columns={"variant": "stage"}).set_index("stage")[["n_samples", "seconds"]].loc[[*STAGES]]
+    on_b = forwards[forwards["variant"] == "random weights"].set_index("method")
+    own = forwards[forwards["variant"] == ""].set_index("method")["forwards"]
+    own = own.loc[[method for method in methods or own.index if method in own.index]]
+    draws = seconds[(seconds["defence"] == "dds") & (seconds["variant"] == "")].sort_values("n_samples")
+    parts = of["milliseconds"].rename(columns={"level": "batch", "variant": "part"}).astype({"batch": int})
+    parts = parts.sort_values(["batch", "part"])
+    whole = parts["part"] == "DDS"
+    return Timed(stages.reset_index(), own.reset_index(), on_b["forwards"], int(on_b["level"].iloc[0]),
+                 draws[["n_samples", "seconds"]].reset_index(drop=True),
+                 seconds.loc[seconds["variant"] == "forward", "seconds"].item(),
+                 parts.loc[~whole, ["batch", "part", "milliseconds"]].reset_index(drop=True),
+                 parts[whole].set_index("batch")["milliseconds"])
 
 
 def plot_method_costs(df) -> plt.Figure:
     """Bars: each explanation method's time in units of a forward pass; df: method, forwards."""
-    ax = _bars(4.8, df["method"], df["forwards"], 0, [f"{v:.1f}" for v in df["forwards"]], row=0.32)
-    ax.axvline(1, color="0.4", linestyle="--", linewidth=1)
+    ax = _bars(4.8, df["method"], df["forwards"], PLAIN, [f"{v:.1f}" for v in df["forwards"]], row=0.32)
+    ax.axvline(1, color="0.2", linestyle="--", linewidth=1)
     ax.set(xlabel="time, in forward passes without gradients of the same batch", xlim=(0, 1.12 * df["forwards"].max()))
     return ax.figure
 
@@ -145,16 +60,17 @@ def plot_speedup(df) -> plt.Figure:
     """
     seconds, factors = df["seconds"], df["seconds"].shift() / df["seconds"]
     labels = [f"{s:.3g} s" + f"  ({f:.2g} times faster)" * (f == f) for s, f in zip(seconds, factors, strict=True)]
-    ax = _bars(5.4, df["stage"], seconds, 1, labels, row=0.42)
+    ours = [COLOURS["dds"]] * (len(df) - 1)
+    ax = _bars(5.4, df["stage"], seconds, [COLOURS["reference_chain"], *ours], labels, row=0.42)
     ax.set(xscale="log", xlabel="seconds of an image, log scale", xlim=(0.5 * seconds.min(), 4 * seconds.max()))
     ax.xaxis.set_major_formatter("{x:g}")
     return ax.figure
 
 
-def _bars(width, names, values, colour, labels, row):
+def _bars(width, names, values, colours, labels, row):
     """Lying bars, one of `row` inches each, with their labels beside them."""
     ax = one_panel(width, row * len(names) + 0.9)
-    bars = ax.barh(names, values, color=sns.color_palette()[colour], height=0.6)
+    bars = ax.barh(names, values, color=colours, height=0.6)
     ax.bar_label(bars, labels, padding=3, fontsize="small")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
@@ -170,13 +86,13 @@ def plot_times(df, by_batch) -> plt.Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(6.8, 2.9), layout="constrained")
     per_draw = (df["seconds"] / df["n_samples"]).iloc[-1]
     left.plot(df["n_samples"], per_draw * df["n_samples"], "-", color="0.6", linewidth=1, label="proportional")
-    left.plot(df["n_samples"], df["seconds"], "o", markersize=5, color=sns.color_palette()[0], label="measured")
-    left.set(yscale="log", xlabel="draws n", ylabel="seconds of an image")
-    _log_ticks(left, df["n_samples"])
+    left.plot(df["n_samples"], df["seconds"], "o", markersize=5, color=COLOURS["dds"], label="measured")
+    left.set(xscale="log", yscale="log", xlabel="draws n", ylabel="seconds of an image")
+    ticks_at(left, df["n_samples"])
     left.legend(frameon=False, fontsize="small")
     wide = by_batch.pivot(index="batch", columns="part", values="milliseconds")[list(dict.fromkeys(by_batch["part"]))]
     base = np.zeros(len(wide))
-    for part, colour, hatch in zip(wide, sns.color_palette(), ["", "//", ".."], strict=False):
+    for part, colour, hatch in zip(wide, ("0.45", "0.75", "0.9"), ["", "//", ".."], strict=False):
         right.bar(range(len(wide)), wide[part], bottom=base, width=0.65, color=colour, hatch=hatch, label=part)
         base = base + wide[part].to_numpy()
     right.set_xticks(range(len(wide)), [str(b) for b in wide.index])

@@ -87,7 +87,8 @@ def found_on(table, data: str, checks=tuple(SAID)) -> str:
 
 def opening(table) -> Said:
     """The README's first paragraph of numbers: a sentence for each data set that questions ask about."""
-    return Said("\n\n".join(found_on(table, data, FIRST) for data in dict.fromkeys(v.data for v in table) if data in ON))
+    asked = dict.fromkeys(verdict.data for verdict in table if verdict.data in ON)
+    return Said("\n\n".join(found_on(table, data, FIRST) for data in asked))
 
 
 def what_buys(table, data: str = "scenes") -> Said:

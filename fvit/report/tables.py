@@ -11,6 +11,7 @@ MET = ["defence", "aim", "made_on", "eps"]  # what an image went through
 BY = ["method", *MET, "explained"]
 CURVE = ["image_id", "photograph", *BY, "kind"]  # what a curve is about; kind is "positive" or "negative"
 WITH, WITHOUT = {"defence": "dds"}, {"defence": "none"}
+TESTS = ("positive", "negative")  # of a map, by what goes first: its greatest or its least values
 POOLED = ("mIoU", "mAP", "pixel_accuracy", "mF1")
 NEEDED = ("labelled", "inter_bg", "inter_fg", "average_precision", "f1")
 CONDITIONS = ("clean", "prediction, transferred", "explanation, transferred", "explanation, adaptive")
@@ -102,6 +103,13 @@ def conditions(rows) -> pd.DataFrame:
     own = rows[rows["defence"].isin(BARE) & (rows["made_on"] == "vit")]
     found = [own.assign(condition=own["aim"].map(AIMS) + ", transferred"), rows.assign(condition=condition(rows))]
     return pd.concat(found).sort_index(kind="stable", ignore_index=True)
+
+
+def stability(rows) -> pd.DataFrame:
+    """Rows of one map under attacks on it, by `condition`: "fresh noise", "transferred", "adaptive" or "fidelity"."""
+    met = conditions(rows)
+    threat = met["condition"].str.removeprefix("explanation, ")
+    return met.assign(condition=threat.mask(met["metric"] == "fidelity", "fidelity"))
 
 
 def aimed_at_own(rows) -> pd.DataFrame:
@@ -201,3 +209,25 @@ def accuracy_table(rows) -> pd.DataFrame:
     found = [[*met, part["right"].mean(), *rate_interval(int(part["value"].sum()), len(part)), len(part)]
              for met, part in robust_rows(rows).groupby(MET, sort=False)]
     return pd.DataFrame(found, columns=[*MET, "right", "robust", "low", "high", "n"])
+
+
+def areas_by_class(areas, method: str) -> pd.DataFrame:
+    """Mean areas of a method's maps, clean and at the largest radius, with the class held and with it predicted anew.
+
+    areas     of `auc_rows`
+    returns   DataFrame with columns "positive, clean", "positive, 8/255", "negative, clean" and "negative, 8/255", and
+              lines "bare, its own attack, class fixed" to "DDS, adaptive attack, class re-predicted"
+    """
+    met = by_threat(areas[areas["method"] == method])
+    met = met[(met["defence"] == "dds") | ((met["defence"] == "none") & (met["threat"] == "transferred"))]  # its own
+    if (met["explained"] == "re-predicted").any():  # without an attack the two classes are one
+        met = pd.concat([met, met[met["aim"] == "none"].assign(explained="re-predicted")])
+    largest = met["eps"].max()
+    far = f"{255 * largest:.0f}/255"
+    met = met[met["eps"].isin([0, largest])]
+    line = np.where(met["defence"] == "none", "bare, its own attack", "DDS, " + met["threat"] + " attack")
+    met = met.assign(line=line + ", class " + met["explained"],
+                     column=met["kind"] + np.where(met["eps"] > 0, f", {far}", ", clean"))
+    lines = sorted(dict.fromkeys(met["line"]), key=lambda said: said.endswith("re-predicted"))
+    columns = [f"{kind}, {at}" for kind in TESTS for at in ("clean", far)]
+    return met.groupby(["line", "column"])["value"].mean().unstack().loc[lines, columns]

@@ -20,7 +20,7 @@ from looks import CUT, HEIGHT, MINUTE, NOT_DRAWN, WIDTHS, photograph
 from fvit.base.paths import NOTEBOOKS, ROOT
 
 NAMES = [path.name for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))]
-WITH_HANDLES = [name for name in NAMES if name[:2] in ("02", "06", "08")]  # that of 03 is that of 02, with a denoiser
+WITH_HANDLES = [name for name in NAMES if name[:2] in ("02", "06", "07", "08")]  # 03 has that of 02, with a denoiser
 WHOLE = '{"windowingMode": "none"}'  # the page then holds all of a notebook, not the part in the window alone
 
 # In the browser `app` is JupyterLab; a panel is the notebook that is open.

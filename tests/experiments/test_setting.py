@@ -145,6 +145,25 @@ def test_at_laptop_the_committed_study_rows_are_shown(on, run, out):
                                                              "clustered by photograph")
 
 
+def test_elsewhere_rows_of_another_notebook_are_shown_where_they_are_of_the_same(out):
+    on = fvit.experiment("11", "study")
+    run, tables = on.run("11_predictions", attack_rows, n_images=1, **WHAT), ("10_scores", "10_controls")
+    assert on.on_record(tables) == (None, "")
+    for n, name in enumerate(tables):
+        rows = pd.DataFrame({"image_id": ["test-0-0"], "defence": ["none", "dds"][n], "metric": "right", "value": 1.0})
+        save_rows(rows, out / f"results/study/{name}.parquet", dataset="scenes", run_id=on.run_id(name))
+    shown = run.shown(of=tables)
+    assert list(shown.rows.defence) == ["none", "dds"] and shown.images.ids == ["test-0-0"]
+    assert shown.sizes == run.on.sizes and shown.which == "study rows"
+    assert not (out / "results/study/11_predictions.parquet").exists()  # nothing was computed
+    assert fvit.experiment("11", "study", n_images=3).on_record(tables)[1] == ""
+    for other, why in ((fvit.experiment("11", "study", seed=1), "study rows on record are of the sizes of the profile"),
+                       (fvit.experiment("11", "study", n_samples=3), "study rows on record are of the sizes"),
+                       (replace(on, names=on.names | {"vit": RANDOM}), "study rows are of other models")):
+        rows, said = other.on_record(tables)
+        assert rows is None and said.startswith(why)
+
+
 def test_the_level_of_no_information_is_of_many_scenes_however_few_are_attacked(on):
     rows = on.no_information(["raw_attention"])
     assert rows.image_id.nunique() == 32 and on.sizes.n_images == 2

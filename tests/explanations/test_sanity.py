@@ -5,6 +5,7 @@ import torch
 from oracles.maps import images, tiny_vit
 
 from fvit.explanations import sanity
+from fvit.explanations.methods import METHODS
 from fvit.explanations.passes import explain
 
 
@@ -50,6 +51,23 @@ def test_pointing_by_hand_counts_partly_covered_patches_in_part_and_ignored_pixe
 def test_pointing_says_what_is_wrong(maps, message):
     with pytest.raises(ValueError, match=message):
         sanity.pointing(maps, two_objects())
+
+
+def test_maps_by_class_are_those_of_explain_whatever_the_batch():
+    vit, x, classes = tiny_vit(), images(3, size=32), torch.tensor([[0, 1], [2, 0], [1, 1]])
+
+    def attention_of_the_class(record, target):
+        return record.read(record.attention[-1]).mean(1) * (1 + target[:, None, None])
+
+    found = sanity.maps_by_class(vit, x, classes, batch=2)
+    assert list(found) == list(METHODS)
+    for method, maps in found.items():
+        wanted = torch.stack([explain(vit, x, method, target) for target in classes.T], 1)
+        torch.testing.assert_close(maps, wanted, rtol=1e-4, atol=1e-6)
+        assert not maps.requires_grad
+    (name, maps), = sanity.maps_by_class(vit, x, classes, [attention_of_the_class]).items()
+    assert name == "attention_of_the_class"
+    torch.testing.assert_close(maps[:, 0], explain(vit, x, "raw_attention"), rtol=1e-4, atol=1e-6)
 
 
 def test_the_cascade_names_every_parameter_once_from_the_head_down():

@@ -1,6 +1,6 @@
 """The shipped models of CIFAR-10: what they reach on its test images, against what docs/shipped.md says.
 
-`python tests/models/test_shipped_cifar10.py ROOT` measures the table of docs/shipped.md; ROOT/test/frog/0001.jpg is an image.
+`python tests/models/test_shipped_cifar10.py ROOT` measures its table; ROOT/test/frog/0001.jpg is an image.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.test_shipped import readme
+from models.test_shipped import stated
 
 import fvit
 from fvit.smoothing import add_noise

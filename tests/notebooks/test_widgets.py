@@ -12,6 +12,7 @@ from IPython.display import DisplayObject
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.special import logsumexp
+from scipy.stats import norm
 
 import fvit
 from fvit.notebooks import runner, widgets
@@ -159,6 +160,30 @@ def test_the_triangle_breaks_at_the_least_divergence_of_a_search(monkeypatch, sh
         searched = divergences.renyi_divergence(np.broadcast_to(w, (len(t), 3)), np.stack([t, t, 1 - 2 * t], 1), 2)
         assert f"divergence {searched.min():.3f}" in said(picture.value)
         assert f"({w[0]:.2f}, {w[1]:.2f}, {w[2]:.2f})" in said(picture.value)
+
+
+def test_one_of_two_tokens_keeps_the_better_of_two_bounds(monkeypatch, shown):
+    set_live(monkeypatch)
+    widgets.explore_strips()
+    shift, first, picture = shown[0].children
+    for rho, one, by in ((1.0, 0.25, "the two"), (0.2, 0.25, "token 1 alone"), (0.2, 0.2, "the two")):
+        shift.value, first.value = rho, one
+        alone, both = (norm.cdf(norm.ppf(mass) - rho) for mass in (one, 0.4))
+        kept = re.search(r"one of the two keeps at least ([\d.]+), by (.+)\.", said(picture.value)).groups()
+        assert kept == (f"{max(alone, both / 2):.3f}", by)
+
+
+def test_the_pair_of_votes_that_decides_moves_outwards_as_less_is_asked(monkeypatch, shown):
+    set_live(monkeypatch)
+    widgets.explore_votes()
+    (overlap, picture), radii = shown[0].children, []
+    for value, a, b in ((1.0, 0.6, 0.35), (0.6, 0.9, 0.12), (0.2, 0.99, 0.03)):
+        overlap.value = value
+        words = said(picture.value)
+        assert f"a vote of {a:.2f} or more" in words and f"one has {b:.2f} or less" in words
+        radii.append(float(re.search(r"([\d.]+) sigma", words).group(1)))
+        assert radii[-1] == pytest.approx((norm.ppf(a) - norm.ppf(b)) / 2, abs=0.005)
+    assert sum(widgets.VOTES) == pytest.approx(5) and radii == sorted(radii)
 
 
 def test_the_noise_families_are_those_whose_variance_is_said(monkeypatch, shown):

@@ -132,8 +132,9 @@ def test_sizes_are_those_of_the_rows_shown_and_keys_reach_into_tables(saved):
 @pytest.mark.parametrize("figure_id, numbers, message", [
     ("F08b", {"order": 2, "k": 5}, "figure F08b of 04.toml has no place for k=; it asks for order"),
     ("F08b", {"order": "two"}, "caption of figure F08b of 04.toml: the values given do not fit 'Density with"),
-    ("F14b", {"vit": "it", "when": "now", "batch": 8, "vta": 1, "lrp": 2, "each": [{"method": "vta"}]},
-     "figure F14b of 09.toml needs forwards= for '{method} {forwards:.1f}'"),
+    ("F14b", {"vit": "it", "when": "now", "batch": 8, "vta": 1, "lrp": 2,
+              "at": dict.fromkeys(["vta", "lrp", "raw_attention"], 1), "each": [{"method": "vta"}]},
+     "figure F14b of 14.toml needs forwards= for '{method} {forwards:.1f}'"),
     ("F08z", {}, r"04.toml has no alt, caption, name, source, title of F08z; write it there, or call save_figure"),
     ("F4", {}, "figure 'F4', wanted an id such as 'F06'"),
 ])

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from report.test_plots import SIGNS, by_method, legend, means, plots, ticks
 
 from fvit.records import words
-from fvit.report import panels, saving, style
+from fvit.report import f09_localisation, panels, saving, style
 
 
 def dumbbells(df, **options):
@@ -81,15 +81,15 @@ def test_the_headline_says_in_words_and_marks_what_its_rows_say():
         "the top 4 tokens", "keeps 0.50", "keeps 1.00", "keeps 0.50"]
     kept = table.set_index(["defence", "condition"])["mean"]
     assert fig.get_suptitle() == (
-        f"Under attack the bare ViT keeps {kept['none', 'explanation, adaptive']:.0%} of its top 4 tokens; DDS keeps "
-        f"{kept['dds', 'explanation, transferred']:.0%}, and {kept['dds', 'explanation, adaptive']:.0%} where "
+        f"Under attack the bare ViT keeps {kept['none', 'explanation, adaptive']:.2f} of its top 4 tokens; DDS keeps "
+        f"{kept['dds', 'explanation, transferred']:.2f}, and {kept['dds', 'explanation, adaptive']:.2f} where "
         "the attack knows DDS")
     twice = table.defence.eq("none") & table.condition.str.contains("transferred")  # its own, too
     drawn = table[(table.condition != "fidelity") & ~twice]
     assert sorted(x for x, *_ in markers(ax)) == pytest.approx(sorted(drawn["mean"]), abs=1e-9)
     assert ticks(ax, "y") == ["bare", "blur, 1 pixel", "DDS"]
-    fidelity = table[table.condition == "fidelity"]["mean"]
-    assert {f"{value:.2f}" for value in fidelity} < {text.get_text() for text in ax.texts}
+    written = table[(table.condition != "fresh noise") & ~twice]["mean"]  # beside the row, or beside its mark
+    assert {f"{value:.2f}" for value in written} < {text.get_text() for text in ax.texts}
     shaded = ax.patches[0].get_extents().transformed(ax.transData.inverted())
     np.testing.assert_allclose(shaded.intervalx, (0.3, 0.4), atol=1e-6)
 
@@ -99,11 +99,39 @@ def test_defences_stand_in_the_order_asked_for_and_others_are_left_out():
     assert ticks(ax, "y") == ["DDS", "bare"] and ax.yaxis_inverted() and len(markers(ax)) == 2
 
 
+def bought():
+    """Rows as of `contrasts.what_buys`."""
+    sides = {"question": ["noise, before the denoiser", "the prior over a plain CNN, behind noise", "mine over DDS"],
+             "with": ["dds", "dds", "mine.py:Mine"], "without": ["denoise_only", "noise_cnn", "dds"]}
+    df = means("difference", question=sides["question"], measure=["map", "prediction"],
+               threat=["none", "transferred", "adaptive"])
+    return df.assign(**{side: df.question.map(dict(zip(sides["question"], sides[side], strict=True)))
+                        for side in ("with", "without")})
+
+
+def test_what_a_part_buys_stands_about_a_zero_line_a_panel_a_measure_and_nothing_without_an_attack():
+    df = bought()
+    fig = plots.parts(df)
+    assert [ax.get_title().partition(":")[0] for ax in fig.axes] == ["the map", "the prediction"]
+    assert ticks(fig.axes[0], "y") == ["noise, before the denoiser\nDDS minus denoise only",
+                                       "the prior over a plain CNN, behind noise\nDDS minus noise and plain CNN",
+                                       "mine over DDS\nmine.py:Mine minus DDS"]
+    for ax, measure in zip(fig.axes, ("map", "prediction"), strict=True):
+        own = df[(df.measure == measure) & (df.threat != "none")]
+        faces = {"white": "transferred", "0.25": "adaptive"}
+        drawn = [(float(x), faces[c.lines[0].get_markerfacecolor()]) for c in ax.containers
+                 for x in c.lines[0].get_xdata()]
+        assert sorted(drawn) == sorted(zip(own.difference, own.threat, strict=True))
+        assert list(ax.lines[0].get_xdata()) == [0, 0] and ax.yaxis_inverted()
+    assert legend(fig.legends[0]) == ["transferred attack", "adaptive attack, made on what it meets"]
+
+
 @pytest.mark.parametrize("plot, df", [
     (lambda df: plots.headline(df, 4), headline()[0]),
     (lambda df: plots.scores(df, "mIoU"), by_method(["none", "dds"], condition=["clean", "explanation, adaptive"])),
     (lambda df: plots.path(df, 25), means(measure=["fidelity", "adaptive attack", "accuracy"], sigma=[
         0.1, 0.25, 0.5])),
+    (plots.parts, bought()),
     (plots.area_gain, means("difference", kind=SIGNS, method=["vta", "attribution_rollout"], condition=["clean"])),
 ])
 def test_no_words_lie_upon_each_other_or_beyond_the_edge_and_twice_drawn_is_drawn_alike(plot, df):
@@ -125,13 +153,44 @@ def test_no_words_lie_upon_each_other_or_beyond_the_edge_and_twice_drawn_is_draw
     assert len(boxes) > 5 and (touching, beyond) == ([], [])
 
 
-def test_scores_have_a_panel_an_aim_and_the_level_of_the_constant_map_and_methods_in_one_order():
-    df = by_method(["none", "dds"], condition=["clean", "explanation, adaptive", "prediction, transferred"])
-    level = pd.DataFrame([{"method": "vta", "defence": "", "condition": style.NO_INFORMATION, "low": 0.5, "high": 0.5}])
-    fig = plots.scores(pd.concat([df, level]), "mIoU")
-    assert [ax.get_title() for ax in fig.axes] == ["attack on the explanation", "attack on the prediction"]
-    assert [sorted(x for x, *_ in markers(ax)) for ax in fig.axes] == [
-        sorted(df.loc[df.condition.isin(["clean", shown]), "mean"])
-        for shown in ("explanation, adaptive", "prediction, transferred")]
-    assert [line.get_xdata()[0] for line in fig.axes[0].lines if line.get_linestyle() == ":"] == [0.5]
+def test_scores_are_one_panel_a_row_a_method_from_clean_to_adaptive_and_the_level_of_the_constant_map():
+    df = by_method(["none", "dds"], condition=["clean", "explanation, transferred", "explanation, adaptive"])
+    drawn = f09_localisation.by_method(df, order=["lrp", "vta"], aimed_at=["vta"], constant={"vta": 0.5})
+    (ax,) = (fig := plots.scores(drawn, "mIoU")).axes
+    assert ticks(ax, "y") == ["lrp†", "vta"]
+    twice = (df.defence == "none") & (df.condition == "explanation, adaptive")  # the bare ViT's own is the transferred
+    assert sorted(x for x, *_ in markers(ax)) == sorted(df["mean"][~twice])
+    bare = [x for x, _, marker, face, _ in markers(ax) if (marker, face) == ("o", style.COLOURS["none"])]
+    assert bare == list(df["mean"][(df.defence == "none") & (df.condition == "explanation, transferred")])[::-1]
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"] == [0.5]
     assert "what a constant map scores" in legend(fig.legends[0])
+
+
+def test_the_least_gain_is_that_of_the_method_that_gains_least_and_is_shown_after_holm():
+    table = pd.DataFrame({"method": ["a", "b"] * 2, "condition": ["x", "x", "y", "y"], "low": 0.0, "high": 0.5,
+                          "difference": [0.2, 0.1, -0.1, 0.3], "p_holm": [0.01, 0.06, 0.01, 0.01]})
+    found = f09_localisation.least_gains({"IoU": table, "top-k": table[::-1]})
+    assert list(found.index) == ["IoU, x", "IoU, y", "top-k, x", "top-k, y"]
+    assert list(found.shown) == [0.5] * 4 and list(found.least) == ["b", "a"] * 2
+    assert list(found.difference) == [0.1, -0.1] * 2
+
+
+def test_words_of_the_overlap_name_the_range_under_what_was_made_on_each():
+    df = pd.DataFrame({"method": ["a", "b"] * 3, "defence": ["none"] * 2 + ["dds"] * 4, "condition": [
+        "explanation, its own"] * 2 + ["explanation, adaptive"] * 2 + ["fresh noise"] * 2,
+        "mean": [0.4, 0.2, 0.7, 0.8, 0.9, 0.95]})
+    said = f09_localisation.said_of_overlap(df)
+    assert (said["range_bare"], said["range_dds"]) == ("0.20 to 0.40", "0.70 to 0.80")
+    assert [(row["method"], row["at"]["dds"]["fresh noise"]) for row in said["each"]] == [("a", 0.9), ("b", 0.95)]
+
+
+def test_maps_lie_on_the_image_that_they_are_of_and_are_held_against_the_clean_one_of_their_defence():
+    image, clean, moved = np.full((3, 8, 8), 0.5), np.zeros((4, 4)), np.zeros((4, 4))
+    clean[:, 0], moved[:2, 0], moved[:2, 3] = 0.25, 0.25, 0.25
+    pictures = dict.fromkeys(["image 0", "attacked 0", "attacked DDS 0"], image)
+    pictures |= {f"{name} 0": clean if "clean" in name else moved for name in f09_localisation.MAPS}
+    fig = plots.maps(panels.encode(pictures), 4)
+    titles = [ax.get_title() for ax in fig.axes if ax.get_title()]
+    assert titles == ["image", "attacked", "attacked,\nthrough DDS", "bare,\nclean", "bare,\nattacked\nkeeps 0.50",
+                      "DDS,\nclean", "DDS,\ntransferred\nkeeps 0.50", "DDS,\nadaptive\nkeeps 0.50"]
+    plt.close(fig)

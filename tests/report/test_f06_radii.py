@@ -1,33 +1,29 @@
-"""The certified-accuracy curve, counted by hand from rows."""
+"""Tables of the figures of notebook 06, and the strips of two tokens."""
 
+import numpy as np
 import pandas as pd
-import pytest
-from scipy.stats import beta
 
-from fvit.report.f06_radii import certified_accuracy
-
-ON = {"a": "sea", "b": "sea", "c": "hill", "d": "wood", "e": "moor"}  # image -> photograph
-VALUES = {  # b is the second of its photograph and does not count; of c the prediction is wrong; d abstains on the map
-    "right": [1, 1, 0, 1, 1], "label_radius": [0.3, 0.9, 0.9, 0.2, -1], "radius": [0.2, 0.9, 0.4, -1, 0.1],
-    "joint_radius": [0.2, 0.9, 0.4, -1, -1]}
+from fvit.report import f06_radii
 
 
-def rows():
-    return pd.DataFrame([{"image_id": i, "metric": metric, "value": v}
-                         for metric, values in VALUES.items() for i, v in zip(ON, values, strict=True)])
+def test_the_triangle_is_drawn_at_multiples_of_a_sixtieth_with_both_points():
+    i, j = np.meshgrid(np.arange(301), np.arange(301), indexing="ij")
+    triangle = np.stack([i, j, 300 - i - j], -1)[i + j <= 300] / 300
+    broken = triangle[:, 0] <= triangle[:, 1:].max(1)
+    w, nearest = [0.5, 0.3, 0.2], [0.4, 0.4, 0.2]
+    rows = f06_radii.simplex_rows(triangle, np.full(len(triangle), 12.0), broken, w, nearest, 0.05)
+    grid = rows[rows.what == "grid"]
+    assert len(grid) == 61 * 62 // 2 and (grid.divergence == 9).all()  # cut where the colours end
+    np.testing.assert_array_equal(grid.broken, grid.token_1 <= grid[["token_2", "token_3"]].max(axis=1))
+    points = rows.tail(2)[["token_1", "divergence", "what"]].to_numpy().tolist()
+    assert points == [[0.5, 0.0, "w"], [0.4, 0.05, "nearest"]]
 
 
-def test_each_photograph_counts_once_and_a_wrong_prediction_never():
-    found = certified_accuracy(rows(), ON, [0, 0.1, 0.2, 0.3])
-    shares = found.pivot(index="certified", columns="radius", values="mean")
-    assert shares.loc["prediction right and certified"].tolist() == [0.5, 0.5, 0.25, 0]  # a and d; a; a up to 0.3
-    assert shares.loc["top-k certified"].tolist() == [0.75, 0.5, 0.25, 0.25]
-    assert shares.loc["both"].tolist() == [0.25, 0.25, 0, 0]  # a; a radius holds for every smaller one
-    assert (found["n"] == 4).all()
-    of_one = found[(found["certified"] == "both") & (found["radius"] == 0)].iloc[0]
-    assert (of_one["low"], of_one["high"]) == pytest.approx((beta.ppf(0.025, 1, 4), beta.ppf(0.975, 2, 3)))
-
-
-def test_an_image_without_all_its_rows_is_refused():
-    with pytest.raises(ValueError, match="an image lacks a row of radius, label_radius, joint_radius or right"):
-        certified_accuracy(rows().iloc[:-1], ON, [0])
+def test_strips_put_parts_end_to_end_and_name_them():
+    df = pd.DataFrame([("before", "token 1", 0.25), ("before", "token 2", 0.15), ("after", "both", 0.3)],
+                      columns=["strip", "part", "share"])
+    ax = f06_radii.plot_strips(df).axes[0]
+    places = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
+    np.testing.assert_allclose(places, [(0, 0.25), (0.25, 0.15), (0, 0.3)])
+    assert {text.get_text() for text in ax.texts} == {"0.250", "0.150", "0.300", "token 1, token 2", "both"}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["before", "after"] and ax.yaxis_inverted()

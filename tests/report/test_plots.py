@@ -12,7 +12,9 @@ import pytest
 from matplotlib.text import Text
 
 import fvit.report
-from fvit.report import f14_costs, panels, saving, style
+from fvit.base import paths
+from fvit.records.rows import load_rows
+from fvit.report import f13_settings, f14_costs, panels, saving, style
 
 MODULES = [import_module(f"fvit.report.{found.name}") for found in iter_modules(fvit.report.__path__)]
 plots = SimpleNamespace(**{name.removeprefix("plot_"): function for module in MODULES
@@ -54,13 +56,14 @@ def by_method(defences, **columns):
     (plots.training, means("loss", step=[1, 2])[["step", "loss"]], "loss", None,
      ["optimiser step", "0.787", "loss"]),
     (lambda df: plots.overlap_by_eps(df, k=25),
-     means(method=["raw_attention", "rollout"], aim=["prediction", "random_signs"], eps=[0.1, 0.2]), "mean", "method",
-     ["prediction attack", "random signs", "of the clean top 25", "1/255"]),
+     means(method=["raw_attention", "rollout"], aim=["prediction", "random_signs", "explanation"], eps=[0.1, 0.2]),
+     "mean", "method", ["prediction attack  0.27", "random signs  0.37", "explanation attack  0.47",
+                        "made for raw attention  0.79", "of the clean top 25", "1/255"]),
     (plots.smoothing_1d, means("value", curve=["f", "g"], x=[0, 1]), "value", None, ["f", "g"]),
     (plots.standard_error, means("scatter", image_id=["a", "b"], n_samples=[1, 4]).assign(
-        standard_error=0.1), "scatter", None, ["a", "b", "scene"]),
+        standard_error=0.1), "scatter", None, ["one kind a scene", "scatter of one draw / root of n"]),
     (plots.certified_share, means("share", certificate=["votes", "renyi"], kind=["radius", "plugin"],
-                                           radius=[0.1]), "share", None, ["renyi, exact mean (no guarantee)"]),
+                                           radius=[0.1]), "share", None, ["renyi", "were the mean exact"]),
     (plots.certified_accuracy, means(certified=["top-k certified", "both"], radius=[0, 0.1]), "mean", None,
      ["top-k certified", "both", "l2 radius", "share of images"]),
     (plots.noise_densities, means("density", divergence=[0.25, 1], noise=["best", "Gaussian"],
@@ -72,7 +75,7 @@ def by_method(defences, **columns):
      "mean", "method", ["rank correlation", "top-7 overlap", "dotted: another scene, trained"]),
     (lambda df: plots.scores(df, "mIoU"), by_method(["none", "dds"], condition=[
         "explanation, transferred", "explanation, adaptive"]), "mean", None,
-     ["mIoU", "bare", "DDS", "attack on the explanation", "transferred attack"]),
+     ["mIoU", "bare", "DDS", "transferred attack", "adaptive attack"]),
     (lambda df: plots.overlap_by_method(df, 25), by_method(["none", "dds"], condition=["fresh noise", "x, adaptive"]),
      "mean", None, ["bare", "DDS", "of the clean top 25", "no attack, other noise"]),
     (lambda df: plots.class_explained(df, 25), by_method(
@@ -82,7 +85,10 @@ def by_method(defences, **columns):
                                       eps=[8 / 255, 0]), "robust", "threat", ["bare", "DDS", "1/255"]),
     (plots.area_gain, means("difference", kind=["negative"], method=["vta", "lrp"], condition=[
         "clean", "transferred", "adaptive"]), "difference", None,
-     ["negative test: vta", "DDS ranks worse", "no attack", "for DDS one made through it"]),
+     ["negative test", "VTA", "DDS ranks worse", "no attack", "for DDS one made through it"]),
+    (plots.holm, means("p", threat=["transferred", "adaptive"], method=["vta", "lrp"], kind=SIGNS, eps=[0.03]).assign(
+        stands=lambda df: df["p"] < df["p"].quantile(0.2)), "p", "threat",
+     ["VTA, positive test, attacked", "Holm's line", "p-value of DDS minus bare", "adaptive attack"]),
     (lambda df: plots.clean_curves(df, ["random_order", "mask"]), means(
         kind=SIGNS, method=CURVES, defence=["none"], removed=[0, 0.5, 1]), "mean", None,
      ["random order", "mask", "bare", "rollout"]),
@@ -152,18 +158,17 @@ def test_radii_are_a_staircase_to_nothing_a_dotted_plugin_and_panels_by_the_larg
     assert sharp.get_drawstyle() == "steps-pre" and list(renyi.get_xdata()) == [0, 0.05, 0.2, 0.2]
     df = pd.DataFrame({"certificate": ["votes", "renyi", "renyi"], "kind": ["radius", "radius", "plugin"],
                        "radius": 0.1, "share": [0.9, 0.2, 0.4]})
-    fig = plots.certified_share(df)
-    votes, renyi, plugin = fig.axes[0].lines
-    assert not fig.axes[0].get_legend() and len(legend(fig.legends[0])) == 3  # below the curves, not on them
-    assert plugin.get_linestyle() == ":" and plugin.get_color() == renyi.get_color() != votes.get_color()
+    certified, plugin = plots.certified_share(df).axes
+    assert not certified.get_legend() and {text.get_text() for text in certified.texts} == {"votes", "renyi"}
+    renyi, votes = certified.lines
+    (dotted,) = plugin.lines
+    assert dotted.get_linestyle() == ":" and dotted.get_color() == renyi.get_color() != votes.get_color()
     df = pd.DataFrame({"certificate": ["cdf"] * 4 + ["votes"] * 4, "n_samples": [300, 300, 100, 100] * 2,
                        "overlap": [0.5, 1] * 4, "radius": [0.2, 0.1, 0.15, 0.05, 0.4, 0.3, 0.35, 0.25]})
-    fig = plots.radius_by_draws(df)
-    (ax,) = fig.axes
-    assert ax.xaxis_inverted() and {text.get_text() for text in ax.texts} == {"cdf", "votes"}
-    assert [list(line.get_ydata()) for line in ax.lines] == [[0.05, 0.15], [0.1, 0.2], [0.25, 0.35], [0.3, 0.4]]
-    assert [line.get_linestyle() for line in ax.lines] == [":", "-"] * 2
-    assert legend(fig.legends[0]) == ["100 draws", "300 draws"]
+    votes, cdf = plots.radius_by_draws(df).axes  # the farthest first
+    assert [ax.get_title() for ax in (votes, cdf)] == ["votes", "cdf"]
+    assert [list(line.get_ydata()) for line in cdf.lines] == [[0.15, 0.2], [0.05, 0.1]]
+    assert [text.get_text() for text in votes.texts] == ["1", "overlap 0.5"] and ticks(cdf) == ["100", "300"]
 
 
 @pytest.mark.parametrize("plot, by, x, names", [
@@ -211,7 +216,7 @@ def test_the_cascade_has_its_stages_in_order_and_the_level_of_another_scene():
 def test_curves_have_a_column_a_method_and_grey_controls_in_every_panel():
     df = means(method=CURVES, defence=["none"], kind=SIGNS, removed=[0, 0.5, 1])
     fig = plots.clean_curves(df, ["random_order", "mask"])
-    assert [ax.get_title() for ax in fig.axes] == ["vta", "rollout", "", ""]
+    assert [ax.get_title() for ax in fig.axes] == ["VTA", "rollout", "", ""]
     shown = [list(line.get_ydata()) for line in fig.axes[2].lines]  # negative, vta
     assert shown == [df[(df.method == m) & (df.kind == "negative")]["mean"].tolist()
                      for m in ("random_order", "mask", "vta")]
@@ -222,8 +227,9 @@ def test_a_gain_in_area_has_the_sign_of_better_and_accuracies_begin_with_the_cle
     df = pd.DataFrame({"kind": SIGNS, "method": "vta", "condition": "adaptive", "difference": [0.2, 0.1],
                        "low": [0.05, -0.1], "high": [0.3, 0.15]})  # the positive area grows, which is worse
     (ax,) = plots.area_gain(df).axes
-    assert ticks(ax, "y") == ["negative test: vta", "positive test: vta"]
-    assert dict(zip(points(ax, "y"), points(ax, "x"), strict=True)) == {0: 0.1, 1: -0.2}
+    assert ticks(ax, "y") == [" ", "VTA", " ", "VTA"]  # a block of rows for each test, under its name
+    assert [text.get_text() for text in ax.texts[:2]] == ["negative test", "positive test"]
+    assert dict(zip(points(ax, "y"), points(ax, "x"), strict=True)) == {1: 0.1, 3: -0.2}
     bars = [segment[:, 0].tolist() for c in ax.containers for segment in c.lines[2][0].get_segments()]
     np.testing.assert_allclose(sorted(bars), [[-0.3, -0.05], [-0.1, 0.15]])
     assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
@@ -251,7 +257,7 @@ def test_rows_of_ablations_say_what_they_measure():
     rows = pd.DataFrame({"metric": ["topk_overlap"] * 3 + ["fidelity", "right"], "defence": "dds",
                          "aim": ["fresh_noise", "explanation", "explanation", "none", "none"],
                          "made_on": ["", "vit", "dds", "", ""]})
-    assert f14_costs.measures(rows).tolist() == [
+    assert f13_settings.measures(rows).tolist() == [
         "fresh noise", "transferred attack", "adaptive attack", "fidelity", "accuracy"]
 
 
@@ -259,24 +265,44 @@ def test_both_classes_stand_beside_their_difference_in_its_own_colours():
     left, right = np.eye(4), np.eye(4)[::-1]
     pictures = {"scene": np.full((3, 8, 8), 0.5), "mask 0": np.eye(8), "mask 1": np.eye(8)[::-1], "vta 0": left,
                 "vta 1": right, "rollout 0": left, "rollout 1": left}
-    titles = {"vta 0": "vta", "vta 1": "why 1?", "vta": "pointing 0.9", "rollout 0": "rollout", "rollout 1": "why 1?",
-              "rollout": "pointing 0.5"}
-    axes = [ax for part in plots.both_classes(panels.encode(pictures), titles).subfigs for ax in part.axes]
-    assert [ax.get_title() for ax in axes] == list(titles.values())
-    drawn = [ax.images[1].get_array() for ax in axes]
-    for shown, wanted in zip(drawn, [left, right, left - right, left, left, 0 * left], strict=True):
-        np.testing.assert_allclose(shown, wanted)
-    assert (axes[2].images[1].norm.vmin, axes[2].images[1].norm.vmax) == (-1, 1)
+    fig = plots.both_classes(panels.encode(pictures), (7, 1), {"vta": 0.9, "rollout": 0.5}, 2)
+    said = [[text.get_text() for text in ax.texts] for ax in fig.axes if ax.texts]
+    assert said == [["vta\nkeeps 0.00\npointing 0.90"], ["the scene"], ["rollout\nkeeps 1.00\npointing 0.50"]]
+    maps = [ax for ax in fig.axes if len(ax.images) == 2]  # over the grey scene
+    assert [ax.get_title() for ax in maps] == ["why 7?", "why 1?", "difference", "", "", ""]
+    for ax, wanted in zip(maps, [left, right, left - right, left, left, 0 * left], strict=True):
+        np.testing.assert_allclose(ax.images[1].get_array(), wanted)
+    assert {(ax.images[1].norm.vmin, ax.images[1].norm.vmax) for ax in maps[2::3]} == {(-1, 1)}  # one scale for both
+    assert legend(fig.legends[0]) == ["kept of the top 2", "lost", "new", "outline of the 7", "outline of the 1"]
 
 
-def test_the_plane_has_its_three_regions_in_its_own_units():
-    disc = np.hypot(*np.meshgrid(np.linspace(-1, 1, 40), np.linspace(-1, 1, 40)))
-    rows = panels.encode({"bare decision": (disc < 0.9) * 1.0, "smoothed": 1 - disc / disc.max(),
-                          "stays": (disc < 0.3) * 1.0})
-    fig = plots.smoothing_2d(rows, width=2)
-    reach = [np.abs(part.get_paths()[0].vertices).max() for part in fig.axes[0].collections[1:]]
+def test_the_plane_has_its_three_regions_in_its_own_units_and_names_them():
+    discs = {n: np.hypot(*np.meshgrid(np.linspace(-1, 1, n), np.linspace(-1, 1, n))) for n in (80, 40)}
+    rows = panels.encode({"decision": (discs[80] < 0.9) * 1.0, "average": 1 - discs[40] / discs[40].max(),
+                          "promised": (discs[40] < 0.3) * 1.0})
+    ax, bar = plots.smoothing_2d(rows, width=2, radius=0.25).axes
+    reach = [np.abs(part.get_paths()[0].vertices).max() for part in ax.collections[1:]]
     np.testing.assert_allclose(reach, [0.9, 0.707, 0.3], atol=0.06)
-    assert legend(fig.legends[0]) == ["decision", "smoothed: more than half", "certified to stay there"]
+    names = {text.get_text(): text.xy for text in ax.texts}
+    assert list(names) == ["the decision", "its average: more than half\nof the noise says inside",
+                           "certified to stay inside", "", "a step"]
+    np.testing.assert_allclose([np.hypot(*place) for place in [*names.values()][:3]], [0.9, 0.707, 0.3], atol=0.06)
+    arrow = next(text for text in ax.texts if text.get_text() == "")
+    assert np.hypot(*(arrow.xy - np.array(arrow.xyann))) == pytest.approx(0.25) and "inside" in bar.get_ylabel()
+
+
+def test_maps_lie_over_their_own_image_and_are_held_against_the_map_that_is_named():
+    maps = {"bare": np.eye(4), "mean of 2": np.eye(4)[::-1]}
+    image = np.linspace(0, 1, 3 * 8 * 8).reshape(3, 8, 8)
+    pictures = {f"image {i}": image ** (i + 1) for i in range(2)}
+    rows = panels.encode({name: pictures.get(name, maps.get(name[:-2])) for i in range(2) for name in (
+        f"image {i}", f"bare {i}", f"mean of 2 {i}")})
+    fig = plots.over_images(rows, 4, about={"bare 0": "bare"}, against="bare")
+    shown = [ax for ax in fig.axes if ax.get_title()]
+    assert [ax.get_title() for ax in shown] == ["image 0", "bare", "mean of 2 0\nkeeps 0.00", "image 1", "bare 1",
+                                                "mean of 2 1\nkeeps 0.00"]
+    below = [ax.images[0].get_array() for ax in shown]
+    assert not np.allclose(below[1], below[4]) and np.allclose(below[1], below[2])
 
 
 def test_chance_by_k_is_k_over_tokens_and_times_are_bars_with_their_numbers_factors_and_parts():
@@ -299,6 +325,28 @@ def test_chance_by_k_is_k_over_tokens_and_times_are_bars_with_their_numbers_fact
     np.testing.assert_allclose([line.get_ydata() for line in left.lines], [[0.02, 0.08], [0.03, 0.08]])
     assert [(bar.get_y(), bar.get_height()) for bar in right.patches] == [(0, 7), (0, 8), (7, 1), (8, 2)]
     assert ticks(right) == ["16", "64"]
+
+
+def test_rows_of_times_come_apart_by_what_they_time():
+    """Of the committed rows: each is in one table, in the order that is asked for."""
+    cost = load_rows(paths.ROOT / "results" / "study" / "14_cost.parquet")
+    of = f14_costs.timed(cost, ("vta", "unknown", "raw_attention", "lrp", "gradcam"))
+    assert of.stages["stage"].tolist() == [*f14_costs.STAGES] and of.stages["seconds"].is_monotonic_decreasing
+    assert of.methods["method"].tolist() == ["vta", "raw_attention", "lrp", "gradcam"]
+    assert set(of.on_b.index) == {"vta", "lrp"} and of.batch == 8 and of.draws["n_samples"].tolist() == [1, 4, 16, 64]
+    assert 0 < of.forward < of.draws["seconds"][0] and set(of.parts["part"]) == {"denoiser", "ViT with attention"}
+    assert of.dds.index.tolist() == [8, 16, 32, 64] and (of.dds > of.parts.groupby("batch").milliseconds.max()).all()
+    of = f14_costs.timed(cost)
+    assert sum(map(len, (of.stages, of.methods, of.on_b, of.draws, of.parts, of.dds))) + 1 == len(cost)
+
+
+def test_the_line_of_interest_is_in_the_colour_of_dds_and_the_other_is_grey():
+    df = means(variant=["steps"], metric=["relative_mass", "topk_overlap"], level=[5, 10])
+    (ax,) = plots.attack_strength(df, 25).axes
+    assert [c.lines[0].get_color() for c in ax.containers] == ["0.45", style.COLOURS["dds"]]
+    df = means(knob=["steps"], rule=["constant", "apgd"], level=[5, 10]).assign(base=5)
+    (ax,) = plots.plateau(df, 25).axes
+    assert [c.lines[0].get_color() for c in ax.containers] == [style.COLOURS["dds"], "0.45"]
 
 
 # What all share -------------------------------------------------------------------------------------------------------

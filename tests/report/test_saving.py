@@ -21,7 +21,7 @@ from PIL import Image
 from fvit.base import paths
 from fvit.records import profiles
 from fvit.records.provenance import source_digest
-from fvit.report import f04_methods, f10_ranking, saving, style
+from fvit.report import f05_sanity, f10_ranking, saving, style
 from fvit.report.panels import decode_panel, draw_panels, encode, encode_map, encode_rgb
 from fvit.report.saving import save_figure, show_figure
 
@@ -379,7 +379,7 @@ def test_a_panel_may_have_a_scale_of_its_own():
 
 
 REDRAWN = {  # the widest figures, by which function each is drawn from the CSV beside it
-    "F05b": lambda df: f04_methods.plot_cascade(df, 25),
+    "F05b": lambda df: f05_sanity.plot_cascade(df, 25),
     "F09c": lambda df: draw_panels(df, 4, label="attention share"),
     "F10b": lambda df: f10_ranking.plot_clean_curves(
         df, ["random_order", "constant_map", "mask"])}

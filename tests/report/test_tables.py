@@ -123,6 +123,18 @@ def test_threats_are_told_apart_and_what_has_no_model_of_its_own_is_under_either
         ("constant_map", "explanation, adaptive"), ("dds", "random signs")]
 
 
+def test_stability_says_what_was_met_in_a_word_and_the_bare_vit_s_own_attack_is_both():
+    rows = pd.DataFrame([(defence, aim, made_on, metric) for defence, own in (("none", "vit"), ("dds", "dds"))
+                         for aim, made_on, metric in dict.fromkeys([
+                             ("fresh_noise", "", "topk_overlap"), ("explanation", "vit", "topk_overlap"),
+                             ("explanation", own, "topk_overlap"), ("none", "", "fidelity")])],
+                        columns=["defence", "aim", "made_on", "metric"])
+    met = tables.stability(rows)
+    assert [(row.defence, row.condition) for row in met.itertuples()] == [
+        ("none", "fresh noise"), ("none", "transferred"), ("none", "adaptive"), ("none", "fidelity"),
+        ("dds", "fresh noise"), ("dds", "transferred"), ("dds", "adaptive"), ("dds", "fidelity")]
+
+
 def photographed(rows):
     return rows.assign(photograph=rows["image_id"].map(PHOTOGRAPH))
 
