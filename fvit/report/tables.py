@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from fvit.metrics.perturbation import TENTHS, curve_auc
+from fvit.records.claims import ATTACKS
 from fvit.records.words import AIMS, BARE, condition
 from fvit.theory.intervals import Interval, group_interval, interval_table, mean_interval, rate_interval
 
@@ -108,7 +109,7 @@ def conditions(rows) -> pd.DataFrame:
 def stability(rows) -> pd.DataFrame:
     """Rows of one map under attacks on it, by `condition`: "fresh noise", "transferred", "adaptive" or "fidelity"."""
     met = conditions(rows)
-    threat = met["condition"].str.removeprefix("explanation, ")
+    threat = met["condition"].replace({f"explanation, {threat}": threat for threat in ATTACKS})
     return met.assign(condition=threat.mask(met["metric"] == "fidelity", "fidelity"))
 
 

@@ -130,12 +130,12 @@ def test_sizes_are_those_of_the_rows_shown_and_keys_reach_into_tables(saved):
 
 
 @pytest.mark.parametrize("figure_id, numbers, message", [
-    ("F08b", {"order": 2, "k": 5}, "figure F08b of 04.toml has no place for k=; it asks for order"),
-    ("F08b", {"order": "two"}, "caption of figure F08b of 04.toml: the values given do not fit 'Density with"),
+    ("F08b", {"order": 2, "k": 5}, "figure F08b of 08.toml has no place for k=; it asks for order"),
+    ("F08b", {"order": "two"}, "caption of figure F08b of 08.toml: the values given do not fit 'Density with"),
     ("F14b", {"vit": "it", "when": "now", "batch": 8, "vta": 1, "lrp": 2,
               "at": dict.fromkeys(["vta", "lrp", "raw_attention"], 1), "each": [{"method": "vta"}]},
      "figure F14b of 14.toml needs forwards= for '{method} {forwards:.1f}'"),
-    ("F08z", {}, r"04.toml has no alt, caption, name, source, title of F08z; write it there, or call save_figure"),
+    ("F08z", {}, r"08.toml has no alt, caption, name, source, title of F08z; write it there, or call save_figure"),
     ("F4", {}, "figure 'F4', wanted an id such as 'F06'"),
 ])
 def test_what_lacks_or_does_not_fit_is_named_with_figure_and_file(tmp_path, figure_id, numbers, message):
@@ -148,7 +148,7 @@ def test_what_lacks_or_does_not_fit_is_named_with_figure_and_file(tmp_path, figu
 def test_damaged_words_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(captions, "NOTEBOOKS", tmp_path)
     (tmp_path / "words").mkdir()
-    (tmp_path / "words" / "04.toml").write_text("[F08b\n")
+    (tmp_path / "words" / "08.toml").write_text("[F08b\n")
     profiles.profile("laptop", notebook="08")
-    with pytest.raises(ValueError, match=r"04\.toml is damaged .*; restore it by git"):
+    with pytest.raises(ValueError, match=r"08\.toml is damaged .*; restore it by git"):
         fvit.figure("F08b", None, DF, order=2)
