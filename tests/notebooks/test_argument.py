@@ -10,6 +10,7 @@ argument   everything else
 
 import ast
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -56,6 +57,27 @@ def test_three_lines_of_four_are_argument_or_claim():
 def test_hidden_cells_are_short(path):
     hidden = [cell for cell in code(path) if "hide-input" in cell["metadata"].get("tags", [])]
     assert [n for n in (len(kinds(cell)) for cell in hidden) if n > 8] == []
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_a_lesson_is_short_and_so_is_what_it_shows(path):
+    """Thirty code cells; twelve lines a cell but for the parameters; eight rows and six columns a table, but 15's."""
+    cells = code(path)
+    gallery = path.name.startswith("15_")  # which is where long tables go
+    assert len(cells) <= 30
+    shown = [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", [])]
+    solved = path.parent.name == "solutions"
+    assert [n for n in (len(kinds(cell)) for cell in shown) if n > (18 if solved else 12)] == []
+    pages = ["".join(output.get("data", {}).get("text/html", "")) for cell in cells for output in cell["outputs"]]
+    sizes = [size(page) for page in pages if "<table" in page and "<svg" not in page]  # verdicts draw theirs
+    assert gallery or solved or [found for found in sizes if found[0] > 8 or found[1] > 6] == []
+
+
+def size(page):
+    """(rows, columns) of a table of pandas as HTML, its heads of rows counted as columns and those of columns not."""
+    body = page.partition("<tbody>")[2]
+    rows = [len(re.findall(r"<t[hd]", row)) for row in body.split("</tr>")[:-1]]
+    return len(rows), max(rows, default=0)
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
