@@ -123,7 +123,7 @@ def test_paths_of_sources_become_absolute_in_a_dict_and_without_a_slash_too(benc
 @pytest.mark.parametrize("arguments, message", [
     (["-p", "n_images=2"], r"'n_images' is unknown to 02_loads\.ipynb"),
     (["--profile", "papr"], r"unknown profile 'papr', known: laptop, study, natural, paper; did you mean 'paper'\?"),
-    (["--profile", "natural"], r"natural is of notebooks 01, 06, 03, 09, 10; leave out 02_loads\.ipynb, or"),
+    (["--profile", "natural"], r"natural is of notebooks 01, 03, 07, 09, 10, 11, 12; leave out 02_loads\.ipynb, or"),
     (["-p", "vit=cifar10"], "vit='cifar10' at laptop, whose figures and claims are about the scenes"),
     (["--profile", "paper", "-p", "vit=vit_bse_patch16_224"], r"did you mean 'vit_base_patch16_224'\?"),
     (["--profile", "paper", "-p", "den=cifar10"], r"where is imagenet-seg\? Give root=, or set FVIT_DATA"),
@@ -187,7 +187,7 @@ def test_notebooks_run_side_by_side(bench, capsys):
     meeting("15", "assert len(list(root.glob('results/laptop/notebooks/0*.ipynb'))) == 2")
     assert cli.main(["run", "00", "02", "15", "--jobs", "3", "--cell-timeout", "300"]) == 0
     assert capsys.readouterr().out == ""
-    names = ["00_meets.ipynb", "02_meets.ipynb", "10_meets.ipynb"]
+    names = ["00_meets.ipynb", "02_meets.ipynb", "15_meets.ipynb"]
     assert files(bench / "out") == [f"results/laptop/notebooks/{name}" for name in names]
 
 
@@ -197,8 +197,8 @@ def test_side_by_side_a_failure_stops_the_other(bench, capsys):
     meeting("01", "raise SystemError('it is not begun any more')")
     assert cli.main(["run", "01", "02", "06", "--jobs", "2", "--cell-timeout", "300"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("fvit: 03_meets.ipynb failed in cell [2]") and "ValueError: seen it begin" in said
-    assert files(bench / "out") == ["results/laptop/notebooks/03_meets.failed.ipynb"]
+    assert said.startswith("fvit: 06_meets.ipynb failed in cell [2]") and "ValueError: seen it begin" in said
+    assert files(bench / "out") == ["results/laptop/notebooks/06_meets.failed.ipynb"]
 
 
 def meeting(number, code):

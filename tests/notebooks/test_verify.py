@@ -166,7 +166,7 @@ def test_another_folder_is_compared_and_left_as_it_was_made(repository, monkeypa
     assert cli.main(["verify", "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "figures                           0                 1          0" in said, "02 was not made, nor need it be"
-    assert "not committed, so not compared: claim X06.1, 03_rows, F06a_overlap" in said
+    assert "not committed, so not compared: claim X06.1, 06_rows, F06a_overlap" in said
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == before and dirty(repository) == []
 
 
