@@ -74,7 +74,7 @@ def claims(out):
 
 def test_03_takes_them_from_its_section_4_on(out, vit, den, drawn):
     names = paper.execute("03", profile="paper", vit=repr(vit), den=repr(den), n_images=2, n_samples=2)
-    assert len(names["images"]) == 2 and names["images"].name == "imagenet" and names["cfg"].k == 2
+    assert names["image"].name == "imagenet" and len(names["image"]) == 1 and names["cfg"].k == 2
     assert claims(out) == {f"{kind}.{n}" for kind, most in {"M5": 4, "O3": 3}.items() for n in range(1, most + 1)}
     assert "2 test scenes; bars" in drawn["F03b"] and drawn["F03d"].startswith("2 of 2 draws at sigma 0.25: noisy")
 
