@@ -122,7 +122,7 @@ def explore_smoothing(vit, den, x, image_id, *, sigmas=(0.1, 0.25, 0.5), n_sampl
         pictures |= {"denoised": seen[sigma][0]} if den else {}
         pictures |= {f"mean of {n_samples}": mean[0], f"its top {k}": x[0] * (0.2 + 0.8 * lit[0])}
         said = (f"sigma {sigma}, {n_samples} draws: two runs share {shares[0]:.2f} of their top {k}; "
-                f"with bare attention this one shares {shares[1]:.2f} (unrelated maps {k / mean[0].numel():.2f}).")
+                f"with bare attention this one shares {shares[1]:.2f} (random maps {k / mean[0].numel():.2f}).")
         return draw_panels(encode(pictures), ncols=len(pictures), label="attention share"), said
 
     explore(draw, handles, start, "Smoothing of one image")
