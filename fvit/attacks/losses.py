@@ -63,7 +63,7 @@ def explanation_loss(explainer, heat, k, keep_class=None, method="raw_attention"
     (attribution rollout), and at moduli and signs (LRP), and LRP has poles, where a denominator is 0; where the clamp
     leaves nothing, a map is uniform and has no slope. The top-k is chosen once, on `heat`.
     Raises ValueError for a method without derivatives: it is attacked by transfer.
-    Source: ours, in the manner of Ghorbani et al. 2019 (top-k and targeted attack). Taught in notebooks 01 and 03.
+    Source: ours, in the manner of Ghorbani et al. 2019 (top-k and targeted attack). Taught in notebooks 01 and 12.
     """
     row, name = check_method(method), method_name(method)
     if not row.differentiable:

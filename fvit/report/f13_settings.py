@@ -132,7 +132,7 @@ def plot_attack_strength(df, k) -> plt.Figure:
 
 def plot_plateau(df, k) -> plt.Figure:
     """Overlap left by attacks of more and more steps, draws and restarts, a panel each, a line for each rule of the
-    steps. Shaded: the interval of the headline attack, which a doubling at the plateau does not leave.
+    steps. Shaded: the interval of the attack as it is, which a doubling at the plateau does not leave.
 
     df   of `convergence.plateau_table`
     """
@@ -142,7 +142,7 @@ def plot_plateau(df, k) -> plt.Figure:
               look=lambda rule: SECOND if rule == "apgd" else FIRST, shift=lambda values, place: values * 1.06**place)
         for row in part[part["level"] == part["base"]].head(1).itertuples():
             ax.axhspan(row.low, row.high, color=COLOURS["dds"], alpha=0.15, zorder=0, linewidth=0,
-                       label="interval of the headline attack")
+                       label="interval of the attack as it is")
         _log_ticks(ax, sorted(set(part["level"])))
         ax.set(xlabel=f"{knob} of the attack", ylim=(0, 1.03), title="")
     legend_below(fig, panels[0][0])

@@ -156,7 +156,7 @@ def chain_loop(den, x, ids, draw, purpose, seed, told):
     return torch.cat(found)
 
 
-def test_the_reference_chain_is_that_of_notebook_05_and_its_gradient_that_of_all_its_steps(vit, den):
+def test_the_reference_chain_is_that_of_notebook_03_and_its_gradient_that_of_all_its_steps(vit, den):
     chain = ReferenceChain(vit, den, n_samples=2, seed=3, batch_size=1)  # the second pair is computed again
     assert chain.told == TOLD and len(TOLD) == 45
     x, chain.told = images(1).requires_grad_(), TOLD[-5:]
