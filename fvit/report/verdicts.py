@@ -134,8 +134,9 @@ def verdicts(claims: pd.DataFrame, controls: pd.DataFrame | None = None, rows=tu
 
 
 def _verdict(row, data, threat, check, claims, known, beside=()) -> Verdict:
-    words, about = CHECKS[check], dict(row=row, data=data, threat=threat, check=check, beside=beside,
-                                       notebook=words.get("notebook", ROWS[row]["notebooks"][0]))
+    words = CHECKS[check]
+    about = dict(row=row, data=data, threat=threat, check=check, beside=beside,
+                 notebook=words.get("notebook", ROWS[row]["notebooks"][0]))
     if "rows" in words:
         found, made, lacks = _from_rows(check, data, known)
         return Verdict(asks=words["asks"], found=found, relation=words.get("relation", ">"), made=made, lacks=lacks,
