@@ -173,7 +173,7 @@ def test_claims_toml_is_whole():
         assert all(sorted(paths.NOTEBOOKS.glob(f"{number}_*.ipynb")) for number in said["notebooks"])
         assert all(claim_id.split(".")[0] == head for claim_id in said["checks"])
     for said in claims.CHECKS.values():
-        words, decides = {"text", "source", "expected", "note"}, {"asks", "rows", "relation", "bound"}
+        words, decides = {"text", "source", "expected", "note", "notebook"}, {"asks", "rows", "relation", "bound"}
         assert "source" in said and set(said) <= words | decides
         assert "text" in said or {"asks", "rows"} <= set(said)
         assert said.get("relation", ">") in claims.RELATIONS and ("rows" in said) == ("asks" in said)

@@ -104,7 +104,7 @@ def by_method(defences, **columns):
     (lambda df: plots.defences(df, 25), means(defence=["none", "dds"], condition=["fresh noise", "x, adaptive"]),
      "mean", None, ["bare", "DDS", "of the clean top 25", "adaptive attack"]),
     (lambda df: plots.plateau(df, 25), means(knob=["steps", "draws"], rule=["constant", "apgd"], level=[5, 10]).assign(
-        base=5), "mean", "knob", ["top-25 overlap", "steps of the attack", "the rule: apgd", "of the headline attack"]),
+        base=5), "mean", "knob", ["top-25 overlap", "steps of the attack", "the rule: apgd", "of the attack as it is"]),
     (plots.method_costs, means("forwards", method=["vta", "lrp"]), "forwards", None, ["vta", "lrp", "0.8"]),
 ])
 def test_every_row_is_drawn_in_its_panel_and_named(plot, df, column, by, words):
