@@ -61,13 +61,13 @@ def test_hidden_cells_are_short(path):
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 def test_a_lesson_is_short_and_so_is_what_it_shows(path):
-    """Thirty code cells; twelve lines a cell but for the parameters; eight rows and six columns a table, but 15's."""
+    """Thirty code cells; twelve lines a cell but for the parameters; of lessons, eight rows and six columns a table."""
     cells = code(path)
     gallery = path.name.startswith("15_")  # which is where long tables go
     assert len(cells) <= 30
     shown = [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", [])]
     solved = path.parent.name == "solutions"
-    assert [n for n in (len(kinds(cell)) for cell in shown) if n > (18 if solved else 12)] == []
+    assert [n for n in (len(kinds(cell)) for cell in shown) if n > 12] == []
     pages = ["".join(output.get("data", {}).get("text/html", "")) for cell in cells for output in cell["outputs"]]
     sizes = [size(page) for page in pages if "<table" in page and "<svg" not in page]  # verdicts draw theirs
     assert gallery or solved or [found for found in sizes if found[0] > 8 or found[1] > 6] == []
