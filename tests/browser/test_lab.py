@@ -20,7 +20,7 @@ from looks import CUT, HEIGHT, MINUTE, NOT_DRAWN, WIDTHS, photograph
 from fvit.base.paths import NOTEBOOKS, ROOT
 
 NAMES = [path.name for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))]
-WITH_HANDLES = [name for name in NAMES if name[:2] in ("02", "06", "07", "08")]  # 03 has that of 02, with a denoiser
+WITH_HANDLES = [name for name in NAMES if "widgets.explore_" in (NOTEBOOKS / name).read_text(encoding="utf-8")]
 WHOLE = '{"windowingMode": "none"}'  # the page then holds all of a notebook, not the part in the window alone
 
 # In the browser `app` is JupyterLab; a panel is the notebook that is open.
@@ -32,7 +32,7 @@ CELLS = f"""[...{PANEL}.content.model.cells].filter(cell => cell.type === 'code'
 DONE = f"""() => {{ const cells = {CELLS};
     return cells.some(cell => cell.outputs.some(output => output.output_type === 'error'))
         || cells.every(cell => cell.count) && {PANEL}.sessionContext.session?.kernel?.status === 'idle'; }}"""
-REDRAWN = """before => { const image = document.querySelector('.jupyter-widgets img');
+REDRAWN = """([at, before]) => { const image = document.querySelectorAll('.jupyter-widgets img')[at];
     return image && image.src !== before && image.complete; }"""
 LEFTOVER_TEX = """root => [...root.querySelectorAll('.jp-RenderedMarkdown')].flatMap(cell => {
     const copy = cell.cloneNode(true);
@@ -117,19 +117,23 @@ def test_a_notebook_runs_and_can_be_read(lab, page, name):
 def test_a_moved_handle_draws_the_figure_anew(lab, page, name):
     _run_all(page, lab, name)
     assert _errors(page.evaluate(CELLS)) == []
-    handles, picture = page.locator(".noUi-handle"), page.locator(".jupyter-widgets img")
-    assert handles.count() >= 2 and picture.count() == 1
-    for number in range(handles.count()):
-        before, said = picture.get_attribute("src"), picture.get_attribute("alt")
-        first = handles.nth(number).evaluate("e => e.ariaValueNow === e.ariaValueMin")
-        handles.nth(number).press("ArrowRight" if first else "ArrowLeft")
-        page.wait_for_function(REDRAWN, arg=before)
-        assert picture.get_attribute("alt") not in ("", said), "the words do not say what is drawn now"
+    figures = page.locator(".jp-OutputArea-output:has(.noUi-handle)")
+    assert figures.count() == (NOTEBOOKS / name).read_text(encoding="utf-8").count("widgets.explore_")
+    for at, figure in enumerate(figures.all()):
+        handles, picture = figure.locator(".noUi-handle"), figure.locator(".jupyter-widgets img")
+        assert handles.count() >= 2 and picture.count() == 1
+        for handle in handles.all():
+            before, said = picture.get_attribute("src"), picture.get_attribute("alt")
+            first = handle.evaluate("e => e.ariaValueNow === e.ariaValueMin")
+            handle.press("ArrowRight" if first else "ArrowLeft")
+            page.wait_for_function(REDRAWN, arg=[at, before])
+            assert picture.get_attribute("alt") not in ("", said), "the words do not say what is drawn now"
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": HEIGHT})
         assert page.locator(".jp-Notebook").evaluate(NOT_DRAWN) == page.locator(".jp-Notebook").evaluate(CUT) == []
-        picture.scroll_into_view_if_needed()
-        photograph(page, "handles", name[:2])
+        for at, figure in enumerate(figures.all()):
+            figure.locator("img").scroll_into_view_if_needed()
+            photograph(page, "handles", name[:2], str(at))
     page.evaluate("jupyterapp.serviceManager.sessions.shutdownAll()")
 
 
