@@ -121,7 +121,7 @@ def test_a_moved_handle_draws_the_figure_anew(lab, page, name):
     assert figures.count() == (NOTEBOOKS / name).read_text(encoding="utf-8").count("widgets.explore_")
     for at, figure in enumerate(figures.all()):
         handles, picture = figure.locator(".noUi-handle"), figure.locator(".jupyter-widgets img")
-        assert handles.count() >= 2 and picture.count() == 1
+        assert handles.count() >= 1 and picture.count() == 1
         for handle in handles.all():
             before, said = picture.get_attribute("src"), picture.get_attribute("alt")
             first = handle.evaluate("e => e.ariaValueNow === e.ariaValueMin")
