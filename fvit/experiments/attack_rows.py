@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fvit.base.checks import check_choice
-from fvit.experiments.bench import MOVED, OTHER, Bench, corner
+from fvit.experiments.bench import FREE, MOVED, OTHER, Bench, corner
 from fvit.experiments.defences import is_random, levels
 from fvit.explanations.methods import METHODS
 from fvit.metrics.maps import l2_change, rank_correlation, top_k, topk_overlap
@@ -23,8 +23,9 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defe
     """Rows of every measure for `images` behind each defence: clean, fresh noise, and each attack at each radius.
 
     images     as of `load_images`: x, y, mask, ids
-    methods    names of METHODS. The attack "explanation", on raw attention, is measured on all of them; one that aims
-               at the map of another method, whose name it has ("gradcam"), and "corner" on the map that they move
+    methods    names of METHODS. The attacks "explanation" and "explanation_free", on raw attention, are measured on all
+               of them; one that aims at the map of another method, whose name it has ("gradcam"), and "corner" on the
+               map that they move
     attacks    pairs (aim, made_on), see `Bench.attack`. Made on the ViT ("vit") an attack is the ViT's own, and
                transferred for all others; made on a defence it is that one's own, adaptive. "own" stands for each of
                the defences but "none". Made on another ViT, "vit:SOURCE" with SOURCE as of `load_vit`, it moves what
@@ -64,7 +65,7 @@ def attack_rows(bench: Bench, images, *, methods, attacks, radii, measures, defe
             before = clean["none" if made_on == "vit" else made_on]
             maker, through = (others[made_on], "vit") if made_on in others else (bench, named.get(made_on, made_on))
             x_adv = maker.attack(aim, through, images.x, images.ids, before, eps)
-            shown = list(methods) if aim in ("prediction", "explanation") else [MOVED[aim]]
+            shown = list(methods) if aim in ("prediction", "explanation", FREE) else [MOVED[aim]]
             for defence in [made_on] if made_on in own else named:
                 about = {"defence": defence, "aim": aim, "eps": float(eps),
                          "made_on": OTHER + maker.vit.name if made_on in others else made_on}
@@ -86,6 +87,8 @@ def _others(bench, named):
 def kept_rows(bench: Bench, images, clean: dict, met: dict, named: dict) -> pd.DataFrame:
     """Rows of what defences keep of the top k of raw attention, and of fidelity, from maps that were made already.
 
+    The attacks are free to change the class.
+
     clean     {defence: its maps (B, h, w) of the clean images}; that of "none" is what fidelity is held against
     met       {(defence, made_on): its maps of what it met}: the attack made on `made_on`; "": no attack, other draws
     named     {code: name} of the defences
@@ -93,7 +96,7 @@ def kept_rows(bench: Bench, images, clean: dict, met: dict, named: dict) -> pd.D
     """
     pairs = []
     for defence, own in clean.items():
-        pairs += [(defence, "topk_overlap", "explanation" if made_on else "fresh_noise", made_on, own, heat)
+        pairs += [(defence, "topk_overlap", FREE if made_on else "fresh_noise", made_on, own, heat)
                   for (of, made_on), heat in met.items() if of == defence]
         pairs.append((defence, "fidelity", "none", "", own, clean["none"]))
     levels_of = {defence: bench.levels(named.get(defence, "none")) for defence in clean}

@@ -15,7 +15,8 @@ from fvit.explanations.passes import explain_pass, forward_pass
 from fvit.models.weight_files import network_digest
 from fvit.smoothing import DDS
 
-MOVED = {"prediction": None, "explanation": "raw_attention", "corner": "raw_attention"} | {  # aim -> map it moves
+FREE = "explanation_free"  # the aim that need not hold the class
+MOVED = {"prediction": None} | dict.fromkeys(("explanation", FREE, "corner"), "raw_attention") | {  # aim -> map
     name: name for name, row in METHODS.items() if row.differentiable and name != "raw_attention"}
 OTHER = "vit:"  # made_on "vit:SOURCE": an attack made on another ViT, SOURCE as of `load_vit`
 
@@ -114,9 +115,10 @@ class Bench:
         return View(torch.cat(probs), dict(zip(methods, map(torch.cat, zip(*maps, strict=True)), strict=True)))
 
     def attack(self, aim, through, x, ids, clean: View, eps) -> torch.Tensor:
-        """PGD (linf) on the prediction, or on the top-k of a map with the class held (MOVED), made on the ViT itself
-        ("vit") or through the whole of a defence. `clean` is the view, by that model, of `x`; its class is held, and
-        explained by maps of a class. The aim "corner" moves the top-k there (`corner`), the others away.
+        """PGD (linf) on the prediction, or on the top-k of a map (MOVED), made on the ViT itself ("vit") or through the
+        whole of a defence. `clean` is the view, by that model, of `x`; its class is explained by maps of a class, and
+        held, but for the aim FREE: where the class is weak, holding it leaves an attack little to move the map with.
+        The aim "corner" moves the top-k there (`corner`), the others away.
 
         Raises ValueError for a reader's own defence through which no gradient comes.
         """
@@ -127,7 +129,8 @@ class Bench:
         else:
             heat = clean.maps[method]
             goal = corner(heat.shape[1:], self.k).expand(heat.shape) if aim == "corner" else None
-            loss = explanation_loss(model, heat, self.k, keep_class=clean.predicted, method=method, goal=goal,
+            held = None if aim == FREE else clean.predicted
+            loss = explanation_loss(model, heat, self.k, keep_class=held, method=method, goal=goal,
                                     n_samples=self.attack_draws, ids=ids, target=clean.predicted)
         if ":" in through and eps > 0:
             defences.check_gradient(through, loss, x)

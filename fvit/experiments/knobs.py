@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from fvit.experiments.bench import FREE
 from fvit.metrics.maps import topk_overlap
 
 
@@ -20,13 +21,14 @@ def overlap_rows(images, maps: dict, bare, k: int, **about) -> pd.DataFrame:
     """Top-k overlap with one's own clean map in each condition, and of the clean map with the bare one (fidelity).
 
     maps    (n, h, w) of a defence for the first n images: "clean" and, under the name of what they met, "fresh noise",
-            "transferred attack", made on the bare ViT, and "adaptive attack", made on the defence
+            "transferred attack", made on the bare ViT, and "adaptive attack", made on the defence; both are free to
+            change the class
     bare    (B, h, w), the maps of the bare ViT
     about   columns as of `image_rows`; `defence` is "dds" where they do not say
     """
     about = {"defence": "dds", "method": "raw_attention", "k": k} | about
-    met = {"fresh noise": ("fresh_noise", ""), "transferred attack": ("explanation", "vit"),
-           "adaptive attack": ("explanation", "vit" if about["defence"] == "none" else about["defence"])}
+    met = {"fresh noise": ("fresh_noise", ""), "transferred attack": (FREE, "vit"),
+           "adaptive attack": (FREE, "vit" if about["defence"] == "none" else about["defence"])}
     found = [image_rows(images, {"topk_overlap": topk_overlap(maps["clean"], maps[name], k)}, aim=aim, made_on=made_on,
                         **about) for name, (aim, made_on) in met.items()]
     shown = topk_overlap(maps["clean"], bare[:len(maps["clean"])], k)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from fvit.base.checks import check_count
 from fvit.experiments.attack_rows import Table, labels
-from fvit.experiments.bench import Bench
+from fvit.experiments.bench import FREE, Bench
 from fvit.metrics.maps import top_k, topk_overlap
 from fvit.records.defence_names import check as check_defences
 from fvit.records.defence_names import code
@@ -19,8 +19,8 @@ METHOD = "raw_attention"
 
 def plateau_rows(bench: Bench, images, steps=(10, 20, 40, 80, 200), draws=(1, 4, 16, 64), restarts=(1, 2, 4),
                  eps: float = 8 / 255, defence: str = "dds") -> pd.DataFrame:
-    """What is left of raw attention behind a defence under the explanation attack made on it, the class held, as one
-    setting of the attack is turned and the others stay those of the bench.
+    """What is left of raw attention behind a defence under the explanation attack made on it, free to change the class,
+    as one setting of the attack is turned and the others stay those of the bench.
 
     steps, draws, restarts   values tried; the bench's own is added
     returns   tidy rows of "topk_overlap" and "relative_mass": `variant` is the setting turned, `level` its value.
@@ -44,13 +44,13 @@ def plateau_rows(bench: Bench, images, steps=(10, 20, 40, 80, 200), draws=(1, 4,
     @functools.cache  # the bench's own settings stand in every row of variants
     def left_by(**setting):
         how = replace(bench, **{f"attack_{knob}": value for knob, value in setting.items()})
-        x_adv = how.attack("explanation", "vit" if name == "none" else name, images.x, images.ids, clean, eps)
+        x_adv = how.attack(FREE, "vit" if name == "none" else name, images.x, images.ids, clean, eps)
         heat = table.view(code(name), x_adv, images.ids, [METHOD], clean.predicted, bench.seed + 1).maps[METHOD]
         return {"topk_overlap": topk_overlap(clean.maps[METHOD], heat, bench.k).cpu(),
                 "relative_mass": mass(heat) / mass(clean.maps[METHOD])}
 
     for variant, value, setting in turned:
-        about = {"defence": code(name), "aim": "explanation", "made_on": made_on, "eps": float(eps), "method": METHOD,
+        about = {"defence": code(name), "aim": FREE, "made_on": made_on, "eps": float(eps), "method": METHOD,
                  "explained": "fixed", "variant": variant, "level": float(value)}
         table.put(about, **left_by(**own | setting))
     return conform(pd.concat(table.frames), **labels(bench, images))

@@ -16,9 +16,9 @@ DEFENCES = {  # what stands between image and map; a reader's own is a code as o
 OWN = re.compile(r"[^/\\:]+\.py:[A-Za-z_]\w*")  # "mine.py:Mine"
 AIMS = {"none": "clean", "fresh_noise": "fresh noise", "repeat": "same image, other batch", "other_image":
         "another image", "random_signs": "random signs", "prediction": "prediction", "explanation": "explanation",
-        "corner": "corner", "rollout": "rollout", "gradcam": "GradCAM", "partial_lrp": "partial LRP", "lrp": "LRP",
-        "lrp_rollout": "LRP rollout", "vta": "VTA", "attribution_rollout": "attribution rollout",
-        "attn_lrp": "AttnLRP"}  # what the image was changed for: from "prediction" on by attack
+        "explanation_free": "free explanation", "corner": "corner", "rollout": "rollout", "gradcam": "GradCAM",
+        "partial_lrp": "partial LRP", "lrp": "LRP", "lrp_rollout": "LRP rollout", "vta": "VTA",
+        "attribution_rollout": "attribution rollout", "attn_lrp": "AttnLRP"}  # what the image was changed for: from "prediction" on by attack
 NO_ATTACK = ("none", "fresh_noise", "repeat", "other_image")  # aims that change no pixel
 MADE_ON = {"": "no attack", "vit": "the bare model"} | {
     code: f"the model behind {said}" for code, said in DEFENCES.items() if code not in ("none", "constant_map")} | {

@@ -43,11 +43,12 @@ def with_photographs(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(photograph=rows["image_id"].map(of))
 
 
-def difference(rows, measure: str, threat: str, one="dds", other="none", method="raw_attention", level=0.95):
-    """Mean over images of a defence's value minus another's (`values_by_defence`), under attacks at 8/255; intervals
-    over photographs."""
+def difference(rows, measure: str, threat: str, one="dds", other="none", method="raw_attention", level=0.95,
+               aim="explanation_free"):
+    """Mean over images of a defence's value minus another's (`values_by_defence`), under attacks at 8/255, of this aim
+    on the map; intervals over photographs."""
     kept = rows["metric"].isin(["topk_overlap", "fidelity", "right"]) & rows["method"].isin([method, ""])
-    values = values_by_defence(_some(rows[kept], f"of predictions or of {method}"), method, eps=8 / 255)
+    values = values_by_defence(_some(rows[kept], f"of predictions or of {method}"), method, eps=8 / 255, aim=aim)
     values = values[(values["measure"] == measure) & (values["threat"] == threat)]
     sides = [_some(values[values["defence"] == side], f"of the {measure} behind {side}, threat {threat!r}")
              .set_index(["image_id", "photograph"])["value"] for side in (one, other)]
@@ -83,7 +84,8 @@ def least_method(threat: str):
 
         if lacking := sorted({*METHODS} - {*rows["method"].unique()}):
             raise NoRows(f"no rows of the methods {', '.join(lacking)}, and the claim is of any")
-        return least_of([partial(difference, measure="map", threat=threat, method=m) for m in METHODS], rows)
+        each = partial(difference, measure="map", threat=threat, aim="explanation")
+        return least_of([partial(each, method=m) for m in METHODS], rows)
 
     return found
 

@@ -24,12 +24,14 @@ COLUMNS = ["question", "with", "without", "measure", "threat", "value_with", "va
            "high", "n", "n_groups"]
 
 
-def values_by_defence(rows, method: str = "raw_attention", eps: float | None = None) -> pd.DataFrame:
+def values_by_defence(rows, method: str = "raw_attention", eps: float | None = None,
+                      aim: str = "explanation_free") -> pd.DataFrame:
     """One number for each image, defence, measure and threat, so that defences can be paired on the same images.
 
     rows      tidy rows of `attack_rows` with a column photograph
-    method    the map that is measured, under the attack that aims at raw attention (at rollout, for rollout)
+    method    the map that is measured
     eps       radius of the attacks, None: the largest
+    aim       of the attack on the map. "explanation" holds the class, and for rollout stands for "rollout"
     returns   DataFrame image_id, photograph, defence, measure ("map" or "prediction"), threat, value in [0, 1]:
               of the map the top-k overlap with one's own clean map, with no attack the fidelity to the bare map;
               of the prediction 1 where it is right before and after. The bare ViT's own attack is both threats
@@ -39,7 +41,7 @@ def values_by_defence(rows, method: str = "raw_attention", eps: float | None = N
     largest = rows["eps"].max() if eps is None else eps
     strong, own = rows["eps"].sub(largest).abs() < 1e-9, made_on_itself(rows)
     threat = np.select([strong & own, strong & (rows["made_on"] == "vit")], ["adaptive", "transferred"], "")
-    aim = "rollout" if method == "rollout" else "explanation"
+    aim = "rollout" if (method, aim) == ("rollout", "explanation") else aim
     fixed = (rows["method"] == method) & (rows["explained"] != "re-predicted")
     about = rows[["image_id", "photograph", "defence", "value"]].assign(threat=threat)
     maps = [about[fixed & (rows["metric"] == "fidelity")].assign(threat="none"),

@@ -109,7 +109,8 @@ def conditions(rows) -> pd.DataFrame:
 def stability(rows) -> pd.DataFrame:
     """Rows of one map under attacks on it, by `condition`: "fresh noise", "transferred", "adaptive" or "fidelity"."""
     met = conditions(rows)
-    threat = met["condition"].replace({f"explanation, {threat}": threat for threat in ATTACKS})
+    said = [AIMS[aim] for aim in ("explanation", "explanation_free")]
+    threat = met["condition"].replace({f"{aim}, {threat}": threat for aim in said for threat in ATTACKS})
     return met.assign(condition=threat.mask(met["metric"] == "fidelity", "fidelity"))
 
 
