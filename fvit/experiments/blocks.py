@@ -26,7 +26,7 @@ def run_blocks(work, n_images: int, size: int, *, name: str, profile: str, setti
     """Tidy rows of `work(start, stop)` over blocks of images 0 ... n_images - 1, in their order.
 
     work       callable (start, stop) -> DataFrame with columns of SCHEMA, about those images alone. It is sent to other
-               machines with all that it refers to: a `setting.Run` refers to networks and images by name
+               machines with all that it refers to: a `runs.Run` refers to networks and images by name
     size       images in a block; streams are named by image, so it changes rows by float32 rounding at most
     name       of the experiment, such as "09_scores"
     settings   all that the rows depend on besides the code of fvit; JSON values. With a digest of that code they are
@@ -97,7 +97,7 @@ def _executor() -> Callable[[Block, list], Iterator]:
 
 def _say_how_long(work, todo: list[tuple[int, int]]) -> None:
     """Compute the first image that is to do, and print what all of them take at that rate; where the first images meet
-    attacks that the others do not (`setting.Run`), one of each."""
+    attacks that the others do not (`runs.Run`), one of each."""
     images, cut = [n for span in todo for n in range(*span)], getattr(work, "n_adaptive", 0)
     parts = [part for part in ([n for n in images if n < cut], [n for n in images if n >= cut]) if part]
     each = []

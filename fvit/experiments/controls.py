@@ -27,7 +27,7 @@ def control_rows(bench: Bench, images, maps=CONTROL_MAPS) -> pd.DataFrame:
              needs images that have masks
     """
     orders = {"random_order": _random_order(bench, images),
-              "constant_map": torch.zeros(len(images), *images.x.shape[2:])}
+              "uniform_map": torch.zeros(len(images), *images.x.shape[2:])}
     if "mask" in maps:
         orders["mask"] = (images.mask == 1).double()
     table = Table(bench, images, ())

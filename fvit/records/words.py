@@ -14,11 +14,12 @@ DEFENCES = {  # what stands between image and map; a reader's own is a code as o
     "vit_noise": "ViT trained on noise, smoothed", "vit_adversarial": "ViT trained on attacks",
     "constant_map": "constant map"}  # the last shows one map whatever comes
 OWN = re.compile(r"[^/\\:]+\.py:[A-Za-z_]\w*")  # "mine.py:Mine"
-AIMS = {"none": "clean", "fresh_noise": "fresh noise", "repeat": "same image, other batch", "other_image":
+AIMS = {  # what the image was changed for: from "prediction" on by attack
+        "none": "clean", "fresh_noise": "fresh noise", "repeat": "same image, other batch", "other_image":
         "another image", "random_signs": "random signs", "prediction": "prediction", "explanation": "explanation",
         "explanation_free": "free explanation", "corner": "corner", "rollout": "rollout", "gradcam": "GradCAM",
         "partial_lrp": "partial LRP", "lrp": "LRP", "lrp_rollout": "LRP rollout", "vta": "VTA",
-        "attribution_rollout": "attribution rollout", "attn_lrp": "AttnLRP"}  # what the image was changed for: from "prediction" on by attack
+        "attribution_rollout": "attribution rollout", "attn_lrp": "AttnLRP"}
 NO_ATTACK = ("none", "fresh_noise", "repeat", "other_image")  # aims that change no pixel
 MADE_ON = {"": "no attack", "vit": "the bare model"} | {
     code: f"the model behind {said}" for code, said in DEFENCES.items() if code not in ("none", "constant_map")} | {
@@ -31,7 +32,7 @@ CODES = {"defence": DEFENCES, "aim": AIMS, "made_on": MADE_ON, "explained": EXPL
 KNOBS = {  # `variant` in rows of the plateau -> setting of the attack, and the rule of its steps if not the run's
     "steps": ("steps", ""), "draws": ("draws", ""), "restarts": ("restarts", ""), "steps, apgd": ("steps", "apgd"),
     "steps, constant": ("steps", "constant")}
-CONTROL_MAPS = ("random_order", "constant_map", "mask")  # values of `method` that no method made
+CONTROL_MAPS = ("random_order", "uniform_map", "mask")  # values of `method` that no method made
 BARE = ("none", "constant_map")  # defences that add no noise and have no model of their own
 NO_LEVEL = (*BARE, "blur", "blur_narrow", "vit_adversarial")  # defences of which sigma says nothing
 ONE_DRAW = ("denoise_only", "wavelet", "cnn")  # told sigma, and add no noise

@@ -112,6 +112,16 @@ def clean_area(rows):
     return _own(tables.gain(tables.auc_rows(rows, "mean_height")))
 
 
+def robust(rows):
+    """Share of images that are right behind DDS before and after its own attack, exact where each has a photograph."""
+    values = values_by_defence(_some(rows[rows["metric"] == "right"], "of predictions"), eps=8 / 255)
+    where = {"defence": "dds", "measure": "prediction", "threat": "adaptive"}
+    values = _some(_where(values, where), "of predictions behind DDS under its own attack")
+    if values["photograph"].is_unique:
+        return rate_interval(int(values["value"].sum()), len(values))
+    return _share(_over_photographs(values))
+
+
 def certified(*certificates, above=()):
     """Share of photographs on whose first scene the best of the certificates has a radius above 0, or above that of
     `above` from the same draws: one scene a photograph, so that the exact interval is one of independent units."""
@@ -164,7 +174,7 @@ def _own(found):
 ANSWERS = {
     "P1.2": overlap_at(8), "P1.7": overlap_at(4), "P1.8": overlap_at(2), "P1.9": overlap_at(1),
     "P2.1": certified("votes"), "P2.5": certified(*MEAN_MAP),
-    "P4.1": gain("prediction", "transferred"), "P4.2": gain("prediction", "adaptive"),
+    "P4.1": gain("prediction", "transferred"), "P4.2": gain("prediction", "adaptive"), "P4.8": robust,
     "P5.1": gain("map", "transferred"), "P5.2": gain("map", "adaptive"),
     "P6.1": clean_iou, "P6.13": clean_area, "P6.14": fidelity, "P6.15": gain("prediction", "none"),
     "P7.6": least(gain("map", "transferred", "dds", "denoise_only"), gain("map", "transferred", "dds", "noise_only")),

@@ -87,21 +87,20 @@ def plot_path(df, k) -> plt.Figure:
     return ax.figure
 
 
-def plot_ablation(df, x, xlabel, ylabel, n_tokens=None) -> plt.Figure:
+def plot_ablation(df, x, xlabel, ylabel) -> plt.Figure:
     """Overlap against one setting, a line for each of MEASURES.
 
-    df         the column named by x, measure, mean, low, high; a column seconds (of an image) is a second axis above;
-               a row of measure NO_INFORMATION shades its level
-    n_tokens   where x is k: the overlap k / n_tokens of two random sets is shaded
+    df   the column named by x, measure, mean, low, high; a column seconds (of an image) is a second axis above; a row
+         of measure NO_INFORMATION shades its level, several of them what it is at each x
     """
     ax = one_panel(4.8, 3.4)
-    for level in df[df["measure"] == NO_INFORMATION].itertuples():
+    levels = df[df["measure"] == NO_INFORMATION]
+    if len(levels) > 1:
+        ax.fill_between(levels[x], levels["low"], levels["high"], color=SHADE, linewidth=0, label=NO_INFORMATION)
+    for level in levels.itertuples() if len(levels) == 1 else ():
         shade(ax, level.low, level.high, along="y", named=True)
     df = df[df["measure"].isin(MEASURES)]
     lines(ax, df, "measure", x, shift=lambda values, place: values * 1.02**place, look=LOOKS.get, names=MEASURES.get)
-    if n_tokens:
-        sizes = np.geomspace(df[x].min(), df[x].max(), 50)
-        ax.fill_between(sizes, sizes / n_tokens, color=SHADE, linewidth=0, label="two random sets, k / tokens")
     _log_ticks(ax, df[x])
     ax.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.03))
     if "seconds" in df:

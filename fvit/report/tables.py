@@ -177,8 +177,15 @@ def auc_rows(rows, convention: str) -> pd.DataFrame:
 
 
 def curve_table(rows) -> pd.DataFrame:
-    """Mean curves of `curve_rows` with intervals clustered by photograph: BY, kind, removed, mean, low, high, n."""
-    return interval_table(curve_rows(rows), [*CURVE[2:], "removed"], groups="photograph")
+    """Mean curves of `curve_rows` with their intervals: BY, kind, removed, mean, low, high, n. Values are 0 or 1, so an
+    interval is exact where every image has a photograph of its own (`rate_interval`), else clustered by photograph.
+    """
+    hits = curve_rows(rows)
+    table = interval_table(hits, [*CURVE[2:], "removed"], groups="photograph")
+    if hits["photograph"].nunique() == hits["image_id"].nunique():
+        exact = [rate_interval(round(line.mean * line.n), line.n) for line in table.itertuples()]
+        table["low"], table["high"] = [found[1] for found in exact], [found[2] for found in exact]
+    return table.assign(low=table["low"].clip(0, 1), high=table["high"].clip(0, 1))
 
 
 def robust_rows(rows) -> pd.DataFrame:

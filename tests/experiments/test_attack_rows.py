@@ -216,6 +216,14 @@ def test_radius_zero_is_the_clean_image_and_no_attack_and_rollout_need_not_be_as
     assert set(rows[rows.aim == "rollout"].method) == {"", "rollout"}
 
 
+def test_a_free_explanation_attack_pays_no_penalty_for_the_class(bench, vit, data):
+    clean = bench.view("dds", data.x, IDS, ["raw_attention"])
+    loss = explanation_loss(smoother(vit, 5), clean.maps["raw_attention"], K, n_samples=2, ids=IDS)
+    free = pgd(loss, data.x, eps=EPS, steps=3, seed=5, ids=IDS)  # no penalty for the class
+    assert torch.equal(bench.attack("explanation_free", "dds", data.x, IDS, clean, EPS), free)
+    assert not torch.equal(bench.attack("explanation", "dds", data.x, IDS, clean, EPS), free)
+
+
 def test_columns_say_what_was_run(rows):
     assert rows.dtypes.astype(str).to_dict() == SCHEMA and not rows.duplicated(KEY).any()
     assert set(rows.dataset) == {"toys"} and set(rows.model) == {"tiny"}

@@ -25,10 +25,10 @@ def test_each_map_is_held_against_its_own_clean_one_and_that_against_the_bare_on
     rows = kept_rows(bench, images, clean, met, {"none": "none", "dds": "dds"})
     found = rows.groupby(["defence", "metric", "aim", "made_on"]).value.apply(list).to_dict()
     assert found == {
-        ("none", "topk_overlap", "fresh_noise", ""): [1, 1], ("none", "topk_overlap", "explanation", "vit"): [0.5, 0],
-        ("none", "fidelity", "none", ""): [1, 1], ("dds", "topk_overlap", "fresh_noise", ""): [1, 1],
-        ("dds", "topk_overlap", "explanation", "vit"): [1, 0.5],
-        ("dds", "topk_overlap", "explanation", "dds"): [0.5, 0], ("dds", "fidelity", "none", ""): [1, 0]}
+        ("none", "topk_overlap", "fresh_noise", ""): [1, 1], ("dds", "topk_overlap", "fresh_noise", ""): [1, 1],
+        ("none", "topk_overlap", "explanation_free", "vit"): [0.5, 0], ("none", "fidelity", "none", ""): [1, 1],
+        ("dds", "topk_overlap", "explanation_free", "vit"): [1, 0.5],
+        ("dds", "topk_overlap", "explanation_free", "dds"): [0.5, 0], ("dds", "fidelity", "none", ""): [1, 0]}
     assert list(rows.defence.unique()) == ["none", "dds"] and list(rows.photograph[:2]) == ["p", "q"]
     of_dds = rows[rows.defence == "dds"]
     assert set(of_dds.n_samples) == {16} and rows[rows.defence == "none"].n_samples.isna().all()

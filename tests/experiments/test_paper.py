@@ -122,7 +122,7 @@ def test_10_on_images_without_masks(out, vit, den, drawn):
     assert names["images"].name == "imagenet" and len(names["shown"].photograph) == 2
     assert claims(out) >= {"M8.1", "P5.18", "P6.10"} and not claims(out) & {"M8.2", "P4.1"}
     controls = load_rows(out / "results" / "paper" / "10_controls.parquet")
-    assert set(controls.method) == {"", "random_order", "constant_map"}
+    assert set(controls.method) == {"", "random_order", "uniform_map"}
     assert drawn["F10a"].startswith("A picture of ") and "Share of images still right" in drawn["F10b"]
 
 

@@ -35,11 +35,11 @@ def test_each_row_is_the_attack_at_its_settings_and_the_benchs_own_stand_in_ever
     rows = plateau_rows(bench, data, steps=[4], draws=[1], restarts=[2], eps=EPS)
     assert [*rows.groupby(["variant", "level"], sort=False).groups] == list(TURNED)
     dds, other = (DDS(vit, den, SIGMA, 3, seed, batch_size=8) for seed in (5, 6))
-    heat, probs = dds(data.x, ids=IDS)
+    heat, _ = dds(data.x, ids=IDS)
     order = heat.flatten(1).topk(K).indices
     seen = {}
     for (variant, level), (steps, draws, restarts, rule) in TURNED.items():
-        loss = explanation_loss(dds, heat, K, keep_class=probs.argmax(1), n_samples=draws, ids=IDS)
+        loss = explanation_loss(dds, heat, K, n_samples=draws, ids=IDS)
         x_adv = strongest(loss, data.x, restarts, EPS, steps=steps, seed=5, ids=IDS, rule=rule)
         after = other(x_adv, ids=IDS).heatmap
         want = {"topk_overlap": topk_overlap(heat, after, K), "relative_mass":
@@ -53,7 +53,7 @@ def test_each_row_is_the_attack_at_its_settings_and_the_benchs_own_stand_in_ever
     assert not any(torch.equal(seen["steps", 2], seen[at]) for at in turned)  # of restarts the first may win
     assert not rows.duplicated(KEY).any() and set(rows.k[rows.metric == "topk_overlap"]) == {K}
     assert set(zip(rows.aim, rows.made_on, rows.defence, rows.method, strict=True)) == {
-        ("explanation", "dds", "dds", "raw_attention")}
+        ("explanation_free", "dds", "dds", "raw_attention")}
 
 
 def test_a_setting_is_computed_once_and_the_bare_vit_and_the_other_rule_have_their_names(bench, data, monkeypatch):

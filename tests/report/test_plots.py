@@ -305,12 +305,17 @@ def test_maps_lie_over_their_own_image_and_are_held_against_the_map_that_is_name
     assert not np.allclose(below[1], below[4]) and np.allclose(below[1], below[2])
 
 
-def test_chance_by_k_is_k_over_tokens_and_times_are_bars_with_their_numbers_factors_and_parts():
-    (ax,) = plots.ablation(means(k=[5, 100], measure=["adaptive attack"]), "k", "k", "overlap", n_tokens=256).axes
-    chance = next(area for area in ax.collections if area.get_label().startswith("two random sets"))
-    top = sorted((x, y) for x, y in chance.get_paths()[0].vertices if y > 0)
-    np.testing.assert_allclose([top[0], top[-1]], [(5, 5 / 256), (100, 100 / 256)])
+def test_the_level_of_no_information_is_shaded_at_each_k():
+    levels = pd.DataFrame({"k": [5, 100], "measure": "no information", "low": [0.1, 0.4], "high": [0.2, 0.6]})
+    df = pd.concat([means(k=[5, 100], measure=["adaptive attack"]), levels])
+    (ax,) = plots.ablation(df, "k", "k", "overlap").axes
+    [band] = [area for area in ax.collections if area.get_label() == "no information"]
+    assert {(5, 0.1), (5, 0.2), (100, 0.4), (100, 0.6)} <= set(map(tuple, band.get_paths()[0].vertices))
     assert list(ax.get_xticks()) == [5, 100]
+    assert [drawn.get_label() for drawn in ax.containers] == ["adaptive attack"]
+
+
+def test_times_are_bars_with_their_numbers_factors_and_parts():
     (ax,) = plots.method_costs(pd.DataFrame({"method": ["vta", "lrp"], "forwards": [6.31, 5.8]})).axes
     assert [bar.get_width() for bar in ax.patches] == [6.31, 5.8] and ax.yaxis_inverted()
     assert [text.get_text() for text in ax.texts] == ["6.3", "5.8"] and ticks(ax, "y") == ["vta", "lrp"]

@@ -382,7 +382,7 @@ REDRAWN = {  # the widest figures, by which function each is drawn from the CSV 
     "F05b": lambda df: f05_sanity.plot_cascade(df, 25),
     "F09c": lambda df: draw_panels(df, 4, label="attention share"),
     "F10b": lambda df: f10_ranking.plot_clean_curves(
-        df, ["random_order", "constant_map", "mask"])}
+        df, ["random_order", "uniform_map", "mask"])}
 
 
 @pytest.mark.parametrize("figure_id", REDRAWN)

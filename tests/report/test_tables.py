@@ -231,7 +231,7 @@ def test_controls_rank_as_they_say(bench, scene):
     rows = control_rows(bench, scene)
     assert set(rows["method"]) == set(CONTROL_MAPS) and set(rows["explained"]) == {""}
     inside, found = (scene.mask == 1).double(), curve_rows(rows)
-    for method, pixel_map in (("mask", inside), ("constant_map", torch.ones(3, 32, 32))):
+    for method, pixel_map in (("mask", inside), ("uniform_map", torch.ones(3, 32, 32))):
         for kind in ("positive", "negative"):
             wide = found[(found["method"] == method) & (found["kind"] == kind)]
             wide = wide.pivot(index="image_id", columns="removed", values="value")

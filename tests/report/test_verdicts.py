@@ -45,8 +45,9 @@ def table(holds: bool, n: int = 40) -> pd.DataFrame:
             attacked = {"defence": defence, "made_on": made_on, "eps": 8 / 255}
             put(right if good else wrong, metric="right", aim="prediction", **attacked)
             for method in METHODS if defence in ("none", "dds") else ("raw_attention",):
-                aim = "rollout" if method == "rollout" else "explanation"
-                put(kept, metric="topk_overlap", method=method, aim=aim, **attacked)
+                aims = {"rollout": ["rollout"], "raw_attention": ["explanation", "explanation_free"]}
+                for aim in aims.get(method, ["explanation"]):
+                    put(kept, metric="topk_overlap", method=method, aim=aim, **attacked)
         put(0.95 + wobble / 10 if holds else 0.5 + wobble, defence=defence, metric="fidelity", method="raw_attention")
     for eps in (4, 2, 1):
         put(worse, metric="topk_overlap", method="raw_attention", aim="explanation", made_on="vit", eps=eps / 255)
@@ -85,14 +86,14 @@ def test_each_question_of_rows_turns_with_their_numbers_and_decides_nothing_on_f
 
 
 def test_of_several_tables_that_with_most_images_answers_and_of_equal_ones_the_first(monkeypatch):
-    sizes = {"09_scores": 32, "12_defences": 40}
+    sizes = {"12_overlap": 32, "12_defences": 40}
     monkeypatch.setattr(verdicts, "rows_of", lambda data, stem: (
         answers.with_photographs(table(True, sizes[stem])), f"{stem} of today", ""))
-    assert CHECKS["P5.2"]["rows"] == ["09_scores", "12_defences"]
-    for n, made in ((40, "12_defences of today"), (32, "09_scores of today")):
+    assert CHECKS["P5.2"]["rows"] == ["12_defences", "12_overlap"]
+    for n, made in ((40, "12_defences of today"), (32, "12_defences of today"), (31, "12_overlap of today")):
         sizes["12_defences"] = n
         found = verdicts._verdict("P5", "natural", "adaptive", "P5.2", ledger(), {})
-        assert (found.units, found.made) == (n, made)
+        assert (found.units, found.made) == (max(n, 32), made)
 
 
 @pytest.mark.parametrize("check", sorted({check for *_, check in QUESTIONS} - {*OF_ROWS}))
@@ -160,18 +161,18 @@ def test_rows_decide_only_if_they_say_which_run_made_them_and_that_run_was_of_wh
     def status():
         return verdicts.verdicts(ledger(), rows=["P5"]).of("P5.2")
 
-    path, runs = folders / "results/study/09_scores.parquet", folders / "results/study/runs.csv"
-    assert "09_scores: no rows of scenes are on record" in status().lacks and status().status == NOT_TESTED
+    path, runs = folders / "results/study/12_defences.parquet", folders / "results/study/runs.csv"
+    assert "12_defences: no rows of scenes are on record" in status().lacks and status().status == NOT_TESTED
     save_rows(table(True).drop_duplicates(["image_id", "method", "defence", "aim", "made_on", "metric", "eps", "level",
                                            "certificate"]), path)
-    assert "09_scores: its study rows do not say which run made them" in status().lacks
+    assert "12_defences: its study rows do not say which run made them" in status().lacks
     save_rows(pd.read_parquet(path), path, run_id="r")
     run = dict.fromkeys(provenance.RUN_COLUMNS, "") | {"run_id": "r", "date": "2026-11-30", "commit": "abc1234"}
     upsert(runs, run | {"inputs": "of before"}, key=("run_id",), columns=provenance.RUN_COLUMNS)
     assert "2026-11-30 (abc1234), are of other models or images than ship now" in status().lacks
     ships = provenance.inputs_digest("scenes", defences=set(pd.read_parquet(path).defence))
     upsert(runs, run | {"inputs": ships}, key=("run_id",), columns=provenance.RUN_COLUMNS)
-    assert (status().status, status().made) == ("HOLDS", "09_scores, study rows of 2026-11-30 (abc1234)")
+    assert (status().status, status().made) == ("HOLDS", "12_defences, study rows of 2026-11-30 (abc1234)")
 
 
 def test_verdicts_are_put_on_record_as_they_read_and_a_rerun_changes_no_byte(on_file, tmp_path, monkeypatch):
@@ -187,7 +188,7 @@ def test_verdicts_are_put_on_record_as_they_read_and_a_rerun_changes_no_byte(on_
     of = {line["claim"]: line for line in read_table(path)}
     assert [of[v.id]["status"] for v in found] == ["HOLDS", NOT_TESTED, *["UNDECIDED"] * 4]
     line = of["P5 scenes adaptive, P5.2"]
-    assert (line["n"], line["source"], line["expected"]) == ("29", "09_scores of today", "")
+    assert (line["n"], line["source"], line["expected"]) == ("29", "12_defences of today", "")
     assert "29 independent units, wanted 30" in line["note"] and float(line["ci_low"]) < float(line["value"])
     assert of["P3 linf none, P3.11"]["value"] == "" and "no run of it is on record" in of["P3 linf none, P3.11"]["note"]
 
@@ -200,7 +201,7 @@ def test_text_holds_verdicts_and_html_a_row_a_question_with_its_interval_against
     assert len(said) == 4 and said[1].startswith("P5  HOLDS         scenes, adaptive: P5.2 ") and "0.5" not in said[1]
     page = found._repr_html_()
     assert page.count("<tr><td>") == 4 and page.count(ROWS["P5"]["text"]) == 1 and page.count("<svg") == 4
-    assert "n = 40" in page and 'bound 0"' in page and "09_scores of today" in page
+    assert "n = 40" in page and 'bound 0"' in page and "12_defences of today" in page
     assert page.index("other &lt; than") > page.index("which decide nothing") > page.index("</table>")
 
 
@@ -210,8 +211,8 @@ def test_the_opening_and_the_sentence_of_parts_read_by_outcome(on_file):
         return verdicts.verdicts(ledger())
 
     good, bad = said(True), said(False)
-    assert "DDS keeps more of it, by +0.50" in findings.opening(good) and "40 images" in findings.opening(good)
-    assert "DDS keeps no more of it (-0.50" in findings.opening(bad)
+    assert "DDS keeps more than bare attention, by +0.50" in findings.opening(good) and "40 images" in findings.opening(good)
+    assert "DDS keeps no more (-0.50" in findings.opening(bad)
     assert "noise before the denoiser buys +0.50" in findings.what_buys(good)
     assert "noise before the denoiser buys nothing (-0.50" in findings.what_buys(bad)
     assert findings.what_buys_table(good).count(" HOLDS") == 40
