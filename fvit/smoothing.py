@@ -39,7 +39,7 @@ def add_noise(x, sigma, seed, purpose, ids, draws, antithetic=False):
     if sigma == 0:
         return x
     ids = check_ids(ids, len(x), once=False)
-    draws = _indices(draws, len(x))
+    draws = checks.check_draws(draws, len(x))
     if len(draws) != len(x):
         raise ValueError(f"got {len(ids)} ids and {len(draws)} draws for {len(x)} images, wanted one of each per image")
     odd = [d % 2 if antithetic else 0 for d in draws]
@@ -50,10 +50,8 @@ def add_noise(x, sigma, seed, purpose, ids, draws, antithetic=False):
 
 @dataclass
 class DDSOutput:
-    """What a DDS says about B images; standard errors are sample std / sqrt(n): NaN at n = 1, 0 at sigma = 0.
-
-    Of pairs (draws="antithetic") n counts pairs, and the std is that of their means.
-    `heat, probs = dds(x)` unpacks map and smoothed prediction.
+    """What a DDS says about B images; standard errors are sample std / sqrt(n): NaN at n = 1, 0 at sigma = 0. Of pairs
+    (draws="antithetic") n counts pairs, and the std is that of their means. `heat, probs = dds(x)` unpacks both.
     """
 
     heatmap: torch.Tensor  # (B, h, w) mean over draws; sums to 1, or to k for votes
@@ -200,7 +198,7 @@ class DDS(nn.Module):
         ids, target = self.check(x, ids, names, target, options)
         if names and target is None and check_method(method).class_specific:
             raise ValueError(f"method {method!r} explains a class: give target (B,), one class for all draws")
-        draws = list(range(self.n_samples)) if draws is None else _indices(draws)
+        draws = list(range(self.n_samples)) if draws is None else checks.check_draws(draws)
         check_count(len(draws), "number of draws")
         shown = draws[:1] if self.sigma == 0 else draws
         again = len(x) * len(shown) > self.batch_size and x.requires_grad
@@ -292,15 +290,6 @@ class SmoothedClassifier(nn.Module):
 
     def extra_repr(self):
         return f"n_samples={self.n_samples}, fresh={self.fresh}"
-
-
-def _indices(draws, n=1):
-    """Draw indices as a list of ints, from a list or from one for `n` rows."""
-    several = checks.as_list(draws)
-    found = [checks.as_integer(d) for d in ([draws] * n if several is None else several)]
-    if None in found:
-        raise ValueError(f"draws={draws!r}, wanted draw indices: integers, such as range(4)")
-    return found
 
 
 def _denoised(x_hat, x_noisy):

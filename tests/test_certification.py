@@ -32,6 +32,7 @@ from fvit.certification import (
 from fvit.explanations.methods import METHODS, Method
 from fvit.metrics.maps import top_k
 from fvit.smoothing import DDS
+from fvit.theory import from_draws
 from fvit.theory.bounds import dkw_margin, mean_bound
 from fvit.theory.radii import certified_radius
 
@@ -127,9 +128,9 @@ def test_the_set_breaks_inside_the_radius_no_more_often_than_stated(certificate,
     *itertools.product(BUT_RENYI, ["one-hot"]), ("sharp", "counterexample A"), ("votes", "second place"),
     ("cdf", "second place"), ("votes", "softmax")])  # fmt: skip
 def test_means_in_place_of_bounds_are_caught(monkeypatch, certificate, name):
-    monkeypatch.setattr(certification, "rate_bound", lambda counts, m, each, side: counts / m)
-    monkeypatch.setattr(certification, "mean_bound", lambda values, each, side, high: values.mean(0))
-    monkeypatch.setattr(certification, "dkw_margin", lambda m, each: 0.0)
+    monkeypatch.setattr(from_draws, "rate_bound", lambda counts, m, each, side: counts / m)
+    monkeypatch.setattr(from_draws, "mean_bound", lambda values, each, side, high: values.mean(0))
+    monkeypatch.setattr(from_draws, "dkw_margin", lambda m, each: 0.0)
     some, wrong = outcomes(LAWS[name], certificate, 0.05, 100)
     assert some == 100 and stats.binomtest(wrong, 100, 0.05, alternative="greater").pvalue < 1e-4
 
@@ -212,7 +213,7 @@ def test_prediction_and_top_k_are_lost_inside_the_joint_radius_no_more_often_tha
 
 
 def test_a_joint_radius_of_means_in_place_of_bounds_is_caught(monkeypatch):
-    monkeypatch.setattr(certification, "rate_bound", lambda counts, m, each, side: counts / m)
+    monkeypatch.setattr(from_draws, "rate_bound", lambda counts, m, each, side: counts / m)
     for breaks in ((1.4, 0.7), (0.7, 1.4)):
         together = wrong_of_both(law_of_both(*breaks), "votes", 0.2, 100)[1]
         assert stats.binomtest(round(together * 100), 100, 0.2, alternative="greater").pvalue < 1e-3
@@ -259,10 +260,10 @@ def test_looks_at_the_draws_do_not_make_a_radius_wrong_more_often(monkeypatch):
             assert n in (40, 80, 160, 320)
         return stats.binomtest(count, repetitions, level, alternative="greater").pvalue
 
-    assert sum(part for _, part in certification.LOOKS) == pytest.approx(1) and wrong() > 0.01
-    monkeypatch.setattr(certification, "HOPE", 1e-9)  # nothing is given up
+    assert sum(part for _, part in from_draws.LOOKS) == pytest.approx(1) and wrong() > 0.01
+    monkeypatch.setattr(from_draws, "HOPE", 1e-9)  # nothing is given up
     assert wrong() > 0.01
-    monkeypatch.setattr(certification, "LOOKS", [(share, 2) for share, _ in certification.LOOKS])
+    monkeypatch.setattr(from_draws, "LOOKS", [(share, 2) for share, _ in from_draws.LOOKS])
     assert wrong() < 1e-4  # looks that do not share
 
 

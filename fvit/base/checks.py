@@ -267,3 +267,12 @@ def check_classes(classes, n: int, n_classes: int | None = None, name: str = "ta
 def check_callable(value, name):
     if not callable(value):
         raise ValueError(f"{name} is a {type(value).__name__}, wanted something to call, such as a ViT or a fvit.DDS")
+
+
+def check_draws(draws, n=1):
+    """Draw indices as a list of ints, from a list or from one for `n` rows."""
+    several = as_list(draws)
+    found = [as_integer(d) for d in ([draws] * n if several is None else several)]
+    if None in found:
+        raise ValueError(f"draws={draws!r}, wanted draw indices: integers, such as range(4)")
+    return found

@@ -62,6 +62,19 @@ def values_by_defence(rows, method: str = "raw_attention", eps: float | None = N
     return found[["image_id", "photograph", "defence", "measure", "threat", "value"]]
 
 
+def said_of_holding(rows) -> str:
+    """What defences keep of their map under their own attack where it holds the class, and where it is free, in words:
+    those that keep 0.05 more of the former. "" where rows lack one of the two aims."""
+    aims = ("explanation", "explanation_free")
+    if not {*aims} <= {*rows["aim"]}:
+        return ""
+    values = pd.concat([values_by_defence(rows, aim=aim).assign(aim=aim) for aim in aims])
+    values = values[(values["measure"] == "map") & (values["threat"] == "adaptive")]
+    means = values.groupby(["defence", "aim"])["value"].mean().unstack()[[*aims]]
+    parts = [f"{said(d)} {held:.2f}, then {free:.2f}" for d, held, free in means.itertuples() if held > free + 0.05]
+    return f"kept under one's own attack with the class held, then free: {'; '.join(parts) or 'much the same'}"
+
+
 def paired_difference(one, other, about: str, fewer: bool = False) -> pd.Series:
     """One side minus the other, Series by image and photograph; ValueError unless both have each image once.
 

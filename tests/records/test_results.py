@@ -11,7 +11,7 @@ import pytest
 from fvit.base.paths import NOTEBOOKS, PACKAGE, ROOT
 from fvit.records.ledger import read_table
 from fvit.records.rows import SCHEMA, load_rows
-from fvit.records.words import BARE, CODES, CONTROL_MAPS, DEFENCES, TOP_SET, check_word
+from fvit.records.words import BARE, CODES, CONTROL_MAPS, DEFENCES, NO_ATTACK, TOP_SET, check_word
 
 PATHS = sorted((ROOT / "results").rglob("*.parquet"))
 FIGURES = sorted((ROOT / "figures").rglob("*.csv"))
@@ -35,7 +35,7 @@ def test_metrics_are_few_and_each_is_in_the_document(tables):
 def test_rows_are_said_in_the_words_of_the_vocabulary_alone(tables):
     for name, rows in tables.items():
         assert all(check_word(word, column) == word for column in CODES for word in rows[column].unique()), name
-        attacked, changed = rows["made_on"] != "", ~rows["aim"].isin(["none", "fresh_noise"])
+        attacked, changed = rows["made_on"] != "", ~rows["aim"].isin(NO_ATTACK)
         assert (attacked == (changed & (rows["aim"] != "random_signs"))).all(), name
         assert ((rows["eps"] > 0) == changed).all() and (rows.loc[rows["defence"].isin(BARE), "sigma"] == 0).all(), name
         assert (rows["k"].notna() == rows["metric"].isin(TOP_SET)).all(), name

@@ -1,5 +1,7 @@
 """What each part of a defence buys, from rows whose answer is known; the band of no information."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from fvit.report.contrasts import (
     at_every_radius,
     attacked_itself,
     no_information,
+    said_of_holding,
     values_by_defence,
     what_buys,
     with_no_information,
@@ -60,6 +63,14 @@ def test_each_number_is_that_of_its_defence_threat_and_measure_at_the_largest_ra
     held = values_by_defence(rows, aim="explanation").groupby(["defence", "measure", "threat"]).value.mean()
     assert held["dds", "map", "adaptive"] == pytest.approx((KEPT["dds"][1] - 0.025) / 2)
     assert values_by_defence(rows, eps=2 / 255).query("threat == 'adaptive' and measure == 'map'").value.eq(1).all()
+
+
+def test_what_holding_the_class_hides_is_said_where_rows_have_both_attacks(rows):
+    weak = (rows.aim == "explanation") & (rows.defence == "blur") & (rows.made_on == "blur")
+    some = rows.assign(value=rows.value.mask(weak, 0.95))  # 0.675 of the map is kept by its own free attack
+    assert re.search(r"then free: blur, 1 pixel 0.95, then 0.6[78]$", said_of_holding(some))
+    assert said_of_holding(rows).endswith("much the same")
+    assert said_of_holding(rows[rows.aim != "explanation"]) == ""
 
 
 def test_what_buys_is_the_paired_difference_with_its_interval_over_photographs(rows):
