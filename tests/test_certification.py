@@ -14,7 +14,6 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, softmax
 
-from fvit import certification
 from fvit.base import rng
 from fvit.certification import (
     ABSTAIN,
