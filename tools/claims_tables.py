@@ -35,10 +35,11 @@ def readme_table(table: Verdicts) -> str:
     asked = [verdict for verdict in table if "pair" not in ROWS[verdict.row]]
     columns = [data for data in NAMES if any(verdict.data == data for verdict in asked)]
     heads = ["claim", "attack", "decided by", *(NAMES[data] for data in columns), "in"]
-    lines, others, last, known = [_line(heads), "|---" * len(heads) + "|"], [], "", set()
+    lines, others, last, marks = [_line(heads), "|---" * len(heads) + "|"], [], "", {}
     for v in asked:
-        claim = f"{v.row}: {_cell(ROWS[v.row]['text'])}" + " \u2020" * ("known" in ROWS[v.row])
-        known |= {ROWS[v.row]["known"]} if "known" in ROWS[v.row] else set()
+        known = ROWS[v.row].get("known")
+        marks |= {known: "\u2020\u2021"[len(marks)]} if known and known not in marks else {}
+        claim = f"{v.row}: {_cell(ROWS[v.row]['text'])}" + (f" {marks[known]}" if known else "")
         if v.data not in NAMES:
             others.append(_line([claim, v.data, _cell(v.why), _outcome(v), _link(v.notebook)]))
             continue
@@ -50,7 +51,7 @@ def readme_table(table: Verdicts) -> str:
             last = v.row
     heads = ["claim", "of", "decided by", "verdict", "in"]
     lines += ["", _line(heads), "|---" * len(heads) + "|", *others] * bool(others)
-    return "\n".join(lines + [f"\n\u2020 Known {text}." for text in sorted(known)])
+    return "\n".join([*lines, "", *(f"{mark} Known {text}." for text, mark in marks.items())])
 
 
 def _outcome(verdict) -> str:
