@@ -148,7 +148,7 @@ def explore_simplex(start=(0.5, 0.6)) -> None:
             divergence=[*np.minimum(apart, 9), 0, least], what=["grid"] * len(triangle) + ["w", "nearest"])
         w, nearest = (", ".join(f"{v:.2f}" for v in point) for point in (w, nearest))
         said = (f"w = ({w}): the nearest map whose top token is another is ({nearest}), at divergence {least:.3f}; "
-                f"so the top token is safe up to a shift of {math.sqrt(least):.2f} sigma.")
+                f"so the top token is safe up to a shift of {math.sqrt(least):.2f} sigma (section 4).")
         return plot_simplex(rows), said
 
     explore(draw, handles, dict(zip(handles, start, strict=True)), "Three tokens")

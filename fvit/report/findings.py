@@ -13,9 +13,12 @@ ON = {"scenes": "**Scenes** (ten handwritten digits on photographs, 64 x 64 pixe
       "natural": "**Natural photographs** (Caltech-101, 101 classes, 224 x 224 pixels, a ViT-S/14)"}
 SAID = {  # check -> what is said of it where it holds, where it does not, and where that is open
     "P1.2": ("an explanation attack at 8/255 that tries to hold the class leaves bare attention {n} of its top-k",) * 3,
-    "P5.1": ("under one that need not, DDS keeps more than bare attention, by {n}, if it was made on the bare ViT",
-             "under one that need not, DDS keeps no more ({n}) even if it was made on the bare ViT",
-             "that DDS keeps more under one that need not, is not shown ({n}), even if it was made on the bare ViT"),
+    "P5.1": ("under a free explanation attack at 8/255 DDS keeps more of the top-k than bare attention, by {n}, if the "
+             "attack was made on the bare ViT",
+             "under a free explanation attack at 8/255 DDS keeps no more of the top-k than bare attention ({n}), even if "
+             "the attack was made on the bare ViT",
+             "that DDS keeps more of the top-k than bare attention under a free explanation attack at 8/255 is not shown "
+             "({n}), even if it was made on the bare ViT"),
     "P5.2": ("and by {n} if each meets the attack made through itself",
              "and no more ({n}) if each meets the attack made through itself",
              "and that is not shown ({n}) if each meets the attack made through itself"),

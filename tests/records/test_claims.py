@@ -141,8 +141,8 @@ def test_claim_refuses_and_without_a_profile_says_what_to_call(monkeypatch, chan
 
 def test_the_words_of_a_claim_come_from_claims_toml_filled_in():
     outcome = claim("P1.2", 0.3, "<", 0.75, eps=8)
-    assert repr(outcome) == ("HOLDS P1.2  an explanation attack at 8/255, with a penalty for losing the class, moves the "
-                             "top-k (< 0.75)")
+    assert repr(outcome) == ("HOLDS P1.2  an explanation attack at 8/255, with a penalty for losing the class, moves "
+                             "the top-k (< 0.75)")
     assert (outcome.source, outcome.expected, outcome.note) == ("Hu et al. 2024", "HOLDS", "")
     outcome = claim("P3.9", 0.76, ">", 0.95, exponent=5.0, dim=100)
     assert outcome.expected == NO and outcome.note == "exponent 5, dimension 100"

@@ -186,7 +186,7 @@ def test_verdicts_are_put_on_record_as_they_read_and_a_rerun_changes_no_byte(on_
     verdicts.verdicts(claims, rows=["P3", "P5"]).record()
     assert path.read_bytes() == before
     of = {line["claim"]: line for line in read_table(path)}
-    assert [of[v.id]["status"] for v in found] == ["HOLDS", NOT_TESTED, *["UNDECIDED"] * 4]
+    assert [of[v.id]["status"] for v in found] == ["HOLDS", NOT_TESTED, *["UNDECIDED"] * 6]
     line = of["P5 scenes adaptive, P5.2"]
     assert (line["n"], line["source"], line["expected"]) == ("29", "12_defences of today", "")
     assert "29 independent units, wanted 30" in line["note"] and float(line["ci_low"]) < float(line["value"])
@@ -198,9 +198,9 @@ def test_text_holds_verdicts_and_html_a_row_a_question_with_its_interval_against
     line = {"claim": "P5.3", "status": "DOES NOT HOLD", "text": "other < than"}
     found = verdicts.verdicts(ledger(line), rows=["P5"])
     said = repr(found).splitlines()
-    assert len(said) == 4 and said[1].startswith("P5  HOLDS         scenes, adaptive: P5.2 ") and "0.5" not in said[1]
+    assert len(said) == 6 and said[1].startswith("P5  HOLDS         scenes, adaptive: P5.2 ") and "0.5" not in said[1]
     page = found._repr_html_()
-    assert page.count("<tr><td>") == 4 and page.count(ROWS["P5"]["text"]) == 1 and page.count("<svg") == 4
+    assert page.count("<tr><td>") == 6 and page.count(ROWS["P5"]["text"]) == 1 and page.count("<svg") == 6
     assert "n = 40" in page and 'bound 0"' in page and "12_defences of today" in page
     assert page.index("other &lt; than") > page.index("which decide nothing") > page.index("</table>")
 
@@ -211,12 +211,12 @@ def test_the_opening_and_the_sentence_of_parts_read_by_outcome(on_file):
         return verdicts.verdicts(ledger())
 
     good, bad = said(True), said(False)
-    assert "DDS keeps more than bare attention, by +0.50" in findings.opening(good)
+    assert "DDS keeps more of the top-k than bare attention, by +0.50" in findings.opening(good)
     assert "40 images" in findings.opening(good)
-    assert "DDS keeps no more (-0.50" in findings.opening(bad)
+    assert "DDS keeps no more of the top-k than bare attention (-0.50" in findings.opening(bad)
     assert "noise before the denoiser buys +0.50" in findings.what_buys(good)
     assert "noise before the denoiser buys nothing (-0.50" in findings.what_buys(bad)
-    assert findings.what_buys_table(good).count(" HOLDS") == 40
+    assert findings.what_buys_table(good).count(" HOLDS") == 56
     assert "| blur, 1 pixel | cifar10 | +0.50" in findings.what_buys_table(good)
     on_file(table(True, 29))
     few = verdicts.verdicts(ledger())
