@@ -2,10 +2,11 @@
 
 import pandas as pd
 
-from fvit.certification import CERTIFICATES, certify
+from fvit.certification import certify
 from fvit.experiments.attack_rows import labels
 from fvit.experiments.bench import Bench
 from fvit.records.rows import conform
+from fvit.theory.from_draws import CERTIFICATES
 
 
 def certificate_rows(bench: Bench, images, *, betas, n_bound, failure_prob, n_pilot=100, certificates=CERTIFICATES,

@@ -21,7 +21,8 @@ NOT_TESTED = "NOT TESTED"  # of a question: nothing is there to answer it
 CLAIM_COLUMNS = ["claim", "profile", "notebook", "status", "text", "value", "ci_low", "ci_high", "n", "n_groups",
                  "relation", "bound", "source", "expected", "note"]
 MEASURES, ATTACKS = ("map", "prediction"), ("transferred", "adaptive")
-KEPT = {"map": "more of the top-k stays", "prediction": "more images are right before and after"}
+KEPT = {"map": "under a free explanation attack more of the top-k stays",
+        "prediction": "more images are right before and after"}
 
 
 def _asked(row: str, head: dict) -> dict:

@@ -36,8 +36,11 @@ def values_by_defence(rows, method: str = "raw_attention", eps: float | None = N
               of the map the top-k overlap with one's own clean map, with no attack the fidelity to the bare map;
               of the prediction 1 where it is right before and after. The bare ViT's own attack is both threats
 
-    Raises ValueError where rows have neither.
+    Raises ValueError where rows have neither, or attacks on maps and none of this aim.
     """
+    made = {"explanation", "explanation_free"} & {*rows["aim"]}
+    if aim not in made and made:
+        raise ValueError(f"rows have attacks of aim {', '.join(sorted(made))}, and aim={aim!r} is asked for")
     largest = rows["eps"].max() if eps is None else eps
     strong, own = rows["eps"].sub(largest).abs() < 1e-9, made_on_itself(rows)
     threat = np.select([strong & own, strong & (rows["made_on"] == "vit")], ["adaptive", "transferred"], "")

@@ -18,8 +18,8 @@ def plateau_table(rows, sizes, metric: str = "topk_overlap") -> pd.DataFrame:
     returns   DataFrame COLUMNS, in the order of the rows: `knob` "steps", "draws" or "restarts", `rule` of the steps,
               `level`, `base` the headline's value of the knob; mean over images and its 95 % interval by photograph;
               `half` the greatest level of at most half this one, `change` the paired difference from it with its
-              interval. `settled`: the change is smaller than half the width of the interval at `half`; None, which
-              decides nothing, on fewer than LEAST_UNITS photographs
+              interval. `settled`: the whole interval of the change lies within half the width of that at `half`; None,
+              which decides nothing, on fewer than LEAST_UNITS photographs
 
     Raises ValueError without such rows, and for images that have not been attacked at every level.
     """
@@ -40,7 +40,7 @@ def plateau_table(rows, sizes, metric: str = "topk_overlap") -> pd.DataFrame:
             if half in reached:
                 change = mean_interval(cells[level] - cells[half], groups=groups)
                 if len(set(groups)) >= LEAST_UNITS:
-                    settled = bool(abs(change[0]) < (reached[half][2] - reached[half][1]) / 2)
+                    settled = bool(max(map(abs, change[1:3])) < (reached[half][2] - reached[half][1]) / 2)
             found.append([knob, rule or sizes.attack_rule, level, getattr(sizes, f"attack_{knob}"), *interval,
                           interval.n, interval.n_groups, half, *change, settled])
     return pd.DataFrame(found, columns=COLUMNS).astype({"level": int})

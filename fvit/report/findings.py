@@ -15,10 +15,10 @@ SAID = {  # check -> what is said of it where it holds, where it does not, and w
     "P1.2": ("an explanation attack at 8/255 that tries to hold the class leaves bare attention {n} of its top-k",) * 3,
     "P5.1": ("under a free explanation attack at 8/255 DDS keeps more of the top-k than bare attention, by {n}, if the "
              "attack was made on the bare ViT",
-             "under a free explanation attack at 8/255 DDS keeps no more of the top-k than bare attention ({n}), even if "
-             "the attack was made on the bare ViT",
-             "that DDS keeps more of the top-k than bare attention under a free explanation attack at 8/255 is not shown "
-             "({n}), even if it was made on the bare ViT"),
+             "under a free explanation attack at 8/255 DDS keeps no more of the top-k than bare attention ({n}), even "
+             "if the attack was made on the bare ViT",
+             "that DDS keeps more of the top-k than bare attention under a free explanation attack at 8/255 is not "
+             "shown ({n}), even if it was made on the bare ViT"),
     "P5.2": ("and by {n} if each meets the attack made through itself",
              "and no more ({n}) if each meets the attack made through itself",
              "and that is not shown ({n}) if each meets the attack made through itself"),
@@ -36,7 +36,7 @@ SAID = {  # check -> what is said of it where it holds, where it does not, and w
     "P7.7": ("under attacks made through each, DDS beats both its halves, the better one by {n}",
              "under attacks made through each, DDS does not beat its better half ({n})",
              "that DDS beats its better half under attacks made through each is not shown ({n})"),
-    "R1.6": ("of all methods the one that gains least still gains {n}",
+    "R1.6": ("of all methods the one that gains least (class held) still gains {n} of its top-k",
              "at least one method gains nothing ({n})", "that every method gains is not shown (least: {n})"),
 }
 FIRST = ("P1.2", "P5.1", "P5.2", "P4.1", "P4.2", "P4.8", "P6.15")  # of these, what the README opens with
@@ -144,5 +144,5 @@ def certified(rows) -> Said:
                 f"stay in the top {k}, wrong with probability 0.001 at most an image (notebook 07's default), from "
                 f"draws that choose the set and {draws} others that bound (`study` rows):\n\n" + "\n".join(lines) +
                 "\n\nIf the mean of the draws that bound were exact, which nobody knows, the divergence radius of the "
-                f"paper's kind would be {plugin['renyi']:.3f}, its pooled form {plugin['pooled']:.3f}, and the sharp "
-                f"one {plugin['sharp']:.3f} (medians).")
+                f"paper's kind would be {plugin['renyi']:.3f}, its pooled form (by orders above 1 alone) "
+                f"{plugin['pooled']:.3f}, and the sharp one {plugin['sharp']:.3f} (medians).")

@@ -107,9 +107,11 @@ def conditions(rows) -> pd.DataFrame:
 
 
 def stability(rows) -> pd.DataFrame:
-    """Rows of one map under attacks on it, by `condition`: "fresh noise", "transferred", "adaptive" or "fidelity"."""
-    met = conditions(rows)
-    said = [AIMS[aim] for aim in ("explanation", "explanation_free")]
+    """Rows of one map under one attack on it, by `condition`: "fresh noise", "transferred", "adaptive", "fidelity"."""
+    met, aims = conditions(rows), ("explanation", "explanation_free")
+    if {*aims} <= {*rows["aim"]}:
+        raise ValueError(f"rows are of two attacks, {' and '.join(aims)}; select those of one aim")
+    said = [AIMS[aim] for aim in aims]
     threat = met["condition"].replace({f"{aim}, {threat}": threat for aim in said for threat in ATTACKS})
     return met.assign(condition=threat.mask(met["metric"] == "fidelity", "fidelity"))
 

@@ -41,11 +41,11 @@ def certify_until(draw, pilot, k, beta, n_samples, failure_prob, until, certific
 
 
 def certify_draws(pilot, draws, k, betas, failure_prob, certificate="votes"):
-    """The same from the maps themselves: (len(betas),) radii in units of sigma, 0 where nothing is certified.
+    """Radii (len(betas),) of the shown set's top-k from maps, in units of sigma, 0 where nothing is certified.
 
     pilot    (n_pilot, n) maps that choose the shown set, independent of the others
     draws    (n_samples, n) maps at the same image, each non-negative with sum 1, independent of one another
-    Other arguments as `certify`; `shown_set` is the set they speak of.
+    Other arguments as `fvit.certify`; `shown_set` is the set they speak of.
     """
     return _radii(pilot, draws, k, betas, check_number(failure_prob, *FAILURE), certificate)
 
@@ -98,7 +98,7 @@ def certify_label(pilot, draws, failure_prob, certificate="votes"):
     """Radius, in units of sigma, within which the class `shown_label(pilot, certificate)` stays the predicted one, 0
     where nothing is certified: its share of draws, or its mean probability, stays above 1/2.
 
-    pilot, draws   (n_pilot, C), (n_samples, C) class probabilities, independent; other arguments as `certify`
+    pilot, draws   (n_pilot, C), (n_samples, C) class probabilities, independent; other arguments as `fvit.certify`
 
     Source: Cohen et al. 2019, and for mean probabilities Salman et al. 2019.
     """

@@ -264,8 +264,8 @@ def test_the_recipe_holds_as_it_stands(bench, data, tmp_path):
     """CONTRIBUTING, Add a defence: both forms have the rows of the same, written as a pooled image."""
     recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### Add a defence")[2]
     (tmp_path / "mine.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", recipe, re.DOTALL)[:2]))
-    rows = attack_rows(bench, data, methods=["raw_attention"], attacks=[["explanation", "vit"], ["explanation", "own"]],
-                       radii=[EPS], measures=["stability"],
+    free = [["explanation_free", "vit"], ["explanation_free", "own"]]
+    rows = attack_rows(bench, data, methods=["raw_attention"], attacks=free, radii=[EPS], measures=["stability"],
                        defences=["none", "dds", *(f"{tmp_path / 'mine.py'}:{name}" for name in ("Mine", "Plain"))])
     mine, plain = (rows[rows.defence == f"mine.py:{name}"].reset_index(drop=True) for name in ("Mine", "Plain"))
     pd.testing.assert_frame_equal(mine, plain.replace("mine.py:Plain", "mine.py:Mine"), rtol=1e-9)

@@ -62,6 +62,12 @@ def test_controls_stand_beside_their_row_with_interval_and_n(folders):
     assert verdicts.control_table(dict.fromkeys("xyz", "moon")).profile.tolist() == ["study"]
 
 
+def test_every_control_that_stands_beside_a_claim_has_its_numbers_in_the_committed_rows():
+    found = verdicts.control_table(dict.fromkeys([f"test-{a}-{b}" for a in range(9) for b in range(99)], "one"))
+    named = {verdicts.CONTROLS[name]["text"] for head in ROWS.values() for name in head.get("controls", ())}
+    assert set(found["control"]) == named
+
+
 def test_times_come_with_the_run_that_took_them_in_words_and_the_output_folder_before_the_repository(folders):
     out, root = folders
     write(root / "results/study/runs.csv", "run_id,date,device,threads,load,rounds\nr,d,cpu,2,3,5\n")

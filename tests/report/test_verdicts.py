@@ -124,6 +124,18 @@ def test_the_claim_on_both_halves_takes_the_smaller_difference_and_the_one_on_an
         answers.answer("R1.5", rows[rows["method"] != "lrp"])
 
 
+@pytest.mark.parametrize("check", [check for check in OF_ROWS if check[:2] in ("P1", "P5", "P7", "R1", "O4", "O8")])
+def test_maps_are_judged_under_the_attack_that_the_words_name(check):
+    rows, asks = answers.with_photographs(table(True)), CHECKS[check]["asks"]
+    on_maps = (rows["metric"] == "topk_overlap") & (rows["method"] == "raw_attention")
+    free, held = on_maps & (rows["aim"] == "explanation_free"), on_maps & (rows["aim"] == "explanation")
+    before, moved = answers.answer(check, rows), rows["value"] * 0.5
+    with_free, with_held = (answers.answer(check, rows.assign(value=rows["value"].mask(part, moved)))
+                            for part in (free, held))
+    assert (with_free == before) == ("free" not in asks)
+    assert "right before and after" in asks or (with_held == before) == ("free" in asks)
+
+
 def test_rates_of_certificates_count_one_scene_a_photograph_exactly():
     rows = answers.with_photographs(table(True, 60))  # 42 photographs, then 18 of them again
     found = answers.answer("P2.1", rows)
