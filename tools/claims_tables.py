@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fvit.base.files import write_atomic
 from fvit.base.paths import NOTEBOOKS, ROOT
-from fvit.records.claims import LEAST_UNITS, ROWS
+from fvit.records.claims import ROWS
 from fvit.report import findings
 from fvit.report.verdicts import Verdicts, load_claims, rows_of, verdicts
 
@@ -58,8 +58,7 @@ def _outcome(verdict) -> str:
     """Status in bold, number, and where they are few how many units: "**HOLDS** +0.57 [0.49, 0.64]"."""
     if verdict.found is None:
         return f"**{verdict.status}**"
-    few = f" ({verdict.units} units)" * (verdict.units is not None and verdict.units < LEAST_UNITS)
-    return f"**{verdict.status}** {findings.number(verdict)}{few}"
+    return f"**{verdict.status}** {findings.number(verdict)}{findings.few(verdict)}"
 
 
 def _line(cells) -> str:

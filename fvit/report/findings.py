@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fvit.records.claims import ATTACKS, NOT_TESTED, OUTCOMES, ROWS
+from fvit.records.claims import ATTACKS, LEAST_UNITS, NOT_TESTED, OUTCOMES, ROWS
 from fvit.records.words import said as defence_said
 from fvit.report.on_record import most_draws
 from fvit.theory.divergences import tokens_to_break
@@ -70,6 +70,11 @@ def number(verdict) -> str:
     return f"{value:{sign}.2f}" + ("" if low != low else f" [{low:.2f}, {high:.2f}]")
 
 
+def few(verdict) -> str:
+    """" (8 units)", if they are too few to decide anything."""
+    return f" ({verdict.units} units)" * (verdict.units is not None and verdict.units < LEAST_UNITS)
+
+
 def found_on(table, data: str, checks=tuple(SAID)) -> str:
     """What was found on a data set, in a sentence; what was not tested is named."""
     said, lacking = [], []
@@ -81,7 +86,7 @@ def found_on(table, data: str, checks=tuple(SAID)) -> str:
             lacking.append(check.split(".")[0])
             continue
         few = f" (UNDECIDED on {verdict.units} units)" * (verdict.units is not None and verdict.status == OPEN and
-                                                           verdict.units < 30)
+                                                           verdict.units < LEAST_UNITS)
         said.append(ways[OUTCOMES.index(verdict.status)].format(n=number(verdict)) + few)
     sizes = [v for v in table if v.data == data and v.found is not None and v.found.n]
     size = f", {max(v.found.n for v in sizes)} images" if sizes else ""
@@ -90,9 +95,11 @@ def found_on(table, data: str, checks=tuple(SAID)) -> str:
 
 
 def opening(table) -> Said:
-    """The README's first paragraph of numbers: a sentence for each data set that questions ask about."""
-    asked = dict.fromkeys(verdict.data for verdict in table if verdict.data in ON)
-    return Said("\n\n".join(found_on(table, data, FIRST) for data in asked))
+    """The README's first paragraph of numbers: a sentence for each data set that has enough images to decide anything,
+    or for each that questions ask about, if none has."""
+    asked = [verdict for verdict in table if verdict.data in ON]
+    enough = [verdict for verdict in asked if verdict.found is not None and (verdict.units or 0) >= LEAST_UNITS]
+    return Said("\n\n".join(found_on(table, data, FIRST) for data in dict.fromkeys(v.data for v in enough or asked)))
 
 
 def what_buys(table, data: str = "scenes") -> Said:
@@ -120,7 +127,7 @@ def what_buys_table(table) -> Said:
         other = ROWS[row]["pair"][1]
         for data in ROWS[row]["data"]:
             four = [table.of(f"{row}.{at}", data) for at in range(1, 5)]
-            cells = [NOT_TESTED if v is None or v.found is None else f"{number(v)} {v.status}" for v in four]
+            cells = [NOT_TESTED if v is None or v.found is None else f"{number(v)} {v.status}" + few(v) for v in four]
             what = ROWS[row]["text"].removeprefix("(ours) ")
             lines.append(f"| {row}: {what} | {defence_said(other)} | {data} | {' | '.join(cells)} |")
     return Said("\n".join(lines))
