@@ -91,8 +91,10 @@ def test_12_takes_other_images_and_networks_in_all_its_sections(out, vit, den, d
     assert set(halves.defence) == {"none", "denoise_only", "noise_only", "dds"}
     assert set(between.defence) == {"none", "dds"}
     assert claims(out) == {*(f"P5.{n}" for n in range(1, 6)), *(f"P7.{n}" for n in range(1, 6))}
-    assert "over 2 images of imagenet, linf 8/255" in drawn["F12a"] and drawn["F12a"].endswith("intervals over images.")
-    assert "paper rows, 2 images of imagenet" in drawn["F12b"] and "paper rows: 2 images of imagenet" in drawn["F12c"]
+    assert "over 2 images of imagenet, a free explanation attack of linf 8/255" in drawn["F12a"]
+    assert drawn["F12a"].endswith("intervals over images.")
+    assert "paper rows, free explanation attacks, 2 images of imagenet" in drawn["F12b"]
+    assert "paper rows: 2 images of imagenet" in drawn["F12c"]
 
 
 def test_09_on_images_with_masks(out, vit, den, drawn):

@@ -111,8 +111,9 @@ def test_a_figure_is_saved_and_shown_with_its_words_filled_in(tmp_path, capsys):
     said = json.loads((tmp_path / "figures/laptop/F12b_halves_of_dds.json").read_text(encoding="utf-8"))
     assert said["alt"] == ("Overlap under the adaptive attack, and fidelity: bare 0.33 and 1.00; DDS 0.85 and 0.95.")
     assert said["caption"] == (
-        "Share of the clean top 25 kept at sigma 0.1, 16 samples; laptop rows, 8 validation scenes, linf 8/255, 10 "
-        "steps, 4 draws a step; 95 % intervals clustered by photograph (4). Marks as in F12a; shaded: no information.")
+        "Share of the clean top 25 kept at sigma 0.1, 16 samples; laptop rows, free explanation attacks, 8 validation "
+        "scenes, linf 8/255, 10 steps, 4 draws a step; 95 % intervals clustered by photograph (4). Marks as in F12a; "
+        "shaded: no information.")
     assert said["title"] == "Attacked itself, DDS keeps 0.85, denoising alone 0.50, noise alone 0.30"
     assert (tmp_path / "figures/MANIFEST.csv").read_text().splitlines()[1].endswith(",3,cpu,P7.3 P7.4 P7.5")
     assert "F12b" in capsys.readouterr().out
