@@ -270,7 +270,7 @@ def check_callable(value, name):
 
 
 def check_draws(draws, n=1):
-    """Draw indices as a list of ints, from a list or from one for `n` rows."""
+    """Draw indices as a list of ints, from a list or from one for `n` rows; ValueError for others."""
     several = as_list(draws)
     found = [as_integer(d) for d in ([draws] * n if several is None else several)]
     if None in found:

@@ -117,7 +117,7 @@ class Bench:
     def attack(self, aim, through, x, ids, clean: View, eps) -> torch.Tensor:
         """PGD (linf) on the prediction, or on the top-k of a map (MOVED), made on the ViT itself ("vit") or through the
         whole of a defence. `clean` is the view, by that model, of `x`; its class is explained by maps of a class, and
-        held, but for the aim FREE: where the class is weak, holding it leaves an attack little to move the map with.
+        held, but for the aim FREE, which moves maps farther, for holding the class costs an attack strength.
         The aim "corner" moves the top-k there (`corner`), the others away.
 
         Raises ValueError for a reader's own defence through which no gradient comes.
