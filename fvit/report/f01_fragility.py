@@ -2,6 +2,7 @@
 
 from matplotlib.figure import Figure
 
+from fvit.records.words import method_said
 from fvit.report.panels import draw_panels
 from fvit.report.style import COLOURS, NO_INFORMATION, label_ends, lines, panels_by, shade
 
@@ -38,12 +39,13 @@ def plot_overlap_by_eps(df, k) -> Figure:
             shade(ax, level.low, level.high, along="y", named=True)
         part = part[part["aim"] != NO_INFORMATION].assign(eps=255 * part["eps"])
         own = method == "raw_attention"
-        said = SAID if own else SAID | {"explanation": "made for raw attention", method: f"made for {method}"}
+        others = {"explanation": "made for raw attention", method: f"made for {method_said(method)}"}
+        said = SAID if own else SAID | others
         looks = LOOKS if own else LOOKS | {"explanation": TRANSFERRED}
         ends = lines(ax, part, "aim", "eps", look=lambda aim, looks=looks: looks.get(aim, {}),
                      shift=lambda x, place: x + 0.16 * place)  # bars beside each other
         last = {aim: f"{said.get(aim, aim)}  {y:.2f}" for aim, y, _ in ends}
-        ax.set(ylim=(0, 1.03), xlim=(0, 1.07 * part["eps"].max()), title=method.replace("_", " "))
+        ax.set(ylim=(0, 1.03), xlim=(0, 1.07 * part["eps"].max()), title=method_said(method))
         label_ends(ax, ends, last.get)
     ax.set_xlabel("attack radius eps, in 1/255 (linf)")
     fig.supylabel(f"share of the clean top {k} that is kept", fontsize="medium")

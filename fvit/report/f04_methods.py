@@ -6,6 +6,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 
+from fvit.records.words import method_said
 from fvit.report.panels import decode, draw_panel, outline, outline_key, shared_scale
 from fvit.report.style import WIDEST
 
@@ -37,8 +38,8 @@ def plot_both_classes(df, digits, pointing, k) -> plt.Figure:
             draw_panel(ax, heat, scale, scene)
         kept = [outline(ax, heat, one, k) for ax, heat in zip(shown, (one, other), strict=False)][1]
         _outline_digits(shown[2], masks)
-        said.text(1, 0.5, f"{name}\nkeeps {kept:.2f}\npointing {pointing[name]:.2f}", ha="right", va="center",
-                  fontsize="small", linespacing=1.4)
+        said.text(1, 0.5, f"{method_said(name)}\nkeeps {kept:.2f}\npointing {pointing[name]:.2f}", ha="right",
+                  va="center", fontsize="small", linespacing=1.4)
         if place % nrows == 0:
             for ax, title in zip(shown, (*(f"why {digit}?" for digit in digits), "difference"), strict=True):
                 ax.set_title(title, fontsize="small")

@@ -2,6 +2,7 @@
 
 from matplotlib.lines import Line2D
 
+from fvit.records.words import method_said
 from fvit.report.style import dots, legend_below, lines, one_panel, panels_by
 
 
@@ -15,6 +16,7 @@ def plot_pointing(df):
     ax.annotate("chance", (0.5, 1), xycoords=ax.get_xaxis_transform(), xytext=(0, 2), textcoords="offset points",
                 ha="center", fontsize="small", color="0.3")
     dots(ax, df, "method", list(df["method"]), "group", gap=0, linewidth=1.2)
+    ax.set_yticks(range(len(df)), df["method"].map(method_said))
     for y, value in enumerate(df["mean"]):
         ax.annotate(f"{value:.2f}", (1, y), xycoords=ax.get_yaxis_transform(), xytext=(4, 0), color="0.3",
                     textcoords="offset points", va="center", fontsize="small")
@@ -34,7 +36,8 @@ def plot_cascade(df, k, ncols=3):
     reference, said = "another scene", {"rank_correlation": "rank correlation", "topk_overlap": f"top-{k} overlap"}
     stages = [stage for stage in dict.fromkeys(df["variant"]) if stage != reference]
     fig, panels = panels_by(df, "method", 2.35, 2.1, ncols=ncols, extra=(0, 0.5), sharex=True)
-    for ax, _, part in panels:
+    for ax, method, part in panels:
+        ax.set_title(method_said(method))
         levels = part[part["variant"] == reference].set_index("metric")["mean"]
         steps = part[part["variant"] != reference]
         steps = steps.assign(place=steps["variant"].map(stages.index)).sort_values("place", kind="stable")

@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from fvit.records.words import said
+from fvit.records.words import method_said, said
 from fvit.report.panels import draw_panels
 from fvit.report.style import NO_INFORMATION, colour, dots, dumbbell_key, dumbbells, legend_below, one_panel
 
@@ -92,11 +92,16 @@ def _row_a_method(df, measured, marks, ncols, **words):
     """One panel of dumbbells; `measured` are the rows that have marks, at most `marks` of them for a defence."""
     sides = list(dict.fromkeys(df.loc[measured, "defence"]))
     ax = one_panel(WIDTH, (0.2 + 0.05 * marks * len(sides)) * df["method"].nunique() + 1.4)
-    dumbbells(ax, df, "method", gap=0.62 / len(sides), apart=0.24 / len(sides))
+    dumbbells(ax, df, "method", gap=0.62 / len(sides), apart=0.24 / len(sides), names=_row_said)
     _rules(ax)
     lines = [plt.Line2D([], [], color=colour(side, sides), linewidth=4, label=said(side)) for side in sides]
     legend_below(ax.figure, ax, ncols=ncols, handles=[*lines, *dumbbell_key(df, **words)])
     return ax.figure
+
+
+def _row_said(name):
+    """A method in words, with the mark that `by_method` gave it."""
+    return method_said(name.rstrip("†")) + "†" * name.endswith("†")
 
 
 def _rules(ax):
@@ -135,6 +140,7 @@ def plot_class_explained(df, k: int) -> plt.Figure:
 
     dots(ax, df, "method", methods, ["defence", "explained"], gap=0.17, look=look,
          names=lambda series: f"{said(series[0])}, {names[series[1]]}")
+    ax.set_yticks(range(len(methods)), [method_said(method) for method in methods])
     _rules(ax)
     ax.grid(axis="y", visible=False)
     ax.set(xlim=(-0.02, 1.03), ylim=(len(methods) - 0.5, -0.5), xlabel=f"share of the clean top {k} that is kept")

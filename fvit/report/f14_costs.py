@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from fvit.records.words import method_said
 from fvit.report.style import COLOURS, one_panel, ticks_at
 
 STAGES = ("reference loop", "one call a draw", "in batches of 32", "in bfloat16")  # each saves more than that before
@@ -47,7 +48,8 @@ def timed(cost, methods=()) -> Timed:
 
 def plot_method_costs(df) -> plt.Figure:
     """Bars: each explanation method's time in units of a forward pass; df: method, forwards."""
-    ax = _bars(4.8, df["method"], df["forwards"], PLAIN, [f"{v:.1f}" for v in df["forwards"]], row=0.32)
+    labels = [f"{times:.1f}" for times in df["forwards"]]
+    ax = _bars(4.8, df["method"].map(method_said), df["forwards"], PLAIN, labels, row=0.32)
     ax.axvline(1, color="0.2", linestyle="--", linewidth=1)
     ax.set(xlabel="time, in forward passes without gradients of the same batch", xlim=(0, 1.12 * df["forwards"].max()))
     return ax.figure

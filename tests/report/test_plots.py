@@ -105,7 +105,7 @@ def by_method(defences, **columns):
      "mean", None, ["bare", "DDS", "of the clean top 25", "adaptive attack"]),
     (lambda df: plots.plateau(df, 25), means(knob=["steps", "draws"], rule=["constant", "apgd"], level=[5, 10]).assign(
         base=5), "mean", "knob", ["top-25 overlap", "steps of the attack", "the rule: apgd", "of the attack as it is"]),
-    (plots.method_costs, means("forwards", method=["vta", "lrp"]), "forwards", None, ["vta", "lrp", "0.8"]),
+    (plots.method_costs, means("forwards", method=["vta", "lrp"]), "forwards", None, ["VTA", "LRP", "0.8"]),
 ])
 def test_every_row_is_drawn_in_its_panel_and_named(plot, df, column, by, words):
     with plt.rc_context():
@@ -198,7 +198,7 @@ def test_rows_of_dots_stand_in_the_order_of_the_table_or_as_asked_from_the_top()
     df = pd.DataFrame({"method": ["vta", "rollout", "gradcam"], "group": ["specific", "agnostic", "specific"],
                        "mean": [0.9, 0.5, 0.4], "low": [0.8, 0.5, 0.3], "high": [0.95, 0.5, 0.5]})
     (ax,) = plots.pointing(df).axes
-    assert ticks(ax, "y") == ["vta", "rollout", "gradcam"] and ax.yaxis_inverted()
+    assert ticks(ax, "y") == ["VTA", "rollout", "GradCAM"] and ax.yaxis_inverted()
     assert dict(zip(points(ax, "y"), points(ax, "x"), strict=True)) == {0: 0.9, 2: 0.4, 1: 0.5}
     assert any(list(line.get_xdata()) == [0.5, 0.5] for line in ax.lines)  # chance
     assert set(legend(ax.get_legend())) == {"specific", "agnostic"}
@@ -267,7 +267,7 @@ def test_both_classes_stand_beside_their_difference_in_its_own_colours():
                 "vta 1": right, "rollout 0": left, "rollout 1": left}
     fig = plots.both_classes(panels.encode(pictures), (7, 1), {"vta": 0.9, "rollout": 0.5}, 2)
     said = [[text.get_text() for text in ax.texts] for ax in fig.axes if ax.texts]
-    assert said == [["vta\nkeeps 0.00\npointing 0.90"], ["the scene"], ["rollout\nkeeps 1.00\npointing 0.50"]]
+    assert said == [["VTA\nkeeps 0.00\npointing 0.90"], ["the scene"], ["rollout\nkeeps 1.00\npointing 0.50"]]
     maps = [ax for ax in fig.axes if len(ax.images) == 2]  # over the grey scene
     assert [ax.get_title() for ax in maps] == ["why 7?", "why 1?", "difference", "", "", ""]
     for ax, wanted in zip(maps, [left, right, left - right, left, left, 0 * left], strict=True):
@@ -318,7 +318,7 @@ def test_the_level_of_no_information_is_shaded_at_each_k():
 def test_times_are_bars_with_their_numbers_factors_and_parts():
     (ax,) = plots.method_costs(pd.DataFrame({"method": ["vta", "lrp"], "forwards": [6.31, 5.8]})).axes
     assert [bar.get_width() for bar in ax.patches] == [6.31, 5.8] and ax.yaxis_inverted()
-    assert [text.get_text() for text in ax.texts] == ["6.3", "5.8"] and ticks(ax, "y") == ["vta", "lrp"]
+    assert [text.get_text() for text in ax.texts] == ["6.3", "5.8"] and ticks(ax, "y") == ["VTA", "LRP"]
     df = pd.DataFrame({"stage": ["chain", "one call", "batched"], "seconds": [9.0, 0.3, 0.15]})
     (ax,) = plots.speedup(df).axes
     assert [text.get_text() for text in ax.texts] == ["9 s", "0.3 s  (30 times faster)", "0.15 s  (2 times faster)"]
