@@ -41,7 +41,7 @@ def readme_table(table: Verdicts) -> str:
         marks |= {known: "\u2020\u2021"[len(marks)]} if known and known not in marks else {}
         claim = f"{v.row}: {_cell(ROWS[v.row]['text'])}" + (f" {marks[known]}" if known else "")
         if v.data not in NAMES:
-            others.append(_line([claim, v.data, _cell(v.why), _outcome(v), _link(v.notebook)]))
+            others.append(_line([claim, v.data, _cell(v.why), _outcome(v) + _beside(v), _link(v.notebook)]))
             continue
         same = [w for w in asked if (w.row, w.threat, w.check) == (v.row, v.threat, v.check)]
         if v is same[0]:
@@ -59,6 +59,13 @@ def _outcome(verdict) -> str:
     if verdict.found is None:
         return f"**{verdict.status}**"
     return f"**{verdict.status}** {findings.number(verdict)}{findings.few(verdict)}"
+
+
+def _beside(verdict) -> str:
+    """"; beside it P3.9 DOES NOT HOLD 0.76": of a question of a theorem, in words in notebook 15."""
+    beside = ", ".join(f"{other.check} {other.status} {findings.number(other)}" for other in verdict.beside
+                       if other.found is not None)
+    return f"; beside it {beside}" if beside else ""
 
 
 def _line(cells) -> str:

@@ -22,6 +22,7 @@ SAID = {  # check -> what is said of it where it holds, where it does not, and w
     "P5.2": ("and by {n} if each meets the attack made through itself",
              "and no more ({n}) if each meets the attack made through itself",
              "and that is not shown ({n}) if each meets the attack made through itself"),
+    "P5.21": ("DDS then keeps {n} of it",) * 3,
     "P4.1": ("more predictions are right before and after a prediction attack, by {n} if it was made on the bare ViT",
              "no more predictions are right before and after a prediction attack made on the bare ViT ({n})",
              "that more predictions survive a prediction attack made on the bare ViT is not shown ({n})"),
@@ -39,7 +40,8 @@ SAID = {  # check -> what is said of it where it holds, where it does not, and w
     "R1.6": ("of all methods the one that gains least (class held) still gains {n} of its top-k",
              "at least one method gains nothing ({n})", "that every method gains is not shown (least: {n})"),
 }
-FIRST = ("P1.2", "P5.1", "P5.2", "P4.1", "P4.2", "P4.8", "P6.15")  # of these, what the README opens with
+FIRST = ("P1.2", "P5.1", "P5.2", "P5.21", "P4.1", "P4.2", "P4.8", "P6.15")  # of these, what the README opens with
+LEVELS = ("P5.21", "P6.14")  # shares, which have none though others of their claim do
 SIGNED = ("P4.1", "P4.2", "P5", "P6.1", "P7", "R1", "O4", "O5", "O6", "O7", "O8")  # differences, which have a sign
 BUYS = {HOLDS: "buys {n}", FAILS: "buys nothing ({n})", OPEN: "is not shown to buy any ({n})"}
 PARTS = {"O4": "noise before the denoiser", "O5": "the denoiser behind the noise", "O6": "the diffusion prior, over a "
@@ -64,7 +66,7 @@ class Said(str):
 
 def number(verdict) -> str:
     """"+0.47 [0.44, 0.49]" of a difference, "0.37 [0.30, 0.44]" of a level."""
-    signed = verdict.check.startswith(SIGNED) and verdict.check != "P6.14"
+    signed = verdict.check.startswith(SIGNED) and verdict.check not in LEVELS
     value, low, high = verdict.found
     sign = "+" if signed else ""
     return f"{value:{sign}.2f}" + ("" if low != low else f" [{low:.2f}, {high:.2f}]")
