@@ -10,7 +10,7 @@ from fvit.base.checks import check_choice
 DEFENCES = {  # what stands between image and map; a reader's own is a code as of OWN
     "none": "bare", "dds": "DDS", "noise_only": "noise only", "denoise_only": "denoise only", "blur": "blur, 1 pixel",
     "blur_narrow": "blur, 0.7 pixels", "wavelet": "wavelet", "cnn": "plain CNN", "noise_blur": "noise and blur",
-    "noise_cnn": "noise and plain CNN", "dds_published": "DDS at 8/255", "reference_chain": "reference chain",
+    "noise_cnn": "noise and plain CNN", "dds_published": "DDS of sigma 8/255", "reference_chain": "reference chain",
     "vit_noise": "ViT trained on noise, smoothed", "vit_adversarial": "ViT trained on attacks",
     "constant_map": "constant map"}  # the last shows one map whatever comes
 OWN = re.compile(r"[^/\\:]+\.py:[A-Za-z_]\w*")  # "mine.py:Mine"

@@ -152,6 +152,7 @@ def certified(rows) -> Said:
     return Said(f"On {n} test scenes, sigma {sigma:g}: the l2 radius within which {kept} of the shown {k} tokens must "
                 f"stay in the top {k}, wrong with probability 0.001 at most an image (notebook 07's default), from "
                 f"draws that choose the set and {draws} others that bound (`study` rows):\n\n" + "\n".join(lines) +
-                "\n\nIf the mean of the draws that bound were exact, which nobody knows, the divergence radius of the "
-                f"paper's kind would be {plugin['renyi']:.3f}, its pooled form (by orders above 1 alone) "
+                "\n\nc cuts off what is rarely large; sharp is the largest radius that the mean map allows, renyi what "
+                f"divergences prove of it. If the mean of the draws that bound were exact, which nobody knows, the divergence radius of the "
+                f"paper's kind would be {plugin['renyi']:.3f}, its pooled form (notebook 06, section 3) "
                 f"{plugin['pooled']:.3f}, and the sharp one {plugin['sharp']:.3f} (medians).")
