@@ -153,6 +153,6 @@ def certified(rows) -> Said:
                 f"stay in the top {k}, wrong with probability 0.001 at most an image (notebook 07's default), from "
                 f"draws that choose the set and {draws} others that bound (`study` rows):\n\n" + "\n".join(lines) +
                 "\n\nc cuts off what is rarely large; sharp is the largest radius that the mean map allows, renyi what "
-                f"divergences prove of it. If the mean of the draws that bound were exact, which nobody knows, the divergence radius of the "
-                f"paper's kind would be {plugin['renyi']:.3f}, its pooled form (notebook 06, section 3) "
-                f"{plugin['pooled']:.3f}, and the sharp one {plugin['sharp']:.3f} (medians).")
+                "divergences prove of it. If the mean of the draws that bound were exact, which nobody knows, the "
+                f"divergence radius of the paper's kind would be {plugin['renyi']:.3f}, its pooled form (notebook 06, "
+                f"section 3) {plugin['pooled']:.3f}, and the sharp one {plugin['sharp']:.3f} (medians).")
