@@ -62,9 +62,9 @@ def _outcome(verdict) -> str:
 
 
 def _beside(verdict) -> str:
-    """"; beside it P3.9 DOES NOT HOLD 0.76": of a question of a theorem, in words in notebook 15."""
-    beside = ", ".join(f"{other.check} {other.status} {findings.number(other)}" for other in verdict.beside
-                       if other.found is not None)
+    """"; beside it P3.9 (what it asks) DOES NOT HOLD 0.76", of a question of a theorem."""
+    beside = ", ".join(f"{other.check} ({_cell(other.asks)}) {other.status} {findings.number(other)}"
+                       for other in verdict.beside if other.found is not None)
     return f"; beside it {beside}" if beside else ""
 
 

@@ -112,7 +112,7 @@ def clean_area(rows):
     return _own(tables.gain(tables.auc_rows(rows, "mean_height")))
 
 
-def kept(rows):
+def kept_behind_dds(rows):
     """Top-k overlap of raw attention behind DDS under its own free explanation attack."""
     where = RAW | {"defence": "dds", "aim": "explanation_free", "made_on": "dds", "metric": "topk_overlap"}
     some = _where(rows[np.isclose(rows["eps"], 8 / 255)], where)
@@ -182,7 +182,7 @@ ANSWERS = {
     "P1.2": overlap_at(8), "P1.7": overlap_at(4), "P1.8": overlap_at(2), "P1.9": overlap_at(1),
     "P2.1": certified("votes"), "P2.5": certified(*MEAN_MAP),
     "P4.1": gain("prediction", "transferred"), "P4.2": gain("prediction", "adaptive"), "P4.8": robust,
-    "P5.1": gain("map", "transferred"), "P5.2": gain("map", "adaptive"), "P5.21": kept,
+    "P5.1": gain("map", "transferred"), "P5.2": gain("map", "adaptive"), "P5.21": kept_behind_dds,
     "P6.1": clean_iou, "P6.13": clean_area, "P6.14": fidelity, "P6.15": gain("prediction", "none"),
     "P7.6": least(gain("map", "transferred", "dds", "denoise_only"), gain("map", "transferred", "dds", "noise_only")),
     "P7.7": least(gain("map", "adaptive", "dds", "denoise_only"), gain("map", "adaptive", "dds", "noise_only")),

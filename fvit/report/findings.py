@@ -41,7 +41,7 @@ SAID = {  # check -> what is said of it where it holds, where it does not, and w
              "at least one method gains nothing ({n})", "that every method gains is not shown (least: {n})"),
 }
 FIRST = ("P1.2", "P5.1", "P5.2", "P5.21", "P4.1", "P4.2", "P4.8", "P6.15")  # of these, what the README opens with
-LEVELS = ("P5.21", "P6.14")  # shares, which have none though others of their claim do
+LEVELS = ("P5.21", "P6.14")  # shares, without a sign though others of their claim have one
 SIGNED = ("P4.1", "P4.2", "P5", "P6.1", "P7", "R1", "O4", "O5", "O6", "O7", "O8")  # differences, which have a sign
 BUYS = {HOLDS: "buys {n}", FAILS: "buys nothing ({n})", OPEN: "is not shown to buy any ({n})"}
 PARTS = {"O4": "noise before the denoiser", "O5": "the denoiser behind the noise", "O6": "the diffusion prior, over a "
@@ -154,5 +154,5 @@ def certified(rows) -> Said:
                 f"draws that choose the set and {draws} others that bound (`study` rows):\n\n" + "\n".join(lines) +
                 "\n\nc cuts off what is rarely large; sharp is the largest radius that the mean map allows, renyi what "
                 "divergences prove of it. If the mean of the draws that bound were exact, which nobody knows, the "
-                f"divergence radius of the paper's kind would be {plugin['renyi']:.3f}, its pooled form (notebook 06, "
-                f"section 3) {plugin['pooled']:.3f}, and the sharp one {plugin['sharp']:.3f} (medians).")
+                f"divergence radius of the paper's kind would be {plugin['renyi']:.3f}, its pooled form (by orders above "
+                f"1 alone; notebook 06, section 3) {plugin['pooled']:.3f}, and the sharp one {plugin['sharp']:.3f} (medians).")

@@ -35,6 +35,7 @@ def too_near(colours, least=9.0):
 
 def shown_together():
     """The defences of each committed figure that has several."""
+    assert FIGURES
     for path in FIGURES:
         rows = pd.read_csv(path)
         known = {value for value in rows.get("defence", []) if value in style.COLOURS}

@@ -124,6 +124,13 @@ def test_the_claim_on_both_halves_takes_the_smaller_difference_and_the_one_on_an
         answers.answer("R1.5", rows[rows["method"] != "lrp"])
 
 
+def test_what_is_kept_behind_dds_is_under_its_own_attack():
+    rows = answers.with_photographs(table(True))
+    transferred = (rows["made_on"] == "vit") & (rows["metric"] == "topk_overlap")
+    less = rows.assign(value=rows["value"].mask(transferred, rows["value"] / 2))
+    assert answers.answer("P5.21", rows) == answers.answer("P5.21", less)
+
+
 @pytest.mark.parametrize("check", [check for check in OF_ROWS if check[:2] in ("P1", "P5", "P7", "R1", "O4", "O8")])
 def test_maps_are_judged_under_the_attack_that_the_words_name(check):
     rows, asks = answers.with_photographs(table(True)), CHECKS[check]["asks"]
