@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 WIDEST = 9.1  # inches of a figure; at saving.INLINE_WIDTH letters of 8 points ("small") still are 8 on the page
 MARKERS = "osD^vX"  # varied with the colour, as dashes are, so that a grey print can be read
-COLOURS = {  # of a defence, by words.DEFENCES, the same in all figures; those of contrasts.AXIS are told apart by all eyes
+COLOURS = {  # of a defence in all figures; those of contrasts.AXIS are told apart by all eyes
     "none": "#d55e00", "dds": "#0173b2", "denoise_only": "#593000", "noise_only": "#cc78bc", "blur": "#029e73",
     "blur_narrow": "#6fc4a5", "wavelet": "#aebf56", "cnn": "#4b2a85", "noise_blur": "#015c43", "noise_cnn": "#1b0a4a",
     "dds_published": "#56b4e9", "reference_chain": "#4d4d4d", "vit_noise": "#a65628", "vit_adversarial": "#e7298a",
