@@ -155,5 +155,5 @@ def certified(rows) -> Said:
                 "\n\nc cuts off what is rarely large; sharp is the largest radius that the mean map allows, renyi what "
                 "divergences prove of it. If the mean of the draws that bound were exact, which nobody knows, the "
                 f"divergence radius of the paper's kind would be {plugin['renyi']:.3f}, its pooled form (by orders "
-                f"above 1 alone; notebook 06, section 3) {plugin['pooled']:.3f}, and the sharp one {plugin['sharp']:.3f} "
-                "(medians).")
+                f"above 1 alone; notebook 06, section 3) {plugin['pooled']:.3f}, and the sharp one "
+                f"{plugin['sharp']:.3f} (medians).")
