@@ -118,6 +118,7 @@ def test_the_readme_table_has_a_cell_for_each_question_with_the_number_that_deci
     assert len(of_others.splitlines()) == 2 + sum(q["data"] not in claims_tables.NAMES for _, q in asked)
     line = {line.split(" | ")[0][2:5]: line for line in [*of_others.splitlines(), *of_data.splitlines()]}
     assert "| l2 | P3.6 a &lt; b \\| c | **HOLDS** 0.25 [0.20, 0.30] | [08](notebooks/08_" in said
+    assert "; beside it P3.8 (other) " in said
     assert "| linf | P3.11 " in said and "no run" in said and "full text was not at hand" in known
     assert line["P3:"].split(" | ")[0].endswith("\u2020") and not line["P1:"].split(" | ")[0].endswith("\u2020")
     assert "R2.3 a time | **HOLDS** |" in line["R2:"]
