@@ -14,8 +14,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-PARTS = {"parity": 60, "throughput": 180, "rows": 150, "training": 90}  # seconds
-TINY = {"parity": 600, "throughput": 600, "rows": 0, "training": 600}  # a busy machine's
+PARTS = {"parity": 60, "throughput": 150, "races": 60, "rows": 120, "training": 90}  # seconds
+TINY = {"parity": 600, "throughput": 600, "races": 600, "rows": 0, "training": 600}  # a busy machine's
 PEAK = 989e12  # bfloat16 operations a second of an H100 or H200, dense, by its data sheet
 TOLERANCE = 1e-4  # of shares, probabilities and gradients over their largest; notebook 00
 
@@ -113,14 +113,13 @@ def parity(out: Path) -> int:
 
 # (b) -----------------------------------------------------------------------------------------------------------------
 def networks(device: str):
-    """ViT-B/16 at 224 pixels and the full ADM at 256, random weights; without a GPU tiny ones."""
+    """(ViT-B/16 at 224 pixels, the full ADM, the pixels a side it works at), random weights; without a GPU tiny ones."""
     import timm
     import torch
     from diffusers import UNet2DModel
 
     import fvit
     from fvit.models.adm_settings import PUBLISHED, alphas_cumprod, complete, unet_config
-    from fvit.models.bridge import connect
     from fvit.models.denoiser import Denoiser
 
     small = device == "cpu"
@@ -135,7 +134,7 @@ def networks(device: str):
     vit = fvit.load_vit(backbone.to(device), mean=(0.5,) * 3, std=(0.5,) * 3)
     prior = Denoiser(unet, alphas_cumprod(settings), "epsilon", learned_variance=True,
                      multiple=2 ** (len(settings["channel_mult"]) - 1)).eval()
-    return connect(vit, prior, size=settings["image_size"])
+    return vit, prior, settings["image_size"]
 
 
 def throughput(out: Path) -> int:
@@ -144,10 +143,12 @@ def throughput(out: Path) -> int:
 
     import fvit
     from fvit.base import devices, timing
+    from fvit.models.bridge import connect
 
     device = devices.best()
     small = device == "cpu"
-    vit, den = networks(device)
+    vit, prior, pixels = networks(device)
+    vit, den = connect(vit, prior, size=pixels)
     x = torch.rand(1, 3, *vit.image_size, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         vit(den(x, 0.25))
@@ -159,6 +160,8 @@ def throughput(out: Path) -> int:
         return "bfloat16" if precision == "bfloat16" else "float32"
 
     def measure(what, call, images, precision, batch, calls):
+        if not small:
+            torch.cuda.reset_peak_memory_stats()
         try:
             seconds = timing.take_turns({"it": call}, 1 if small else 3).it.median()
         except torch.OutOfMemoryError:
@@ -167,7 +170,8 @@ def throughput(out: Path) -> int:
         rate = calls * operations / seconds
         write(path, {"what": what, "device": devices.named()[0], "precision": precision, "batch": batch,
                      "images": images, "seconds an image": f"{seconds / images:.4g}",
-                     "of the bf16 peak": f"{rate / PEAK:.3f}"})
+                     "of the bf16 peak": f"{rate / PEAK:.3f}",
+                     "peak GB": "" if small else f"{torch.cuda.max_memory_allocated() / 1e9:.1f}"})
 
     n = 2 if small else 64
     for precision in ("bfloat16", "float32") if small else ("bfloat16", "tf32", "float32"):
@@ -183,6 +187,43 @@ def throughput(out: Path) -> int:
             return fvit.pgd(loss, some, eps=8 / 255, steps=1, ids=ids)
 
         measure(f"attack step, {draws} draws", step, len(some), precision, batch, calls=3 * draws * len(some))
+    return 0
+
+
+def races(out: Path) -> int:
+    """Notebook 14's races on these networks: the stages from the reference loop to ours, in turns; VTA and full LRP in
+    forward passes. All in float32 without TensorFloat-32, but for the stage in bfloat16."""
+    import torch
+
+    import fvit
+    from fvit.base import devices, timing
+    from fvit.experiments.reference_chain import ReferenceChain
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    device = devices.best()
+    small, path = device == "cpu", out / "races.csv"
+    path.unlink(missing_ok=True)
+    vit, prior, _ = networks(device)  # the ADM at the pixels of the ViT, for both sides
+    n, images = (1, 2) if small else (4, 16)  # draws; images that fill batches
+    many = torch.rand(images, 3, *vit.image_size, device=device)
+    dds = partial(fvit.DDS, vit, prior, 0.25, n_samples=n)
+    stages = {"reference loop": (many[:1], ReferenceChain(vit, prior, n_samples=n, batch_size=1)),
+              "one call a draw": (many[:1], dds(batch_size=1, precision="float32")),
+              "in batches of 32": (many, dds(batch_size=32, precision="float32")),
+              "in bfloat16": (many, dds(batch_size=32, precision="bfloat16"))}
+    calls = {what: partial(call, x, ids=[str(i) for i in range(len(x))]) for what, (x, call) in stages.items()}
+    raced = timing.take_turns(calls, 1 if small else 2) / [len(x) for x, _ in stages.values()]  # seconds of an image
+    ratios = raced.rdiv(raced["reference loop"], axis=0).median()
+    for what in stages:
+        write(path, {"what": what, "device": devices.named()[0], "batch": 1 if len(stages[what][0]) == 1 else 32,
+                     "draws": n, "seconds an image": f"{raced[what].median():.4g}", "ratio": f"{ratios[what]:.4g}"})
+    x = many[:8]
+    calls = {"forward": lambda: vit(x)} | {m: partial(fvit.explain, vit, x, m) for m in ("vta", "lrp")}
+    with torch.no_grad():
+        passes = timing.take_turns(calls, 1 if small else 10)
+    for what, ratio in passes.div(passes.forward, axis=0).median().items():
+        write(path, {"what": what, "device": devices.named()[0], "batch": len(x), "draws": "",
+                     "seconds an image": f"{passes[what].median() / len(x):.4g}", "ratio": f"{ratio:.4g}"})
     return 0
 
 
