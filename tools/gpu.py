@@ -18,7 +18,7 @@ from pathlib import Path
 PARTS = {"parity": 60, "throughput": 170, "races": 90, "rows": 80, "training": 90}  # seconds
 TINY = {"parity": 600, "throughput": 600, "races": 600, "rows": 0, "training": 600}  # a busy machine's
 PEAK = 989e12  # bfloat16 operations a second of an H100 or H200, dense, by its data sheet
-RELEVANCE = ("partial_lrp", "lrp", "lrp_rollout", "vta")  # docs/models.md says how far float32 takes them
+RELEVANCE = ("partial_lrp", "lrp", "lrp_rollout", "vta")  # in float32 their own rounding is larger: docs/gpu.md
 TOLERANCE = 1e-4  # of shares, probabilities and gradients over their largest; notebook 00
 
 
@@ -79,7 +79,7 @@ def numbers(device: str) -> dict:
         found = {"vit": vit(x).softmax(1), "denoiser": den(x, 0.25)}
     target = torch.tensor([1, 2], device=device)
     exact = copy.deepcopy(vit).double()
-    for method in fvit.METHODS:  # relevance is divided by small numbers: in float32 its own rounding is beyond TOLERANCE
+    for method in fvit.METHODS:
         of, pixels = (exact, x.double()) if method in RELEVANCE else (vit, x)
         found[f"explain {method}" + ", float64" * (of is exact)] = fvit.explain(of, pixels, method, target).detach()
     for draws in ("independent", "antithetic"):
@@ -117,7 +117,7 @@ def parity(out: Path) -> int:
 
 # (b) -----------------------------------------------------------------------------------------------------------------
 def networks(device: str):
-    """(ViT-B/16 at 224 pixels, the full ADM, the pixels a side it works at), random weights; without a GPU tiny ones."""
+    """(ViT-B/16 at 224 pixels, the full ADM, its pixels a side), random weights; without a GPU tiny ones."""
     import timm
     import torch
     from diffusers import UNet2DModel

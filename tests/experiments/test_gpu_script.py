@@ -28,12 +28,14 @@ def test_each_part_ends_and_says_so_in_a_line(tmp_path):
     done = run("--out", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("on no GPU, in a tiny form") and len(lines) == 5
-    for line, part in zip(lines[1:], ("parity", "throughput", "rows", "training"), strict=True):
+    assert lines[0].startswith("on no GPU, in a tiny form") and len(lines) == 6
+    for line, part in zip(lines[1:], ("parity", "throughput", "races", "rows", "training"), strict=True):
         assert line.startswith("rows: left out" if part == "rows" else f"{part}: done in ")
     parity = table(tmp_path / "parity.csv")
     assert len(parity) > 15 and {row["device"] for row in parity} == {"cpu"}
     assert {row["precision"] for row in table(tmp_path / "throughput.csv")} == {"bfloat16", "float32"}
+    races = {row["what"]: float(row["ratio"]) for row in table(tmp_path / "races.csv")}
+    assert races["reference loop"] == races["forward"] == 1 and len(races) == 7
     assert (tmp_path / "denoiser" / "unet" / "config.json").is_file()
 
 
