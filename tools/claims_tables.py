@@ -13,7 +13,6 @@ from fvit.report import findings
 from fvit.report.verdicts import Verdicts, load_claims, rows_of, verdicts
 
 PARTS = ("opening", "findings", "buys", "certified")  # of the README, each between its marks
-NAMES = {"scenes": "scenes", "cifar10": "CIFAR-10", "natural": "photographs"}  # data sets, as columns
 MARKS = {name: (f"<!-- {name} -->", f"<!-- /{name} -->") for name in PARTS}
 
 
@@ -33,14 +32,14 @@ def readme_table(table: Verdicts) -> str:
     each question of a theorem, a machine or a code. Those of the parts of DDS are left to `findings.what_buys_table`.
     """
     asked = [verdict for verdict in table if "pair" not in ROWS[verdict.row]]
-    columns = [data for data in NAMES if any(verdict.data == data for verdict in asked)]
-    heads = ["claim", "attack", "decided by", *(NAMES[data] for data in columns), "in"]
+    columns = [data for data in findings.DATA if any(verdict.data == data for verdict in asked)]
+    heads = ["claim", "attack", "decided by", *(findings.DATA[data] for data in columns), "in"]
     lines, others, last, marks = [_line(heads), "|---" * len(heads) + "|"], [], "", {}
     for v in asked:
         known = ROWS[v.row].get("known")
         marks |= {known: "\u2020\u2021"[len(marks)]} if known and known not in marks else {}
         claim = f"{v.row}: {_cell(ROWS[v.row]['text'])}" + (f" {marks[known]}" if known else "")
-        if v.data not in NAMES:
+        if v.data not in findings.DATA:
             others.append(_line([claim, v.data, _cell(v.why), _outcome(v) + _beside(v), _link(v.notebook)]))
             continue
         same = [w for w in asked if (w.row, w.threat, w.check) == (v.row, v.threat, v.check)]

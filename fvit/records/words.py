@@ -63,8 +63,9 @@ def said(defence: str) -> str:
 
 
 def method_said(method: str) -> str:
-    """A method, or an order of pixels that no method made, in words."""
-    return AIMS.get(method, method.replace("_", " "))
+    """A method, or an order of pixels that no method made, in words; a mark behind it (†) stays."""
+    name = method.rstrip("†")
+    return AIMS.get(name, name.replace("_", " ")) + method[len(name):]
 
 
 def check_word(word: str, column: str) -> str:

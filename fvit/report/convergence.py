@@ -7,7 +7,7 @@ from fvit.records.words import KNOBS
 from fvit.theory.intervals import mean_interval
 
 COLUMNS = ["knob", "rule", "level", "base", "mean", "low", "high", "n", "n_groups", "half", "change", "change_low",
-           "change_high", "settled"]
+           "change_high", "allowed", "settled"]
 
 
 def plateau_table(rows, sizes, metric: str = "topk_overlap") -> pd.DataFrame:
@@ -18,8 +18,8 @@ def plateau_table(rows, sizes, metric: str = "topk_overlap") -> pd.DataFrame:
     returns   DataFrame COLUMNS, in the order of the rows: `knob` "steps", "draws" or "restarts", `rule` of the steps,
               `level`, `base` the headline's value of the knob; mean over images and its 95 % interval by photograph;
               `half` the greatest level of at most half this one, `change` the paired difference from it with its
-              interval. `settled`: the whole interval of the change lies within half the width of that at `half`; None,
-              which decides nothing, on fewer than LEAST_UNITS photographs
+              interval, `allowed` half the width of the interval at `half`. `settled`: the whole interval of the change
+              lies within what is allowed; None, which decides nothing, on fewer than LEAST_UNITS photographs
 
     Raises ValueError without such rows, and for images that have not been attacked at every level.
     """
@@ -36,13 +36,14 @@ def plateau_table(rows, sizes, metric: str = "topk_overlap") -> pd.DataFrame:
         reached = {level: mean_interval(cells[level], groups=groups) for level in cells}
         for level, interval in reached.items():
             half = max((other for other in reached if 2 * other <= level), default=float("nan"))
-            change, settled = (float("nan"),) * 3, None
+            change, allowed, settled = (float("nan"),) * 3, float("nan"), None
             if half in reached:
                 change = mean_interval(cells[level] - cells[half], groups=groups)
+                allowed = (reached[half][2] - reached[half][1]) / 2
                 if len(set(groups)) >= LEAST_UNITS:
-                    settled = bool(max(map(abs, change[1:3])) < (reached[half][2] - reached[half][1]) / 2)
+                    settled = bool(max(map(abs, change[1:3])) < allowed)
             found.append([knob, rule or sizes.attack_rule, level, getattr(sizes, f"attack_{knob}"), *interval,
-                          interval.n, interval.n_groups, half, *change, settled])
+                          interval.n, interval.n_groups, half, *change, allowed, settled])
     return pd.DataFrame(found, columns=COLUMNS).astype({"level": int})
 
 

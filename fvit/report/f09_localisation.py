@@ -92,16 +92,11 @@ def _row_a_method(df, measured, marks, ncols, **words):
     """One panel of dumbbells; `measured` are the rows that have marks, at most `marks` of them for a defence."""
     sides = list(dict.fromkeys(df.loc[measured, "defence"]))
     ax = one_panel(WIDTH, (0.2 + 0.05 * marks * len(sides)) * df["method"].nunique() + 1.4)
-    dumbbells(ax, df, "method", gap=0.62 / len(sides), apart=0.24 / len(sides), names=_row_said)
+    dumbbells(ax, df, "method", gap=0.62 / len(sides), apart=0.24 / len(sides), names=method_said)
     _rules(ax)
     lines = [plt.Line2D([], [], color=colour(side, sides), linewidth=4, label=said(side)) for side in sides]
     legend_below(ax.figure, ax, ncols=ncols, handles=[*lines, *dumbbell_key(df, **words)])
     return ax.figure
-
-
-def _row_said(name):
-    """A method in words, with the mark that `by_method` gave it."""
-    return method_said(name.rstrip("†")) + "†" * name.endswith("†")
 
 
 def _rules(ax):

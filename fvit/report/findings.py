@@ -8,9 +8,10 @@ from fvit.report.on_record import most_draws
 from fvit.theory.divergences import tokens_to_break
 
 HOLDS, FAILS, OPEN = OUTCOMES
-ON = {"scenes": "**Scenes** (ten handwritten digits on photographs, 64 x 64 pixels, a small ViT)",
-      "cifar10": "**CIFAR-10** (natural photographs of ten classes, 32 x 32 pixels, a small ViT)",
-      "natural": "**Natural photographs** (Caltech-101, 101 classes, 224 x 224 pixels, a ViT-S/14)"}
+DATA = {"scenes": "scenes", "cifar10": "CIFAR-10", "natural": "Caltech-101"}  # as columns and lines name them
+ON = {"scenes": "**Scenes** (one of ten handwritten digits on a photograph, 64 x 64 pixels, a small ViT)",
+      "cifar10": "**CIFAR-10** (ten classes, 32 x 32 pixels, a small ViT)",
+      "natural": "**Caltech-101** (natural photographs of 101 classes, 224 x 224 pixels, a ViT-S/14)"}
 SAID = {  # check -> what is said of it where it holds, where it does not, and where that is open
     "P1.2": ("an explanation attack at 8/255 that tries to hold the class leaves bare attention {n} of its top-k",) * 3,
     "P5.1": ("under a free explanation attack at 8/255 DDS keeps more of the top-k than bare attention, by {n}, if the "
@@ -65,11 +66,16 @@ class Said(str):
 
 
 def number(verdict) -> str:
-    """"+0.47 [0.44, 0.49]" of a difference, "0.37 [0.30, 0.44]" of a level."""
+    """"+0.47 [0.44, 0.49]" of a difference, "0.37 [0.30, 0.44]" of a level, "0.99 (asked for > 0.9)" where nothing was
+    sampled. With more than two decimals where one would be printed as the bound that it is not."""
     signed = verdict.check.startswith(SIGNED) and verdict.check not in LEVELS
     value, low, high = verdict.found
-    sign = "+" if signed else ""
-    return f"{value:{sign}.2f}" + ("" if low != low else f" [{low:.2f}, {high:.2f}]")
+    sign, bound, places = "+" * signed, verdict.bound, 2
+    while places < 5 and any(v != bound and round(v, places) == round(bound, places) for v in verdict.found):
+        places += 1
+    said = f"{value:{sign}.{places}f}"
+    return said + (f" (asked for {verdict.relation} {bound:g})" if low != low else
+                   f" [{low:.{places}f}, {high:.{places}f}]")
 
 
 def few(verdict) -> str:
@@ -113,7 +119,7 @@ def what_buys(table, data: str = "scenes") -> Said:
                 if v is not None and v.found is not None]
         if ways:
             told.append(f"{part} {' and '.join(ways)}")
-    where = {"scenes": "the scenes", "cifar10": "CIFAR-10", "natural": "natural photographs"}.get(data, data)
+    where = f"{'the ' * (data == 'scenes')}{DATA.get(data, data)}"
     if not told:
         return Said(f"What noise, denoiser and prior each buy on {where} is not tested on the images and models that "
                     "ship now.")
@@ -131,7 +137,7 @@ def what_buys_table(table) -> Said:
             four = [table.of(f"{row}.{at}", data) for at in range(1, 5)]
             cells = [NOT_TESTED if v is None or v.found is None else f"{number(v)} {v.status}" + few(v) for v in four]
             what = ROWS[row]["text"].removeprefix("(ours) ")
-            lines.append(f"| {row}: {what} | {defence_said(other)} | {data} | {' | '.join(cells)} |")
+            lines.append(f"| {row}: {what} | {defence_said(other)} | {DATA[data]} | {' | '.join(cells)} |")
     return Said("\n".join(lines))
 
 

@@ -247,7 +247,7 @@ def test_a_prior_of_another_size_is_behind_the_bridge_and_images_have_the_size_o
     assert pickle.loads(pickle.dumps(on)) == on
 
 
-def test_paper_has_what_was_published_and_takes_anything_else(vit, den):
+def test_paper_has_what_was_published_and_takes_anything_else(vit, den, capsys):
     on = fvit.experiment("09", "paper", repr(vit), repr(den), published="imagenet-seg")
     assert on.names["vit"] == vit and on.dataset == "imagenet-seg" and on.has_masks and on.sizes.k == 2
     on = fvit.experiment("10", "paper", vit, den, n_images=4)
@@ -255,8 +255,8 @@ def test_paper_has_what_was_published_and_takes_anything_else(vit, den):
     assert on.count(5, "abcde") == "5 images of imagenet" and on.clusters("ab") == "over images"
     assert on.clusters(["a", "a"]) == "clustered by group of images" and on.validation(2).ids == on.images(2).ids
     assert on.unseen(9).ids == on.unseen(9, after=4).ids == on.images(6).ids[4:]
-    with pytest.raises(ValueError, match=r"imagenet has 6 images and all are evaluated, .*take a smaller n_images"):
-        on.unseen(9, after=6)
+    assert on.unseen(4, after=6).ids == on.images(4).ids
+    assert capsys.readouterr().out.startswith("all 6 images are evaluated: a constant map is the mean over 4 of them")
     assert fvit.experiment("10", "paper", VIT, den).sizes.k == 49  # 196 tokens, as ViT-B/16 has
     assert fvit.experiment("10", "paper", vit, den, k=7).sizes.k == 7
 

@@ -126,7 +126,7 @@ def test_sizes_are_those_of_the_rows_shown_and_keys_reach_into_tables(saved):
     fvit.figure("F09d", None, DF, sizes=profiles.PROFILES["paper"], eps=8, said="rows", clusters="over images", at=at)
     assert saved["F09d"]["caption"].startswith("Top-49 overlap under the prediction attack at 8/255")
     assert saved["F09d"]["rows"] == "paper"
-    assert saved["F09d"]["alt"] == ("Bare vta keeps 0.61 with the class fixed and 0.59 with the class predicted anew; "
+    assert saved["F09d"]["alt"] == ("Bare VTA keeps 0.61 with the class fixed and 0.59 with the class predicted anew; "
                                     "with DDS 0.91 and 0.89.")
 
 

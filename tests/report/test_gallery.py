@@ -16,7 +16,7 @@ from fvit.records import provenance
 from fvit.records.claims import CHECKS, CLAIM_COLUMNS, ROWS
 from fvit.records.ledger import upsert
 from fvit.records.rows import save_rows
-from fvit.report import gallery, on_record, verdicts
+from fvit.report import findings, gallery, on_record, verdicts
 from fvit.report.saving import MANIFEST_COLUMNS
 from fvit.theory.intervals import mean_interval
 
@@ -113,9 +113,9 @@ def test_the_readme_table_has_a_cell_for_each_question_with_the_number_that_deci
     said = claims_tables.readme_table(verdicts.verdicts(claims))
     of_data, of_others, known = said.split("\n\n")
     asked = [(row, q) for row, head in ROWS.items() if "pair" not in head for q in head["questions"]]
-    on_data = {(row, q["threat"], q["check"]) for row, q in asked if q["data"] in claims_tables.NAMES}
+    on_data = {(row, q["threat"], q["check"]) for row, q in asked if q["data"] in findings.DATA}
     assert len(of_data.splitlines()) == 2 + len(on_data)
-    assert len(of_others.splitlines()) == 2 + sum(q["data"] not in claims_tables.NAMES for _, q in asked)
+    assert len(of_others.splitlines()) == 2 + sum(q["data"] not in findings.DATA for _, q in asked)
     line = {line.split(" | ")[0][2:5]: line for line in [*of_others.splitlines(), *of_data.splitlines()]}
     assert "| l2 | P3.6 a &lt; b \\| c | **HOLDS** 0.25 [0.20, 0.30] | [08](notebooks/08_" in said
     assert "; beside it P3.8 (other) " in said

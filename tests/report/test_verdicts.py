@@ -13,6 +13,7 @@ from fvit.records.claims import CHECKS, CLAIM_COLUMNS, NOT_TESTED, ROWS
 from fvit.records.ledger import read_table, upsert
 from fvit.records.rows import conform, save_rows
 from fvit.report import answers, findings, on_record, verdicts
+from fvit.theory.intervals import Interval
 
 QUESTIONS = [(row, q["data"], q["threat"], q["check"]) for row, head in ROWS.items() for q in head["questions"]]
 OF_ROWS = sorted({check for *_, check in QUESTIONS if "rows" in CHECKS[check]} | {
@@ -236,10 +237,19 @@ def test_the_opening_and_the_sentence_of_parts_read_by_outcome(on_file):
     assert "noise before the denoiser buys +0.50" in findings.what_buys(good)
     assert "noise before the denoiser buys nothing (-0.50" in findings.what_buys(bad)
     assert findings.what_buys_table(good).count(" HOLDS") == 56
-    assert "| blur, 1 pixel | cifar10 | +0.50" in findings.what_buys_table(good)
+    assert "| blur, 1 pixel | CIFAR-10 | +0.50" in findings.what_buys_table(good)
     on_file(table(True, 29))
     few = verdicts.verdicts(ledger())
     assert "is not shown" in findings.what_buys(few) and "UNDECIDED on 29 units" in findings.opening(few)
     nothing = verdicts.Verdicts([verdicts.Verdict("P5", "scenes", "adaptive", "P5.2", "", lacks="no rows")])
     assert findings.opening(nothing).endswith("not tested on the images and models that ship now: P5.")
     assert "is not tested" in findings.what_buys(nothing)
+
+
+@pytest.mark.parametrize("check, interval, said", [
+    ("P5.2", (0.04, 0.0049, 0.09), "+0.040 [0.005, 0.090]"),  # an end that is not the bound is not printed as it
+    ("P5.2", (0.04, 0.0, 0.09), "+0.04 [0.00, 0.09]"), ("P5.2", (0.04, 0.01, 0.09), "+0.04 [0.01, 0.09]"),
+    ("P5.21", (0.4, 0.3, 0.5), "0.40 [0.30, 0.50]"),
+    ("P3.8", (1.72, float("nan"), float("nan")), "1.72 (asked for > 0)")])
+def test_a_number_is_printed_so_that_its_verdict_can_be_read(check, interval, said):
+    assert findings.number(verdicts.Verdict("P", "scenes", "none", check, "", Interval(*interval, 40, 40))) == said
