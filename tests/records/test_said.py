@@ -7,6 +7,7 @@ import pytest
 from fvit.records.rows import load_rows
 from fvit.records.words import said
 from fvit.report import answers, contrasts
+from fvit.theory.intervals import mean_interval
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,10 +26,29 @@ def test_what_dds_has_under_apgd_is_in_notebook_12(other, words):
     assert words in (ROOT / "notebooks" / "12_what_does_denoising_buy.ipynb").read_text(encoding="utf-8")
 
 
-def test_the_table_of_natural_photographs_holds_the_means_of_their_rows():
-    means = values("natural/12_defences").groupby(["defence", "measure", "threat"])["value"].mean()
+@pytest.mark.parametrize("name, threats", [
+    ("12_defences", ("none", "transferred", "adaptive")), ("12_radius_2", ("transferred", "adaptive"))])
+def test_the_tables_of_natural_photographs_hold_the_means_of_their_rows(name, threats):
+    means = values(f"natural/{name}").groupby(["defence", "measure", "threat"])["value"].mean()
     page = (ROOT / "docs" / "natural.md").read_text(encoding="utf-8")
     for defence, of in means.groupby("defence"):
-        cells = [of[defence, measure, threat] for measure in ("map", "prediction")
-                 for threat in ("none", "transferred", "adaptive")]
+        cells = [of[defence, measure, threat] for measure in ("map", "prediction") for threat in threats]
         assert f"| {said(defence)} | {' | '.join(f'{cell:.2f}' for cell in cells)} |" in page
+
+
+@pytest.mark.parametrize("other, words", [
+    ("none", "0.61 [0.53, 0.68] more than bare attention"), ("noise_blur", "-0.02 [-0.07, 0.05])"),
+    ("blur", "0.41 [0.34, 0.49] less")])
+def test_what_dds_has_at_a_quarter_of_the_radius_is_on_the_page(other, words):
+    bought = contrasts.what_buys(values("natural/12_radius_2"), [("", "dds", other)])
+    [row] = bought[(bought.measure == "map") & (bought.threat == "adaptive")].itertuples()
+    assert words.startswith(f"{row.difference:.2f} [{row.low:.2f}, {row.high:.2f}]") and row.n_groups == 16
+    assert words in (ROOT / "docs" / "natural.md").read_text(encoding="utf-8").replace("\n", " ")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/natural.md", "notebooks/12_what_does_denoising_buy.ipynb"])
+def test_what_dds_keeps_there_is_said_alike(page):
+    rows = values("natural/12_radius_2").query("defence == 'dds' and measure == 'map' and threat == 'adaptive'")
+    mean, low, high = mean_interval(rows["value"], groups=rows["photograph"])
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    assert len(rows) == 16 and f"keeps {mean:.2f} [{low:.2f}, {high:.2f}] of " in text
