@@ -65,7 +65,7 @@ def wrong(text: str, prose: bool, file: Path, root: Path = ROOT) -> set[str]:
     for numbers in re.findall(rf"\bsections? ({LIST})", flat, re.I):
         bad |= {f"section {n}" for n in re.findall(NUMBER, numbers) if n not in set().union(*map(defined, near))}
     if file.name not in ("CHANGELOG.md", "measurements.md"):  # what was: files may have moved since
-        bad |= {name for name in re.findall(FILE, flat) if not _exists(name.rstrip("."), file, root)}
+        bad |= {name for name in re.findall(FILE, flat) if not _exists(name.partition("#")[0].rstrip("."), file, root)}
         bad |= {name for name in re.findall(r"\bfvit(?:\.(?!json)[a-z]\w*)+", flat, re.A) if not _imports(name)}
     links = re.findall(r"(?:\]\(|^\[[^]\n]+\]: )(?!<?\w+:)([^)\s#]*)#?([^)\s]*)", text, re.M) if prose else []
     return bad | {f"({link}#{anchor})" for link, anchor in links if not _leads(file, link, anchor)}
