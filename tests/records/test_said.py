@@ -16,12 +16,18 @@ def values(name):
     return contrasts.values_by_defence(answers.with_photographs(load_rows(ROOT / "results" / f"{name}.parquet")))
 
 
+def lead(name, other):
+    """What DDS keeps of its map beyond another defence, each under its own attack: a row of `what_buys`."""
+    bought = contrasts.what_buys(values(name), [("", "dds", other)])
+    [row] = bought[(bought.measure == "map") & (bought.threat == "adaptive")].itertuples()
+    return row
+
+
 @pytest.mark.parametrize("other, words", [
     ("blur", "0.08 [0.05, 0.12] more than the blur alone"), ("noise_cnn", "0.04 [0.02, 0.08] more than noise and CNN"),
     ("noise_blur", "0.00 [-0.02, 0.02] more than noise and blur")])
 def test_what_dds_has_under_apgd_is_in_notebook_12(other, words):
-    bought = contrasts.what_buys(values("study/12_apgd"), [("", "dds", other)])
-    [row] = bought[(bought.measure == "map") & (bought.threat == "adaptive")].itertuples()
+    row = lead("study/12_apgd", other)
     assert words.startswith(f"{row.difference:.2f} [{row.low:.2f}, {row.high:.2f}] ") and row.n_groups == 42
     assert words in (ROOT / "notebooks" / "12_what_does_denoising_buy.ipynb").read_text(encoding="utf-8")
 
@@ -40,8 +46,7 @@ def test_the_tables_of_natural_photographs_hold_the_means_of_their_rows(name, th
     ("none", "0.63 [0.56, 0.69] more than bare attention"), ("noise_blur", "-0.00 [-0.05, 0.05])"),
     ("blur", "0.41 [0.34, 0.48] less")])
 def test_what_dds_has_at_a_quarter_of_the_radius_is_on_the_page(other, words):
-    bought = contrasts.what_buys(values("natural/12_radius_2"), [("", "dds", other)])
-    [row] = bought[(bought.measure == "map") & (bought.threat == "adaptive")].itertuples()
+    row = lead("natural/12_radius_2", other)
     assert words.startswith(f"{row.difference:.2f} [{row.low:.2f}, {row.high:.2f}]") and row.n_groups == 20
     assert words in (ROOT / "docs" / "natural.md").read_text(encoding="utf-8").replace("\n", " ")
 
@@ -52,3 +57,11 @@ def test_what_dds_keeps_there_is_said_alike(page):
     mean, low, high = mean_interval(rows["value"], groups=rows["photograph"])
     text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
     assert len(rows) == 20 and f"keeps {mean:.2f} [{low:.2f}, {high:.2f}] of " in text
+
+
+def test_at_8_255_every_defence_keeps_less_of_a_photograph_than_maps_have_for_nothing():
+    rows = values("natural/12_defences").query("measure == 'map' and threat == 'adaptive'")
+    shared = load_rows(ROOT / "results" / "natural" / "12_no_information.parquet")
+    low, _ = contrasts.no_information(answers.with_photographs(shared))
+    assert rows.groupby("defence")["value"].mean().max() < low
+    assert "On Caltech-101, at 8/255, both sides" in (ROOT / "README.md").read_text(encoding="utf-8")
